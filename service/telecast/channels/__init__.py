@@ -1,0 +1,1 @@
+"""What is told: the channel catalogue and the schemas of its payloads."""

@@ -1,0 +1,147 @@
+"""The payloads of the wire contract, section 9, version 1. Evolution is additive only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
+
+from telecast.channels.fields import (
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    Identifier,
+    Instant,
+    PlainDecimal,
+    Ratio,
+    Text,
+    nullable,
+)
+
+
+class Payload(Schema):
+    """A row as it is published. What comes out of `load` is the row as it is told."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {
+        "unknown": "Unknown field.",
+        "type": "Must be a JSON object.",
+    }
+
+
+class TraderMetrics(Payload):
+    totalTrades = Count(required=True)
+    winningTrades = Count(required=True)
+    losingTrades = Count(required=True)
+    totalProfit = PlainDecimal(required=True)
+    totalLoss = PlainDecimal(required=True)
+    netProfit = PlainDecimal(required=True)
+    averageProfit = PlainDecimal(required=True)
+    averageLoss = PlainDecimal(required=True)
+    maxDrawdown = PlainDecimal(required=True)
+    winRate = Ratio(required=True)
+    profitFactor = nullable(Ratio)
+    sharpeRatio = nullable(Ratio)
+    startTime = nullable(Instant)
+    uptime = nullable(Duration)
+    signalsExecuted = Count(load_default=0)
+    closeSignalsExecuted = Count(load_default=0)
+    lastSignalAction = nullable(Choice, "BUY", "SELL", "HOLD", "CLOSE")
+    lastSignalConfidence = nullable(Ratio)
+    lastSignalTime = nullable(Instant)
+
+    @validates_schema(skip_on_field_errors=True)
+    def win_rate_is_a_share(self, data: Mapping[str, Any], **_: Any) -> None:
+        if not 0 <= data["winRate"] <= 1:
+            raise ValidationError("Must be from 0 to 1.", "winRate")
+
+
+class TraderStatus(Payload):
+    id = Identifier(required=True)
+    name = Text(required=True)
+    status = Choice(
+        "IDLE", "STARTING", "RUNNING", "PAUSED", "STOPPING", "STOPPED", "ERROR", required=True
+    )
+    exchange = nullable(Identifier)
+    symbol = nullable(Identifier)
+    strategy = nullable(Text)
+    reason = nullable(Text)
+    metrics = fields.Nested(TraderMetrics, allow_none=True, load_default=None)
+    updatedAt = Instant(required=True)
+
+
+class Position(Payload):
+    id = Identifier(required=True)
+    traderId = Identifier(required=True)
+    symbol = Identifier(required=True)
+    action = Choice("LONG", "SHORT", required=True)
+    quantity = PlainDecimal(required=True)
+    entryPrice = PlainDecimal(required=True)
+    currentPrice = PlainDecimal(required=True)
+    unrealizedPnL = PlainDecimal(required=True)
+    realizedPnL = nullable(PlainDecimal)
+    status = Choice("OPEN", "UPDATED", "CLOSED", required=True)
+    reason = nullable(Text)
+    trailingStopActivated = Flag(load_default=False)
+    stopLossPrice = nullable(PlainDecimal)
+    takeProfitPrice = nullable(PlainDecimal)
+    isActive = Flag(required=True)
+    updatedAt = Instant(required=True)
+    exchange = nullable(Identifier)
+    leverage = nullable(PlainDecimal)
+    openedAt = nullable(Instant)
+    traderName = nullable(Text)
+
+
+class Violation(Payload):
+    type = Choice(
+        "BUDGET",
+        "LEVERAGE",
+        "EXPOSURE",
+        "DAILY_LOSS",
+        "STOP_LOSS",
+        "EMERGENCY",
+        "UNKNOWN",
+        required=True,
+    )
+    message = Text(required=True)
+    details = fields.Dict(keys=Identifier(), values=Text(allow_none=True), load_default=dict)
+
+
+class RiskAlert(Payload):
+    """A publisher tells ACTIVE and RESOLVED; what follows ACTIVE belongs to the server."""
+
+    id = Identifier(required=True)
+    traderId = nullable(Identifier)
+    severity = Choice("INFO", "WARNING", "CRITICAL", required=True)
+    recommendation = nullable(Choice, "ALLOW", "WARN", "BLOCK", "EMERGENCY_STOP")
+    message = Text(required=True)
+    violations = fields.List(fields.Nested(Violation), load_default=list)
+    status = Choice("ACTIVE", "RESOLVED", required=True)
+    createdAt = Instant(required=True)
+
+
+class MarketData(Payload):
+    id = Identifier(required=True)
+    symbol = Identifier(required=True)
+    price = PlainDecimal(required=True)
+    source = Identifier(required=True)
+    change24h = nullable(Ratio)
+    isSnapshot = Flag(load_default=False)
+    updatedAt = Instant(required=True)
+    exchange = nullable(Identifier)
+    bid = nullable(PlainDecimal)
+    ask = nullable(PlainDecimal)
+    size = nullable(PlainDecimal)
+
+    @validates_schema(skip_on_field_errors=True)
+    def key_is_unambiguous(self, data: Mapping[str, Any], **_: Any) -> None:
+        exchange = data["exchange"]
+        if exchange is None and ":" in data["symbol"]:
+            raise ValidationError('A symbol with ":" needs its exchange.', "exchange")
+        if exchange is not None and ":" in exchange:
+            raise ValidationError('Must not contain ":".', "exchange")

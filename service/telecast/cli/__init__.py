@@ -1,0 +1,22 @@
+"""The command `telecast`. To add a subcommand: a module with a `command`, and a line in COMMANDS."""
+
+from __future__ import annotations
+
+import click
+
+from telecast import __version__
+from telecast.cli.lazy import Lazy, LazyGroup
+
+COMMANDS = {
+    "keys": Lazy("telecast.cli.keys", "Make, list and revoke the keys that clients connect with."),
+}
+
+
+@click.group(cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="telecast")
+def main() -> None:
+    """Real-time telemetry for trading systems, over WebSocket and Server-Sent Events.
+
+    Exit codes: 0 done, 1 error, 2 wrong usage, 3 key refused, 4 nobody answers, 5 what --strict
+    watches for has happened.
+    """

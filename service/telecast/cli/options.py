@@ -1,0 +1,43 @@
+"""The options of a command, made from the table of settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import click
+
+from telecast.config import About, table
+
+Command = Callable[..., Any]
+
+
+def settings_options(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give the command an option for each setting but those in `without`.
+
+    They arrive as keyword arguments by name, unparsed, None where not given: just what
+    `load_settings(flags)` takes. That parses them, so that all mistakes are told at once.
+    """
+
+    def decorate(command: Command) -> Command:
+        for about in reversed(table()):
+            if about.name not in without:
+                command = _option(about)(command)
+        return command
+
+    return decorate
+
+
+def _option(about: About) -> Callable[[Command], Command]:
+    notes = [about.variable]
+    if about.default not in (None, (), False):
+        notes.append(f"default: {about.default}")
+    if about.unit:
+        notes.append(about.unit)
+    text = f"{about.why}  [{'; '.join(notes)}]"
+    if about.kind == "switch":
+        return click.option(f"{about.flag}/--no-{about.flag[2:]}", default=None, help=text)
+    metavar = "|".join(about.choices) or about.kind.removeprefix("present_").upper()
+    if about.kind == "origins":
+        return click.option(about.flag, multiple=True, metavar="ORIGIN", help=text)
+    return click.option(about.flag, type=str, default=None, metavar=metavar, help=text)

@@ -1,0 +1,225 @@
+"""What an operator may set: one table, three sources, every mistake told at once.
+
+Flags win over the environment (`TELECAST_PORT`), which wins over the TOML file (`port = 8080`).
+No other module reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from environs import Env, EnvValidationError
+
+from telecast.config.kinds import KINDS, WRONG
+from telecast.config.table import PREFIX, About, Settings, table
+from telecast.errors import SettingsError
+
+__all__ = [
+    "CLIENT_VARIABLES",
+    "About",
+    "Settings",
+    "from_environment",
+    "load_one",
+    "load_settings",
+    "table",
+]
+
+CLIENT_VARIABLES = {
+    "TELECAST_URL": "the service that the client commands talk to",
+    "TELECAST_KEY": "the key that the client commands show",
+}
+ABSENT = ""
+"""An empty variable counts as not set: that is how compose files and units leave one out."""
+
+
+def from_environment(name: str, environ: Mapping[str, str] | None = None) -> str | None:
+    """A variable of CLIENT_VARIABLES, or None where it is not set or empty."""
+    if name not in CLIENT_VARIABLES:
+        raise KeyError(name)
+    return (os.environ if environ is None else environ).get(name) or None
+
+
+def load_settings(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Put the settings together from their three sources.
+
+    `flags` are by name (`max_body_bytes`); one that is None was not given. `environ` is the
+    process's own unless given. `file` is the TOML file; without it `flags["config"]`, then
+    TELECAST_CONFIG name one. Raises SettingsError with a sentence for every problem there is.
+    """
+    sources = _Sources(flags, environ, file)
+    values = sources.read(about for about in table() if about.name != "config")
+    problems = [*sources.problems, *sources.unknown()]
+    # What belongs together is judged only where each part is right: else it would echo a mistake.
+    problems += _together(values) if not sources.problems else ()
+    if problems:
+        raise SettingsError(problems)
+    return Settings(config=sources.file, **values)
+
+
+def load_one(
+    name: str,
+    flags: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Any:
+    """One setting alone, for commands that need no more; other settings may be wrong."""
+    sources = _Sources(flags, environ, file)
+    values = sources.read(about for about in table() if about.name == name)
+    if sources.problems:
+        raise SettingsError(sources.problems)
+    return values[name]
+
+
+class _Chosen(Env):
+    """environs over values that were already chosen, instead of over the process's environment.
+
+    It reads, validates and gathers the mistakes; `_get_value` is the hook by which environs' own
+    FileAwareEnv reads from elsewhere.
+    """
+
+    def __init__(self, chosen: Mapping[str, object]) -> None:
+        super().__init__(eager=False)
+        self._chosen = chosen
+        for kind, field in KINDS.items():
+            self.add_parser_from_field(kind, field)
+
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        return self._chosen.get(env_key, default)
+
+
+class _Sources:
+    """Where each setting comes from. `problems` grows as sources are read."""
+
+    def __init__(
+        self, flags: Mapping[str, object], environ: Mapping[str, str] | None, file: Path | None
+    ) -> None:
+        self.problems: list[str] = []
+        self._flags = {name: value for name, value in flags.items() if value not in (None, ())}
+        self._environ = {
+            name: value
+            for name, value in (os.environ if environ is None else environ).items()
+            if name.startswith(PREFIX) and value != ABSENT and name not in CLIENT_VARIABLES
+        }
+        if file is not None:
+            self._flags["config"] = file
+        self._in_file: dict[str, Any] = {}
+        config = next(about for about in table() if about.name == "config")
+        self.file: Path | None = self.read([config])["config"]
+        if self.file is not None:
+            self._in_file = self._parse(self.file)
+
+    def read(self, wanted: Iterable[About]) -> dict[str, Any]:
+        """The values by name; a wrong one is None and leaves a sentence in `problems`."""
+        wanted = tuple(wanted)
+        found = {about.name: self._find(about) for about in wanted}
+        env = _Chosen({name: hit[0] for name, hit in found.items() if hit is not None})
+        values = {
+            about.name: getattr(env, about.kind)(
+                about.name, about.default, validate=about.validators
+            )
+            for about in wanted
+        }
+        wrong: Any = {}
+        try:
+            env.seal()
+        except EnvValidationError as error:
+            wrong = error.error_messages
+        for about in wanted:
+            hit = found[about.name]
+            if about.name in wrong and hit is not None:
+                self.problems.append(_wrong(about, *hit, wrong[about.name]))
+        return values
+
+    def unknown(self) -> list[str]:
+        """A sentence for each name that is no setting, with the nearest that is."""
+        names = [about.name for about in table()]
+        in_file = [name for name in names if name != "config"]
+        variables = [PREFIX + name.upper() for name in names]
+        said = [_no_setting(name, "flag", names) for name in self._flags if name not in names]
+        said += [
+            _no_setting(name, "environment", [*variables, *CLIENT_VARIABLES])
+            for name in sorted(self._environ)
+            if name not in variables
+        ]
+        said += [
+            _no_setting(name, str(self.file), in_file)
+            for name in self._in_file
+            if name not in in_file
+        ]
+        return said
+
+    def _find(self, about: About) -> tuple[object, str] | None:
+        if about.name in self._flags:
+            return self._flags[about.name], f"flag {about.flag}"
+        if about.variable in self._environ:
+            return self._environ[about.variable], about.variable
+        if about.name in self._in_file:
+            return self._in_file[about.name], f"{self.file}:{about.name}"
+        return None
+
+    def _parse(self, file: Path) -> dict[str, Any]:
+        try:
+            return tomllib.loads(file.read_text("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            self.problems.append(f"config: {file} is no valid TOML: {error}.")
+        except OSError as error:
+            self.problems.append(f"config: {file} can't be read: {error.strerror}.")
+        return {}
+
+
+def _wrong(about: About, value: object, source: str, messages: Iterable[str]) -> str:
+    shown = str(value) if isinstance(value, Path) else repr(value)
+    shown = re.sub(r"://[^/@\s]*@", "://...@", shown)  # a journal's address may hold a password
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    because = "".join(f", but {message}" for message in messages if message != WRONG)
+    return f"{about.name}: {source} is {shown}{because}; right would be {about.right}."
+
+
+def _no_setting(name: str, source: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, 1, 0.6)
+    advice = f"Did you mean {near[0]}?" if near else "`telecast serve --help` lists them all."
+    return f"{name[:80]!r} ({source}) is no setting. {advice}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _together(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong between settings that are each right."""
+    problems = []
+    cert, key = values["tls_cert"], values["tls_key"]
+    if (cert is None) != (key is None):
+        given, missing = ("tls_key", "tls_cert") if cert is None else ("tls_cert", "tls_key")
+        problems.append(f"{missing}: it is missing, but {given} is set. TLS needs both.")
+    elif cert is None and not values["behind_proxy"] and not _is_loopback(values["host"]):
+        problems.append(
+            f"host: {values['host']} is reached from other machines, and keys would travel in the "
+            "clear. Set tls_cert and tls_key, or behind_proxy where a proxy ends TLS, or host to "
+            "127.0.0.1."
+        )
+    for small, large, why in (
+        ("max_event_bytes", "max_body_bytes", "the largest event could never be published"),
+        ("max_event_bytes", "max_frame_bytes", "the largest event could never be published by WS"),
+        ("max_batch_events", "backlog_events", "the largest batch could never wait its turn"),
+        ("max_body_bytes", "backlog_bytes", "the largest batch could never wait its turn"),
+    ):
+        if values[small] > values[large]:
+            problems.append(
+                f"{small}: {values[small]} is more than {large}, {values[large]}: {why}."
+            )
+    return problems

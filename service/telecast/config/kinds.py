@@ -1,0 +1,147 @@
+"""The kinds of value that a setting can have, as marshmallow fields.
+
+Each takes the text of a flag or a variable as well as what TOML gives, and nothing that merely
+resembles it: a slip is told, not guessed at. `said` is the end of "right would be ...".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from marshmallow import fields
+from marshmallow.exceptions import ValidationError
+
+KIB, MIB = 1024, 1024 * 1024
+
+WRONG = "it is not right"
+"""What `said`, the bounds and the choices explain already; other messages add something."""
+
+T = TypeVar("T")
+
+
+class Kind(fields.Field[T]):
+    said: str
+
+
+class Whole(Kind[int]):
+    said = "a whole number"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
+        # int() also takes "1_000", " 7 " and other scripts' digits: each a slip more than a wish.
+        if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value, re.ASCII):
+            return int(value)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        raise ValidationError(WRONG)
+
+
+class Size(Whole):
+    said = "a size such as 65536, 64KiB or 8MiB"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> int:
+        match = re.fullmatch(r"([0-9]{1,12}) ?(KiB|MiB)", value) if isinstance(value, str) else None
+        if match is not None:
+            return int(match[1]) * (KIB if match[2] == "KiB" else MIB)
+        return super()._deserialize(value, *args, **kwargs)
+
+
+class Number(Kind[float]):
+    said = "a number"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> float:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value, re.ASCII):
+            return float(value)
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return float(value)
+        raise ValidationError(WRONG)
+
+
+class Switch(Kind[bool]):
+    said = "true or false"
+    words: Mapping[str, bool] = {"true": True, "1": True, "false": False, "0": False}
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in self.words:
+            return self.words[value.lower()]
+        raise ValidationError(WRONG)
+
+
+class Text(Kind[str]):
+    said = "a text without spaces"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if isinstance(value, str) and value.isprintable() and value and " " not in value:
+            return value
+        raise ValidationError(WRONG)
+
+
+class Journal(Text):
+    said = "memory, sqlite:FILE or jetstream:SERVER"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(r"memory|(sqlite|jetstream):.+", value):
+            return value
+        raise ValidationError(WRONG)
+
+
+class Word(Text):
+    """One of a few; case does not matter."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        return super()._deserialize(value, *args, **kwargs).lower()
+
+
+class Place(Kind[Path]):
+    said = "the path of a file"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Path:
+        if isinstance(value, Path) or (isinstance(value, str) and value and "\0" not in value):
+            return Path(value).expanduser()
+        raise ValidationError(WRONG)
+
+
+class PresentFile(Place):
+    said = "the path of a file that exists"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Path:
+        path = super()._deserialize(value, *args, **kwargs)
+        if not path.is_file():
+            raise ValidationError("there is no such file")
+        return path
+
+
+class Origins(Kind[tuple[str, ...]]):
+    said = "web origins such as https://desk.example:8443 (in a variable: separated by commas)"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise ValidationError(WRONG)
+        origins = [part.strip() if isinstance(part, str) else part for part in parts]
+        for origin in origins:
+            # RFC 6454 §6.2: scheme, host, port. A path or a star would never match one.
+            if not isinstance(origin, str) or not re.fullmatch(
+                r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?", origin, re.ASCII
+            ):
+                raise ValidationError(f"{origin!r} is no web origin")
+        return tuple(origins)
+
+
+KINDS: Mapping[str, type[Kind[Any]]] = {
+    "whole": Whole,
+    "size": Size,
+    "number": Number,
+    "switch": Switch,
+    "text": Text,
+    "journal": Journal,
+    "word": Word,
+    "place": Place,
+    "present_file": PresentFile,
+    "origins": Origins,
+}

@@ -1,0 +1,1 @@
+"""Who hears it: the tape, selections, subscribers, cohorts and the broadcaster."""

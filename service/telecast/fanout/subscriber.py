@@ -1,0 +1,143 @@
+"""A subscriber is a selection, a sink and one state. Nothing is queued for it."""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Literal
+
+from telecast.fanout.selection import Selection
+from telecast.fanout.sink import Sink
+from telecast.model import Event, Position
+from telecast.protocol.framing import Door
+from telecast.protocol.messages import SnapshotReason
+
+if TYPE_CHECKING:
+    from telecast.fanout.cohort import Cohort
+
+Delivery = Literal["conflated", "all"]
+
+
+class State(Enum):
+    """The first four are BEHIND: the subscriber has a cursor that is not at the head."""
+
+    QUEUED = "waits for its turn to be served"
+    FULL = "waits for its sink to drain"
+    FETCHING = "waits for a page of the journal"
+    AHEAD = "waits for the position it named to be committed here"
+    LIVE = "hears every commit with its cohort"
+    CLOSED = "is gone"
+
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset(
+        {State.QUEUED, State.FULL, State.FETCHING, State.AHEAD, State.LIVE, State.CLOSED}
+    ),
+    State.FULL: frozenset({State.QUEUED, State.CLOSED}),
+    State.FETCHING: frozenset({State.QUEUED, State.CLOSED}),
+    State.AHEAD: frozenset({State.QUEUED, State.CLOSED}),
+    State.LIVE: frozenset({State.FULL, State.QUEUED, State.CLOSED}),
+    State.CLOSED: frozenset(),
+}
+
+
+@dataclass(slots=True)
+class CatchUp:
+    """What stands between a subscriber and the head: snapshots first, then what came since."""
+
+    snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
+    telling: tuple[str, ...] = ()
+    """The channels of the snapshot that is being told, with its plan and the next row in it."""
+    plan: array[int] | None = None
+    next_row: int = 0
+    starts: dict[str, int] = field(default_factory=dict)
+    """Where channels go on whose snapshot was told: later than the cursor of the others."""
+    resume: Position | None = None
+    """Set until the client has been told that its resume is exact."""
+    announce: bool = False
+    """Whether the client waits for `live`, and how many events it was told until then."""
+    count: int = 0
+    lenient: bool = False
+    """From `earliest`: what trimming took is no gap."""
+    gap_told: dict[str, int] = field(default_factory=dict)
+    page: list[Event] | None = None
+    page_upto: int = 0
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Channels of which the client does not hold all rows yet."""
+        return tuple(
+            dict.fromkeys((*self.telling, *(n for names, _ in self.snapshots for n in names)))
+        )
+
+
+class Subscriber:
+    """One connection. The broadcaster alone changes it after it is attached."""
+
+    __slots__ = (
+        "catchup",
+        "cohort",
+        "connection_id",
+        "cursor",
+        "delivery",
+        "door",
+        "expects_life",
+        "heartbeat",
+        "left_out",
+        "max_rate",
+        "selection",
+        "silent_beats",
+        "sink",
+        "stalled_bytes",
+        "stalled_checks",
+        "state",
+        "write",
+    )
+
+    def __init__(
+        self,
+        *,
+        connection_id: str,
+        door: Door,
+        sink: Sink,
+        selection: Selection,
+        delivery: Delivery = "conflated",
+        max_rate: float | None = None,
+        heartbeat: float = 15.0,
+        expects_life: bool = False,
+    ) -> None:
+        """`heartbeat` is in seconds, `max_rate` in batches a second.
+
+        `expects_life`: inbound frames are this door's sign of life.
+        """
+        self.connection_id = connection_id
+        self.door = door
+        self.sink = sink
+        self.write = sink.write
+        self.selection = selection
+        self.delivery: Delivery = delivery
+        self.max_rate = max_rate
+        self.heartbeat = heartbeat
+        self.expects_life = expects_life
+        self.state = State.QUEUED
+        self.cursor = 0
+        """All that the selection holds up to here has been handed to the sink."""
+        self.catchup: CatchUp | None = None
+        self.cohort: Cohort | None = None
+        self.left_out = 0
+        self.silent_beats = 0
+        self.stalled_bytes = 0
+        self.stalled_checks = 0
+
+    def move(self, state: State) -> None:
+        """The only way a state changes."""
+        if state not in TRANSITIONS[self.state]:
+            raise AssertionError(f"no way from {self.state.name} to {state.name}")
+        self.state = state
+
+    def alive(self) -> None:
+        """The peer was heard."""
+        self.silent_beats = 0

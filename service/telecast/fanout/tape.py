@@ -1,0 +1,258 @@
+"""The newest part of the journal in memory: one compacted log per channel.
+
+Of each channel the tape holds every event after `whole_from`; before that only pinned events and
+each key's newest. Newest live rows are never trimmed; `compact_from` rises when a tombstone or a
+pinned event is. So a position P is answered whole for P >= whole_from, conflated for
+P >= compact_from, and with a snapshot at any time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from array import array
+from bisect import bisect_right
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from operator import attrgetter
+
+import orjson
+
+from telecast.channels.catalogue import Channel
+from telecast.fanout.selection import Selection
+from telecast.model import Entry, Event
+from telecast.protocol.messages import event_of
+
+SCAN = 2_000
+"""Events looked at for one chunk, so that a narrow filter over a long log holds nobody up."""
+
+_seq = attrgetter("seq")
+
+
+class Standing(Enum):
+    """What a channel can do for a position."""
+
+    EXACT = "every event after it is here"
+    COMPACT = "pinned events and newest rows after it are here"
+    EXPIRED = "some of these are not here any more"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Events of a selection in (after, upto], in seq order; `left_out` were conflated away."""
+
+    events: list[Event]
+    upto: int
+    left_out: int
+
+
+class ChannelLog:
+    """One channel's events, oldest first, and its live rows."""
+
+    def __init__(self, *, most_events: int, most_bytes: int, whole_from: int, compact_from: int):
+        self.whole_from = whole_from
+        self.compact_from = compact_from
+        self.rows: dict[str, Event] = {}
+        """The newest upsert of each key that lives, in seq order."""
+        self._tombstones: dict[str, Event] = {}
+        self._most_events = most_events
+        self._most_bytes = most_bytes
+        self._kept: list[Event] = []
+        """Before whole_from. Superseded events stay until the next sweep; `since` passes them."""
+        self._sweep_at = 1_024
+        self._whole: list[Event] = []
+        self._first = 0
+        """Where the whole part starts in `_whole`: what lies before it has moved on already."""
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Events in memory."""
+        return len(self._kept) + len(self._whole) - self._first
+
+    def apply(self, event: Event) -> None:
+        self._tombstones.pop(event.key, None)
+        self.rows.pop(event.key, None)
+        if event.op == "upsert":
+            self.rows[event.key] = event
+        else:
+            self._tombstones[event.key] = event
+        self._whole.append(event)
+        self._bytes += len(event.json)
+        while len(self._whole) - self._first > self._most_events or (
+            self._bytes > self._most_bytes and len(self._whole) - self._first > 1
+        ):
+            self._let_go_of_oldest()
+
+    def newest(self, event: Event) -> bool:
+        """Whether no later event of the same key exists."""
+        key = event.key
+        return self.rows.get(key) is event or self._tombstones.get(key) is event
+
+    def since(self, after: int) -> Iterator[Event]:
+        """What is held after a position, in seq order."""
+        if after < self.whole_from:
+            kept = self._kept
+            for index in range(bisect_right(kept, after, key=_seq), len(kept)):
+                event = kept[index]
+                if event.pinned or self.newest(event):
+                    yield event
+        whole = self._whole
+        for index in range(bisect_right(whole, after, lo=self._first, key=_seq), len(whole)):
+            yield whole[index]
+
+    def standing(self, after: int) -> Standing:
+        if after >= self.whole_from:
+            return Standing.EXACT
+        return Standing.COMPACT if after >= self.compact_from else Standing.EXPIRED
+
+    def _let_go_of_oldest(self) -> None:
+        event = self._whole[self._first]
+        self._first += 1
+        self._bytes -= len(event.json)
+        self.whole_from = event.seq
+        if event.pinned or self.newest(event):
+            self._kept.append(event)
+            if len(self._kept) > self._sweep_at:
+                self._sweep()
+        if self._first > 1_024 and self._first * 2 > len(self._whole):
+            # Moving the rest down costs what was appended since the last time: constant per event.
+            del self._whole[: self._first]
+            self._first = 0
+
+    def _sweep(self) -> None:
+        """Drop what was superseded, then the oldest history above the bounds."""
+        kept = [event for event in self._kept if event.pinned or self.newest(event)]
+        history = [event for event in kept if self.rows.get(event.key) is not event]
+        size = sum(len(event.json) for event in history)
+        if len(history) > self._most_events or size > self._most_bytes:
+            going = 0
+            # A quarter more than must go, so that the next sweep is not the next event's.
+            while going < len(history) and (
+                len(history) - going > self._most_events * 3 // 4
+                or size > self._most_bytes * 3 // 4
+            ):
+                size -= len(history[going].json)
+                going += 1
+            dropped = {event.seq for event in history[:going]}
+            for event in history[:going]:
+                if self._tombstones.get(event.key) is event:
+                    del self._tombstones[event.key]
+            self.compact_from = history[going - 1].seq
+            kept = [event for event in kept if event.seq not in dropped]
+        self._kept = kept
+        self._sweep_at = 2 * len(kept) + 1_024
+
+
+class Tape:
+    """The logs of all channels, and the one head that they share."""
+
+    def __init__(
+        self,
+        channels: Mapping[str, Channel],
+        *,
+        head: int = 0,
+        floors: Mapping[str, tuple[int, int]] | None = None,
+        most_events: int = 50_000,
+        most_bytes: int = 32 * 2**20,
+    ) -> None:
+        """`floors` gives (whole_from, compact_from) of the journal that the tape is fed from.
+
+        The bounds are for each channel.
+        """
+        self.head = head
+        self._channels = channels
+        self._live: dict[int, Event] = {}
+        self._plans: dict[Selection, array[int]] = {}
+        self.logs = {
+            name: ChannelLog(
+                most_events=most_events,
+                most_bytes=most_bytes,
+                whole_from=(floors or {}).get(name, (0, 0))[0],
+                compact_from=(floors or {}).get(name, (0, 0))[1],
+            )
+            for name in channels
+        }
+
+    def event(self, entry: Entry) -> Event:
+        """An entry as it is told."""
+        channel = self._channels[entry.channel]
+        return event_of(entry, channel.fields_of(orjson.loads(entry.data)))
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event. Events come in seq order, each once."""
+        log = self.logs[event.channel]
+        before = log.rows.get(event.key)
+        if before is not None:
+            del self._live[before.seq]
+        log.apply(event)
+        if event.op == "upsert":
+            self._live[event.seq] = event
+        self.head = max(self.head, event.seq)
+        self._plans.clear()
+
+    def row(self, channel: str, key: str) -> Event | None:
+        """The newest upsert of a key that lives."""
+        return self.logs[channel].rows.get(key)
+
+    def standing(self, channel: str, after: int) -> Standing:
+        return self.logs[channel].standing(after)
+
+    def read(
+        self,
+        selection: Selection,
+        after: int,
+        *,
+        conflate: bool,
+        most_bytes: int,
+        starts: Mapping[str, int] | None = None,
+        scan: int = SCAN,
+    ) -> Chunk:
+        """What a selection gets after a position, up to about `most_bytes` of JSON.
+
+        `conflate` leaves out unpinned events whose key comes again. `starts` gives channels
+        that are not told from `after` but from a later position. `upto` is the head when all
+        was told.
+        """
+        logs = [self.logs[name] for name in selection.channels]
+        streams = [log.since(after) for log in logs]
+        merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_seq)
+        events: list[Event] = []
+        size = scanned = left_out = 0
+        for event in merged:
+            scanned += 1
+            if selection.wants(event) and not (
+                starts and event.seq <= starts.get(event.channel, 0)
+            ):
+                if conflate and not event.pinned and not self.logs[event.channel].newest(event):
+                    left_out += 1
+                else:
+                    events.append(event)
+                    size += len(event.json)
+            if size >= most_bytes or scanned >= scan:
+                return Chunk(events, event.seq, left_out)
+        return Chunk(events, self.head, left_out)
+
+    def plan(self, selection: Selection, channels: Collection[str]) -> array[int]:
+        """The seqs of all live rows of some channels of a selection, rising.
+
+        A snapshot keeps this and not the rows: a row that changes before it is told is found
+        gone by `live`, and its change comes as an event. Shared by all who ask before the next
+        commit; nobody changes it.
+        """
+        wanted = selection.only(channels)
+        plan = self._plans.get(wanted)
+        if plan is None:
+            seqs = [
+                event.seq
+                for name in wanted.channels
+                for event in self.logs[name].rows.values()
+                if not wanted.filter(name) or wanted.wants(event)
+            ]
+            if len(wanted.channels) > 1:
+                seqs.sort()
+            plan = self._plans[wanted] = array("q", seqs)
+        return plan
+
+    def live(self, seq: int) -> Event | None:
+        """The row that this seq last wrote, if no later event has touched its key."""
+        return self._live.get(seq)

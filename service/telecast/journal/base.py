@@ -1,0 +1,143 @@
+"""The journal's contract. `docs/design/journal.md` maps it onto each implementation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import dataclass, field
+
+from telecast.model import Entry, Record
+
+MAX_BATCH = 4096
+"""Records in one batch: what an implementation may number within one message (4096 = 2**12)."""
+
+IDEMPOTENCY_SECONDS = 24 * 3600.0
+"""How long an idempotency key and its result are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """`key` is unique to its principal; `digest` is the SHA-256 of what was asked."""
+
+    key: str
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What commits as one.
+
+    `expect` maps (channel, key) to the seq of the live row that the records were derived from,
+    0 where there was none. No records are allowed only together with `idempotency`: then the
+    key alone is kept.
+    """
+
+    records: tuple[Record, ...]
+    expect: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A durable commit. Without records `first_seq` is 0 and `last_seq` the head at that time."""
+
+    count: int
+    first_seq: int
+    last_seq: int
+    timestamp: int
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What trimming left of one channel.
+
+    Every entry after `whole_from` is there. After `compact_from` each key's newest entry, row
+    or tombstone, and every pinned entry are there. `compact_from <= whole_from`.
+    """
+
+    whole_from: int = 0
+    compact_from: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Entries of some channels in seq order.
+
+    All that the journal holds of these channels in (after, upto] is in `entries`; `more` says
+    that entries beyond `upto` may exist. `floors` were true after the entries were read.
+    """
+
+    entries: tuple[Entry, ...]
+    upto: int
+    more: bool
+    floors: Mapping[str, Floor]
+
+
+class Journal(ABC):
+    """The one truth: it numbers what is committed and keeps it.
+
+    Order: `seq` rises strictly in commit order, stays under 2**53, is never used again, and its
+    jumps mean nothing. `append` calls made one after the other on one node commit in that order.
+    Atomicity: all records of a batch commit or none; their seqs have no other batch's between.
+    Durability: once `append` returns, the batch outlives the death of the process (and for
+    durable implementations of the machine). When it raises, nothing of the batch is committed,
+    but for JournalUnavailable with `details={"unknown": True}`: the caller repeats it under its
+    idempotency key.
+    Trimming: only `trim` removes entries, and it never removes the newest row of a live key.
+
+    One event loop owns an instance; no method may be called before `open` returned or after
+    `close` was called.
+    """
+
+    epoch: str
+    """Names this journal's life: `[0-9a-z]{4,16}`. Another life never has the same."""
+    head: int
+    """The seq of the last committed entry, 0 before the first."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Take ownership and recover. Raises JournalLocked, JournalCorrupt, JournalUnavailable."""
+
+    @abstractmethod
+    async def append(self, batch: Batch) -> Receipt:
+        """Commit a batch as one; return once it is durable.
+
+        A batch whose idempotency key is known returns the first receipt with `duplicate=True`
+        and changes nothing, whatever `expect` says. Raises IdempotencyConflict when the known
+        key has another digest, Conflict when a row is not where `expect` says,
+        JournalFull, JournalUnavailable. Cancelling the caller does not cancel the commit.
+        """
+
+    @abstractmethod
+    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
+        """Every entry there is and every entry that commits, once, in order, without end.
+
+        History comes in tuples of any size, later each tuple is one or more whole batches.
+        There is one tail per instance. It ends when the journal closes, and raises
+        JournalUnavailable when the journal can't go on.
+        """
+
+    @abstractmethod
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
+        """At most `limit` entries of `channels` after `after`, in one short read transaction."""
+
+    @abstractmethod
+    def floors(self) -> Mapping[str, Floor]:
+        """What trimming left of each channel that it was told the retention of."""
+
+    @abstractmethod
+    async def trim(self) -> int:
+        """Apply the retention of each channel now; return how many entries went.
+
+        Bounded work per call, so that commits are never held up for long: what is left over
+        goes at the next call. Also forgets idempotency keys older than IDEMPOTENCY_SECONDS.
+        """
+
+    @abstractmethod
+    def failure(self) -> str | None:
+        """Why the journal takes no batches just now, or None when it does."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish the appends under way, let go of everything. Safe to call twice."""

@@ -1,0 +1,124 @@
+"""What commits together: each batch judged on its own, numbered after the ones before it.
+
+Pure: no clock, no disk. Every journal that numbers its own entries judges by this module, so
+that idempotency, `expect` and order can't differ between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from telecast.errors import Conflict, IdempotencyConflict, JournalUnavailable
+from telecast.journal.base import MAX_BATCH, Batch, Receipt
+from telecast.model import MAX_SEQ, Entry
+
+RowKey = tuple[str, str]
+"""(channel, key)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An idempotency key that was used: for what, and what came of it."""
+
+    digest: bytes
+    receipt: Receipt
+
+
+def check(batch: Batch) -> None:
+    """Raise ValueError for a batch that no journal can keep: a fault of the calling code.
+
+    Text must be storable as UTF-8 and without NUL, where databases and their tools disagree
+    about its end.
+    """
+    if len(batch.records) > MAX_BATCH:
+        raise ValueError(f"a batch holds at most {MAX_BATCH} records, not {len(batch.records)}")
+    if not batch.records and batch.idempotency is None:
+        raise ValueError("a batch without records needs an idempotency key")
+    for record in batch.records:
+        _check_text(record.channel)
+        _check_text(record.key)
+    for channel, key in batch.expect:
+        _check_text(channel)
+        _check_text(key)
+    if batch.idempotency is not None:
+        _check_text(batch.idempotency.key)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError(f"{text[:64]!r} holds a NUL character")
+    if not text.isascii():
+        text.encode()  # a lone surrogate raises UnicodeEncodeError, which is a ValueError
+
+
+class Group:
+    """Batches that become durable in one act, in the order in which they were added.
+
+    `rows` and `known` are what is committed: the seq of each live row and the used idempotency
+    keys. They need only hold what the batches ask about, and are never changed here: what the
+    group changes stands in `entries`, `moved` (0 for a row that was deleted) and `keys`.
+    """
+
+    __slots__ = ("_known", "_rows", "entries", "head", "keys", "moved", "timestamp")
+
+    def __init__(
+        self,
+        *,
+        head: int,
+        timestamp: int,
+        rows: Mapping[RowKey, int],
+        known: Mapping[str, Known],
+    ) -> None:
+        self.head = head
+        self.timestamp = timestamp
+        self.entries: list[Entry] = []
+        self.moved: dict[RowKey, int] = {}
+        self.keys: dict[str, Known] = {}
+        self._rows = rows
+        self._known = known
+
+    def add(self, batch: Batch) -> Receipt:
+        """Take a checked batch in, and say what its receipt is once the group is durable.
+
+        Idempotency first, then `expect`, then the records; earlier batches of the group count
+        as committed. Raises IdempotencyConflict, Conflict or JournalUnavailable; then the
+        group is as it was.
+        """
+        asked = batch.idempotency
+        if asked is not None:
+            first = self.keys.get(asked.key) or self._known.get(asked.key)
+            if first is not None:
+                if first.digest != asked.digest:
+                    raise IdempotencyConflict()
+                return replace(first.receipt, duplicate=True)
+        elsewhere = [row for row, seq in batch.expect.items() if self._seq_of(row) != seq]
+        if elsewhere:
+            raise Conflict(elsewhere)
+        count = len(batch.records)
+        if self.head + count > MAX_SEQ:
+            raise JournalUnavailable("The journal has used up its numbers: start a new one.")
+        receipt = Receipt(
+            count=count,
+            first_seq=self.head + 1 if count else 0,
+            last_seq=self.head + count,
+            timestamp=self.timestamp,
+        )
+        self._take(batch)
+        if asked is not None:
+            self.keys[asked.key] = Known(asked.digest, receipt)
+        return receipt
+
+    def _seq_of(self, row: RowKey) -> int:
+        seq = self.moved.get(row)
+        return self._rows.get(row, 0) if seq is None else seq
+
+    def _take(self, batch: Batch) -> None:
+        seq, timestamp = self.head, self.timestamp
+        keep, moved = self.entries.append, self.moved
+        for record in batch.records:
+            seq += 1
+            channel, key, op = record.channel, record.key, record.op
+            keep(Entry(seq, timestamp, channel, key, op, record.pinned, record.data))
+            moved[channel, key] = seq if op == "upsert" else 0
+        self.head = seq

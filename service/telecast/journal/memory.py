@@ -1,0 +1,169 @@
+"""A journal in memory: for tests, demos, and services whose events may die with them."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+
+from telecast.errors import JournalUnavailable
+from telecast.journal.base import (
+    IDEMPOTENCY_SECONDS,
+    Batch,
+    Floor,
+    Journal,
+    Page,
+    Receipt,
+)
+from telecast.journal.epoch import new_epoch
+from telecast.journal.feed import Feed
+from telecast.journal.group import Group, Known, RowKey, check
+from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
+from telecast.model import Entry, Retention
+
+_seq = attrgetter("seq")
+
+
+@dataclass(slots=True)
+class _Log:
+    """One channel. `kept` holds the live rows at or before `through`, `recent` all after it."""
+
+    through: int = 0
+    floor: Floor = field(default_factory=Floor)
+    kept: dict[int, Entry] = field(default_factory=dict)
+    superseded: dict[int, None] = field(default_factory=dict)
+    recent: list[Entry] = field(default_factory=list)
+
+    def after(self, seq: int) -> Iterator[Entry]:
+        if seq < self.through:
+            # `kept` is in seq order: entries enter it in that order, and never again.
+            yield from (entry for entry in self.kept.values() if entry.seq > seq)
+        yield from islice(self.recent, bisect_right(self.recent, seq, key=_seq), None)
+
+
+class MemoryJournal(Journal):
+    """Keeps the whole contract but durability: each instance is a new life, with its own epoch.
+
+    Everything happens on the loop, within the call; nothing waits.
+    """
+
+    def __init__(
+        self, retention: Mapping[str, Retention], *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.epoch = new_epoch()
+        self.head = 0
+        self._retention = dict(retention)
+        self._now = now
+        self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
+        self._rows: dict[RowKey, int] = {}
+        self._known: dict[str, Known] = {}
+        self._feed = Feed()
+
+    async def open(self) -> None:
+        """Nothing to recover."""
+
+    async def append(self, batch: Batch) -> Receipt:
+        if self._feed.ended:
+            raise JournalUnavailable("The journal is closed.")
+        check(batch)
+        timestamp = int(self._now() * 1000)
+        group = Group(head=self.head, timestamp=timestamp, rows=self._rows, known=self._known)
+        receipt = group.add(batch)
+        for entry in group.entries:
+            self._log(entry.channel).recent.append(entry)
+        for row, seq in group.moved.items():
+            self._move(row, seq)
+        self._known.update(group.keys)
+        self.head = group.head
+        self._feed.tell(tuple(group.entries))
+        return receipt
+
+    def _log(self, channel: str) -> _Log:
+        log = self._logs.get(channel)
+        if log is None:
+            log = self._logs[channel] = _Log()
+        return log
+
+    def _move(self, row: RowKey, seq: int) -> None:
+        log = self._logs[row[0]]
+        before = self._rows.pop(row, 0)
+        if before in log.kept:
+            log.superseded[before] = None
+        if seq:
+            self._rows[row] = seq
+
+    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
+        return self._feed.follow(self._history, lambda: self.head)
+
+    async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
+        page = self._page(self._logs, after, limit)
+        return page.entries, page.upto
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
+        return self._page(channels, after, limit)
+
+    def _page(self, channels: Collection[str], after: int, limit: int) -> Page:
+        if limit < 1:
+            raise ValueError("a page holds at least one entry")
+        logs = {channel: self._logs.get(channel) or _Log() for channel in channels}
+        found = merge(*(log.after(after) for log in logs.values()), key=_seq)
+        entries = tuple(islice(found, limit))
+        more = len(entries) == limit
+        upto = entries[-1].seq if more else max(after, self.head)
+        return Page(entries, upto, more, {channel: log.floor for channel, log in logs.items()})
+
+    def floors(self) -> Mapping[str, Floor]:
+        return {channel: self._logs[channel].floor for channel in self._retention}
+
+    async def trim(self) -> int:
+        now = self._now()
+        self._forget((now - IDEMPOTENCY_SECONDS) * 1000)
+        budget, gone = TRIM_MOST, 0
+        for channel, retention in self._retention.items():
+            looked, went = self._trim(self._logs[channel], retention, now, budget)
+            budget -= looked
+            gone += went
+        return gone
+
+    def _trim(self, log: _Log, retention: Retention, now: float, most: int) -> tuple[int, int]:
+        superseded = list(islice(log.superseded, most))
+        gone = []
+        for seq in superseded:
+            del log.superseded[seq]
+            gone.append(log.kept.pop(seq))
+        oldest = [self._candidate(entry) for entry in log.recent[: most - len(superseded)]]
+        cut = overdue(
+            oldest,
+            excess=len(log.recent) - retention.events,
+            before=(now - retention.seconds) * 1000,
+        )
+        for entry, candidate in zip(log.recent[:cut], oldest, strict=False):
+            if candidate.live:
+                log.kept[entry.seq] = entry
+            else:
+                gone.append(entry)
+            log.through = entry.seq
+        del log.recent[:cut]
+        log.floor = raised(log.floor, ((e.seq, e.pinned or e.op == "delete") for e in gone))
+        return len(superseded) + cut, len(gone)
+
+    def _candidate(self, entry: Entry) -> Candidate:
+        live = self._rows.get((entry.channel, entry.key)) == entry.seq
+        return Candidate(entry.seq, entry.timestamp, live, entry.pinned or entry.op == "delete")
+
+    def _forget(self, before: float) -> None:
+        # In order of use: dictionaries keep it, and the clock rarely runs backwards.
+        for key, known in list(islice(self._known.items(), TRIM_MOST)):
+            if known.receipt.timestamp >= before:
+                break
+            del self._known[key]
+
+    def failure(self) -> str | None:
+        return "The journal is closed." if self._feed.ended else None
+
+    async def close(self) -> None:
+        self._feed.end()

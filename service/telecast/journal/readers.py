@@ -1,0 +1,115 @@
+"""Reading a SQLite journal beside its writer: short transactions on connections of their own."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Collection
+from zlib import crc32
+
+import orjson
+
+from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
+from telecast.journal.base import Floor, Page
+from telecast.journal.schema import connect, primary_code
+from telecast.model import Entry
+
+MAX_READERS = 4
+"""Reads at a time: each may hold a page of the largest events, and SQLite's log, meanwhile."""
+
+# One row per page: a step of SQLite lets go of the interpreter lock and takes it again, so rows
+# fetched one by one beside a busy loop would cost a switch interval each.
+_PAGE = """
+SELECT json_group_array(
+           json_array(seq, timestamp, channel, key, op, pinned, crc, length(data))),
+       CAST(group_concat(data, '') AS BLOB),
+       (SELECT json_group_object(channel, json_array(whole_from, compact_from)) FROM floors)
+  FROM ({entries} ORDER BY seq LIMIT ?)
+"""
+_ALL = "SELECT * FROM events WHERE seq > ? AND seq <= ?"
+_OF_CHANNEL = "SELECT * FROM events WHERE channel = ? AND seq > ? AND seq <= ?"
+
+_FOLD = 0xFFFFFFFF
+
+
+def checksum(seq: int, key: str, data: bytes) -> int:
+    """What tells a damaged or misplaced row from a sound one: SQLite's pages carry none."""
+    return crc32(data, crc32(key.encode(), seq & _FOLD))
+
+
+class Readers:
+    """Read-only connections, each used by one thread at a time and kept for the next."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._idle: deque[sqlite3.Connection] = deque()
+
+    def history(self, after: int, upto: int, limit: int) -> tuple[tuple[Entry, ...], int]:
+        """Entries of all channels in (after, upto], and the seq up to which that is all."""
+        entries, _ = self._page(_ALL, (after, upto), limit)
+        return entries, entries[-1].seq if len(entries) == limit else upto
+
+    def page(self, channels: Collection[str], after: int, upto: int, limit: int) -> Page:
+        """As Journal.read says, as if `upto` were the head. `channels` are not repeated."""
+        entries: tuple[Entry, ...] = ()
+        floors: dict[str, Floor] = {}
+        if channels:
+            sql = " UNION ALL ".join([_OF_CHANNEL] * len(channels))
+            bounds = [value for channel in channels for value in (channel, after, upto)]
+            entries, floors = self._page(sql, bounds, limit)
+        more = len(entries) == limit
+        return Page(
+            entries,
+            entries[-1].seq if more else max(after, upto),
+            more,
+            {channel: floors.get(channel, Floor()) for channel in channels},
+        )
+
+    def _page(
+        self, sql: str, bounds: Collection[int | str], limit: int
+    ) -> tuple[tuple[Entry, ...], dict[str, Floor]]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            found = connection.execute(_PAGE.format(entries=sql), (*bounds, limit)).fetchone()
+        except sqlite3.Error as error:
+            connection.close()
+            raise self._fault(error) from error
+        self._idle.append(connection)
+        return self._entries(found[0], found[1] or b""), _floors(found[2])
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return connect(self._path, "ro")
+        except sqlite3.Error as error:
+            raise self._fault(error) from error
+
+    def _fault(self, error: sqlite3.Error) -> TelecastError:
+        if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return JournalCorrupt(f"{self._path} is damaged: {error}. Restore it from a backup.")
+        return JournalUnavailable(f"{self._path} can't be read just now: {error}.")
+
+    def _entries(self, described: str, payload: bytes) -> tuple[Entry, ...]:
+        entries = []
+        start = 0
+        for seq, timestamp, channel, key, op, pinned, crc, size in orjson.loads(described):
+            data = payload[start : start + size]
+            start += size
+            if checksum(seq, key, data) != crc:
+                raise JournalCorrupt(
+                    f"{self._path} is damaged: entry {seq} is not what was written. Restore it "
+                    "from a backup."
+                )
+            entries.append(Entry(seq, timestamp, channel, key, op, bool(pinned), data))
+        return tuple(entries)
+
+    def close(self) -> None:
+        """Close the idle connections: all of them, once no read is under way."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _floors(described: str) -> dict[str, Floor]:
+    return {channel: Floor(*floor) for channel, floor in orjson.loads(described).items()}

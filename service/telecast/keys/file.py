@@ -1,0 +1,297 @@
+"""Reading and changing the keys file; its form is described on top of the package."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT
+
+from telecast.errors import SettingsError
+from telecast.model import SCOPES, Principal
+
+FIELDS = ("id", "name", "sha256", "scopes", "channels", "expires", "filter")
+MAX_NAME = 64
+
+Stamp = tuple[int, int, int] | None
+"""What changes with a file: time of change (ns), size, inode. None: there is no file."""
+
+_ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key as the file has it: whose it is, and the SHA-256 of its text."""
+
+    principal: Principal
+    sha256: str
+
+
+def create_key(
+    path: Path,
+    name: str,
+    scopes: Sequence[str],
+    *,
+    channels: Sequence[str] = ("*",),
+    expires: datetime | None = None,
+    forced: Mapping[str, Iterable[str]] | None = None,
+) -> str:
+    """Add a key to the file (made if there is none) and return its text, which is kept nowhere.
+
+    `expires` must carry a time zone. Raises SettingsError for rights that can't be, a name that
+    is taken, or a file that is wrong already.
+    """
+    seen = stamp(path)
+    document, keys = _open(path, missing_ok=True)
+    key_id = _unused_id(keys)
+    secret = new_secret(key_id)
+    table = tomlkit.table()
+    table["id"] = key_id
+    table["name"] = name
+    table["sha256"] = digest(secret)
+    table["scopes"] = list(dict.fromkeys(scopes))
+    if tuple(channels) != ("*",):
+        table["channels"] = list(channels)
+    if expires is not None:
+        table["expires"] = expires
+    if forced:
+        inline = tomlkit.inline_table()
+        inline.update({field: sorted(values) for field, values in forced.items()})
+        table["filter"] = inline
+    if any(entry.get("name") == name for entry in keys):
+        raise SettingsError([f"There is a key named {name!r} already; names tell keys apart."])
+    problems: list[str] = []
+    _entry(table.unwrap(), "the new key", problems)
+    if problems:
+        raise SettingsError(problems)
+    keys.append(table)
+    document["key"] = keys
+    _write(path, tomlkit.dumps(document), seen)
+    return secret
+
+
+def list_keys(path: Path) -> list[Principal]:
+    """The keys of the file in its order, expired ones too. Raises SettingsError."""
+    return [entry.principal for entry in read_keys(path).values()]
+
+
+def revoke_key(path: Path, id_or_name: str) -> Principal:
+    """Take a key out of the file, by its id or else its name, and return what it was.
+
+    Raises SettingsError if there is none.
+    """
+    seen = stamp(path)
+    document, keys = _open(path, missing_ok=False)
+    for field in ("id", "name"):  # a name that reads like another key's id must not end that key
+        for index, table in enumerate(keys):
+            if table[field] == id_or_name:
+                revoked = read_keys(path)[table["id"]].principal
+                del keys[index]
+                if not keys:
+                    del document["key"]
+                _write(path, tomlkit.dumps(document), seen)
+                return revoked
+    raise SettingsError([f"{path} has no key with the id or name {id_or_name[:80]!r}."])
+
+
+def digest(secret: str) -> str:
+    # A header may bring lone surrogates; such a text is no key, but must not be a crash either.
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def new_secret(key_id: str) -> str:
+    return f"tc_{key_id}_{secrets.token_hex(32)}"
+
+
+def _unused_id(keys: AoT) -> str:
+    taken = {table.get("id") for table in keys}
+    while (key_id := secrets.token_hex(4)) in taken:
+        pass
+    return key_id
+
+
+def stamp(path: Path) -> Stamp:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _parse(path: Path, *, missing_ok: bool) -> tomlkit.TOMLDocument:
+    try:
+        return tomlkit.parse(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if missing_ok:
+            return tomlkit.document()
+        advice = "`telecast keys new NAME --scope read` makes it."
+        raise SettingsError([f"keys: there is no file {path}. {advice}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"keys: {path} can't be read: {error}."]) from error
+    except TOMLKitError as error:
+        raise SettingsError([f"keys: {path} is no valid TOML: {error}."]) from error
+
+
+def _open(path: Path, *, missing_ok: bool) -> tuple[tomlkit.TOMLDocument, AoT]:
+    """The file to be changed: only one that is right as it is, or mistakes would be covered up."""
+    document = _parse(path, missing_ok=missing_ok)
+    _entries(document.unwrap(), path)
+    keys = document.get("key", tomlkit.aot())
+    assert isinstance(keys, AoT)  # noqa: S101 - _entries has looked
+    return document, keys
+
+
+def read_keys(path: Path) -> dict[str, Entry]:
+    return _entries(_parse(path, missing_ok=False).unwrap(), path)
+
+
+def _entries(content: Mapping[str, Any], path: Path) -> dict[str, Entry]:
+    problems = [
+        f"{path}: {name!r} is not known; keys stand under [[key]]."
+        for name in content
+        if name != "key"
+    ]
+    entries: dict[str, Entry] = {}
+    names: dict[str, str] = {}
+    tables = content.get("key", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError([f"{path}: `key` must be written as [[key]], once for each key."])
+    for number, table in enumerate(tables, 1):
+        where = f"{path}: key {number}" + (f" ({table['name']})" if "name" in table else "")
+        entry = _entry(table, where, problems)
+        if entry is None:
+            continue
+        who = entry.principal
+        if who.key_id in entries:
+            problems.append(f"{where}: the id {who.key_id} stands twice; each key has its own.")
+        if who.name in names:
+            problems.append(f"{where}: the name stands twice; names tell keys apart.")
+        entries[who.key_id] = entry
+        names[who.name] = who.key_id
+    if problems:
+        raise SettingsError(problems)
+    return entries
+
+
+def _entry(table: Mapping[str, Any], where: str, problems: list[str]) -> Entry | None:
+    """The key that a table describes; None, and a sentence for each mistake, if it is wrong."""
+    found = len(problems)
+
+    def must(right: bool, sentence: str) -> None:
+        if not right:
+            problems.append(f"{where}: {sentence}")
+
+    for field in table:
+        must(field in FIELDS, f"{field!r} is not known; the fields are {', '.join(FIELDS)}.")
+    name = table.get("name")
+    must(
+        isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable(),
+        f"`name` must be a text of 1 to {MAX_NAME} printable characters.",
+    )
+    must(_fits(_ID, table.get("id")), "`id` must be 8 hex digits in lower case.")
+    must(
+        _fits(_DIGEST, table.get("sha256")),
+        "`sha256` must be 64 hex digits in lower case: the SHA-256 of the whole key.",
+    )
+    scopes: Any = table.get("scopes")
+    must(
+        _texts(scopes) and set(scopes) <= set(SCOPES),
+        f"`scopes` must be a list with one or more of {', '.join(SCOPES)}.",
+    )
+    channels = table.get("channels", ["*"])
+    must(_texts(channels), '`channels` must be a list of globs, such as ["positions", "risk-*"].')
+    expires = table.get("expires")
+    must(
+        expires is None or (isinstance(expires, datetime) and expires.tzinfo is not None),
+        "`expires` must be a time with its zone, such as 2027-01-01T00:00:00Z.",
+    )
+    forced = table.get("filter", {})
+    must(
+        isinstance(forced, dict) and all(_texts(values) for values in forced.values()),
+        '`filter` must be a table of lists, such as { traderId = ["t1"] }.',
+    )
+    if len(problems) > found:
+        return None
+    principal = Principal(
+        key_id=table["id"],
+        name=table["name"],
+        scopes=frozenset(table["scopes"]),
+        channels=tuple(channels),
+        forced={field: frozenset(values) for field, values in forced.items()},
+        expires_at=None if expires is None else expires.timestamp(),
+    )
+    return Entry(principal, table["sha256"])
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _texts(value: Any) -> bool:
+    """A list of one or more texts that say something."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(each, str) and each and each.isprintable() for each in value)
+    )
+
+
+def _write(path: Path, text: str, seen: Stamp) -> None:
+    """Replace the file as one act: a reader sees the old or the new, a crash leaves one of them."""
+    # A link stays a link: what it points at is replaced.
+    path = path.resolve()
+    try:
+        # mkstemp gives mode 0600, and a name that no other writer has.
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            if seen is not None:
+                _keep_owner(temporary, path)
+            _unchanged(path, seen)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise SettingsError([f"keys: {path} can't be written: {error.strerror}."]) from error
+
+
+def _unchanged(path: Path, seen: Stamp) -> None:
+    """What was read is what will be replaced, or another's key would be lost."""
+    if stamp(path) != seen:
+        raise SettingsError([f"{path} was changed by another at the same time; try again."])
+
+
+def _keep_owner(temporary: str, path: Path) -> None:
+    """Root who adds a key must not take the file away from the user the service runs as."""
+    if os.name == "posix":
+        old = path.stat()
+        with contextlib.suppress(PermissionError):
+            os.chown(temporary, old.st_uid, old.st_gid)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where a folder can be opened (not on Windows)."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

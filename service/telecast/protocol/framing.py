@@ -1,0 +1,133 @@
+"""Bytes for each door. Framing is the only thing in which the doors differ.
+
+A door turns one event or one message into a block, and blocks that go out together into what is
+written: blocks join by concatenation, so a flush costs one write for any number of events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from telecast.model import Event, Position
+
+WS_PING = b"\x89\x00"
+"""An empty ping frame (RFC 6455 §5.5.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A server message that is no event: its type, its JSON and the position it confirms."""
+
+    type: str
+    json: bytes
+    position: Position | None = None
+
+
+class Door(Protocol):
+    """How blocks are made. `name` is the metrics' label; `ping` asks for a sign of life."""
+
+    name: str
+    ping: bytes
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        """One event, with its position where the door can carry one."""
+        ...
+
+    def row(self, event: Event) -> bytes:
+        """One event inside a snapshot: its position proves nothing and is not told."""
+        ...
+
+    def message(self, message: Message) -> bytes: ...
+
+    def join(self, blocks: Sequence[bytes]) -> bytes:
+        """What is written for these blocks: at least one."""
+        ...
+
+
+def ws_text(payload: bytes) -> bytes:
+    """One unmasked, unfragmented text frame (RFC 6455 §5.2); servers don't mask (§5.1)."""
+    size = len(payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
+
+
+def ws_pong(payload: bytes) -> bytes:
+    """A pong with the ping's payload of at most 125 bytes (RFC 6455 §5.5.3)."""
+    return b"\x8a%c%b" % (len(payload), payload)
+
+
+def sse_block(event: str, data: bytes, event_id: Position | None = None) -> bytes:
+    """One event of an event stream (WHATWG HTML §9.2.6).
+
+    `data` is JSON made by orjson: it has no raw line break, so one `data:` line carries it.
+    """
+    if event_id is None:
+        return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (str(event_id).encode(), event.encode(), data)
+
+
+def sse_retry(milliseconds: int) -> bytes:
+    return b"retry: %d\n\n" % milliseconds
+
+
+def http_chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112 §7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class WebSocketDoor:
+    name = "ws"
+    ping = WS_PING
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        return ws_text(event.json)
+
+    def row(self, event: Event) -> bytes:
+        return ws_text(event.json)
+
+    def message(self, message: Message) -> bytes:
+        return ws_text(message.json)
+
+    def join(self, blocks: Sequence[bytes]) -> bytes:
+        return b"".join(blocks)
+
+
+class SseDoor:
+    """Server-Sent Events; `chunked` for HTTP/1.1, where the body has no length."""
+
+    name = "sse"
+    ping = b""
+
+    def __init__(self, *, chunked: bool) -> None:
+        self._chunked = chunked
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (
+            epoch.encode(),
+            event.seq,
+            event.channel.encode(),
+            event.json,
+        )
+
+    def row(self, event: Event) -> bytes:
+        return sse_block(event.channel, event.json)
+
+    def message(self, message: Message) -> bytes:
+        # EventSource dispatches its own `error` events: ours need another name.
+        name = "fault" if message.type == "error" else message.type
+        return sse_block(name, message.json, message.position)
+
+    def join(self, blocks: Sequence[bytes]) -> bytes:
+        data = b"".join(blocks)
+        return http_chunk(data) if self._chunked else data
+
+
+WS = WebSocketDoor()
+SSE = SseDoor(chunked=True)
+SSE_HTTP10 = SseDoor(chunked=False)
+DOORS: tuple[Door, ...] = (WS, SSE, SSE_HTTP10)
