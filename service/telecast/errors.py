@@ -45,6 +45,9 @@ CODES: Mapping[str, Code] = {
     "UNKNOWN_CHANNEL": Code(404, None, False, "GET /api/v1/channels lists the channels."),
     "NOT_FOUND": Code(404, None, False, "Check the path; /api/v1/channels is a good start."),
     "ROW_NOT_FOUND": Code(404, None, False, "The channel has no such row now."),
+    "POSITION_UNKNOWN": Code(
+        410, None, False, "Start over from a snapshot: this journal has no such position."
+    ),
     "METHOD_NOT_ALLOWED": Code(405, None, False, "Use a method that `Allow` names."),
     "IDEMPOTENCY_CONFLICT": Code(
         409, None, False, "Use a new Idempotency-Key for a different body."
@@ -66,6 +69,7 @@ CODES: Mapping[str, Code] = {
     "TOO_MANY_ACTIONS": Code(429, 4429, True, "Send fewer actions a second."),
     "TOO_MANY_CONNECTIONS": Code(429, None, True, "Close a connection, or come back later."),
     "TOO_MANY_BAD_MESSAGES": Code(400, 4400, False, "Read the errors before this close."),
+    "REPLACED": Code(409, 4409, False, "A newer connection of the same clientId took its place."),
     "NO_SIGN_OF_LIFE": Code(408, 4408, True, "Answer pings; resume from the last position."),
     "NO_PROGRESS": Code(408, 4430, True, "Read faster, or ask for less; then resume."),
     # our side

@@ -1,7 +1,7 @@
 """How the service speaks to its operator: JSON lines for machines, readable ones on a terminal.
 
-What passes through here never carries a key, and no value in it can forge a line: whatever stood in a
-header, a payload or an exception.
+What passes through here never carries a key, and no value in it can forge a line: whatever stood
+in a header, a payload or an exception.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def configure(
     level: str,
     stream: TextIO | None = None,
 ) -> logging.Handler:
-    """Send all that is logged to `stream` (stderr unless given), instead of where an earlier call sent it.
+    """Send all that is logged to `stream` (stderr unless given); an earlier call's no more.
 
     `format` is json, text, or auto: text where the stream is a terminal. `level` is a word of the
     log_level setting. Returns the handler.
@@ -153,7 +153,11 @@ class RedactingFilter(logging.Filter):
 class _Handler(logging.StreamHandler[TextIO]):
     def handle(self, record: logging.LogRecord) -> bool:
         # The filters write into the record; other handlers must get it as it was.
-        return super().handle(copy.copy(record))
+        try:
+            return super().handle(copy.copy(record))
+        except Exception:  # a value that can't be made a text must not end a request
+            self.handleError(record)
+            return False
 
     def handleError(self, record: logging.LogRecord) -> None:
         # logging's own prints the record's arguments as they are, secrets and all.

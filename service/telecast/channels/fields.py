@@ -1,4 +1,4 @@
-"""The wire types of payloads: each checks a JSON value and gives it back in the one form it is told in.
+"""The wire types of payloads: each checks a JSON value and gives back the one form it is told in.
 
 Nothing here passes through a binary float that was not one on the wire: a decimal stays the text
 it came as, so that its scale is kept.

@@ -1,4 +1,4 @@
-"""The command `telecast`. To add a subcommand: a module with a `command`, and a line in COMMANDS."""
+"""The command `telecast`. A subcommand is a module with a `command`, and a line in COMMANDS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from telecast import __version__
 from telecast.cli.lazy import Lazy, LazyGroup
 
 COMMANDS = {
+    "serve": Lazy("telecast.cli.serve", "Run the service."),
+    "demo": Lazy("telecast.cli.demo", "Run it on loopback with its own key and a live market."),
     "keys": Lazy("telecast.cli.keys", "Make, list and revoke the keys that clients connect with."),
 }
 

@@ -31,13 +31,15 @@ class Expiry(click.ParamType[datetime]):
                 moment = now + int(match[1]) * _UNITS[match[2]]
             else:
                 moment = datetime.fromisoformat(str(value))
+            if moment.tzinfo is not None:
+                moment = moment.astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time: write 90d, 12h or 2027-01-01T00:00:00Z.", param, ctx)
         if moment.tzinfo is None:
             self.fail(f"{value!r} lacks its zone: write 2027-01-01T00:00:00Z.", param, ctx)
         if moment <= now:
             self.fail(f"{value!r} is over already.", param, ctx)
-        return moment.astimezone(UTC)
+        return moment
 
 
 class Forced(click.ParamType[tuple[str, str]]):

@@ -82,10 +82,10 @@ class Text(Kind[str]):
 
 
 class Journal(Text):
-    said = "memory, sqlite:FILE or jetstream:SERVER"
+    said = "memory: or sqlite:PATH"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(r"memory|(sqlite|jetstream):.+", value):
+        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+", value):
             return value
         raise ValidationError(WRONG)
 

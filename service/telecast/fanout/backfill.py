@@ -15,27 +15,12 @@ from telecast.fanout.subscriber import CatchUp, Subscriber
 from telecast.fanout.tape import Standing, Tape
 from telecast.model import Event, Position
 from telecast.protocol import messages
+from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import Door
 
 CHUNK_BYTES = 64 * 1024
 """What one turn writes at the most, roughly: a sink is full at about this size."""
 MEMO_ENTRIES = 64
-
-
-class Origin(Enum):
-    """Where a subscriber wants to start."""
-
-    SNAPSHOT = "the complete current rows"
-    LIVE = "only what comes from now on"
-    EARLIEST = "the oldest event that there is"
-    POSITION = "after a position"
-    MALFORMED = "after something that is no position, in a header that can't be refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    origin: Origin
-    position: Position | None = None
 
 
 class Outcome(Enum):

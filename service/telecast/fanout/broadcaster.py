@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from telecast.errors import JournalUnavailable, OwnFault, PeerFault, TelecastError
-from telecast.fanout.backfill import Backfill, JournalFloor, Outcome, Start
+from telecast.fanout.backfill import Backfill, JournalFloor, Outcome
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
@@ -23,6 +23,7 @@ from telecast.fanout.tape import Tape
 from telecast.fanout.wheel import Scheduler, Wheel
 from telecast.model import Entry, Event, Position
 from telecast.protocol import messages
+from telecast.protocol.commands import Start
 from telecast.protocol.framing import Door, Message
 
 PATIENCE = 0.025
@@ -126,6 +127,10 @@ class Broadcaster:
         """Live subscribers that want at least one of these events."""
         cohorts = {cohort for event in events for cohort in self._index.wanting(event)}
         return sum(len(cohort.members) for cohort in cohorts)
+
+    def hearers(self, channel: str) -> int:
+        """Subscribers that have selected a channel."""
+        return sum(channel in subscriber.selection for subscriber in self.subscribers.values())
 
     # --- subscribers come, change and go
 

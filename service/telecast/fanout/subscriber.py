@@ -7,18 +7,17 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from telecast.fanout.selection import Selection
 from telecast.fanout.sink import Sink
 from telecast.model import Event, Position
+from telecast.protocol.commands import Delivery
 from telecast.protocol.framing import Door
 from telecast.protocol.messages import SnapshotReason
 
 if TYPE_CHECKING:
     from telecast.fanout.cohort import Cohort
-
-Delivery = Literal["conflated", "all"]
 
 
 class State(Enum):

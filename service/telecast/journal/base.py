@@ -113,7 +113,8 @@ class Journal(ABC):
     def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
         """Every entry there is and every entry that commits, once, in order, without end.
 
-        History comes in tuples of any size, later each tuple is one or more whole batches.
+        History comes in tuples of any size and ends with one empty tuple, even where there is
+        none; after that each tuple is one or more whole batches.
         There is one tail per instance. It ends when the journal closes, and raises
         JournalUnavailable when the journal can't go on.
         """

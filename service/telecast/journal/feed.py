@@ -59,6 +59,7 @@ class Feed:
                 if entries:
                     yield entries
             live = self._live = deque()
+            yield ()
             while True:
                 while live:
                     yield live.popleft()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -94,7 +94,7 @@ class _Channel:
     """`recent`: entries after `through`. `oldest`: the time of the first one, where known."""
 
     through: int = 0
-    floor: Floor = Floor()
+    floor: Floor = field(default_factory=Floor)
     recent: int = 0
     oldest: int | None = None
 

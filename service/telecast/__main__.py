@@ -1,0 +1,5 @@
+"""python -m telecast"""
+
+from telecast.cli import main
+
+main()

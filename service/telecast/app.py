@@ -1,0 +1,199 @@
+"""Puts the parts together: built in order, closed in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from aiohttp import web
+
+from telecast.channels.catalogue import CHANNELS
+from telecast.clients import ClientLimits, Clients
+from telecast.config import Settings
+from telecast.errors import OwnFault
+from telecast.fanout.backfill import JournalFloor
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.tape import Tape
+from telecast.fanout.wheel import LoopScheduler
+from telecast.feed import Feed
+from telecast.ingress import Ingress, IngressLimits
+from telecast.journal import journal_from_url
+from telecast.journal.base import Journal
+from telecast.keys import KeyStore
+from telecast.web.metrics import REGISTRY, build_registry
+from telecast.web.middlewares import add_correlation, correlate, explain
+from telecast.web.parts import PARTS, Parts
+from telecast.web.routes import routes
+
+log = logging.getLogger(__name__)
+
+KEYS_SECONDS = 1.0
+"""Between two looks at the keys: what a key may no longer see stops within two seconds."""
+TRIM_SECONDS = 5.0
+SWITCH_SECONDS = 0.0002
+"""How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
+
+
+def create_app(
+    settings: Settings,
+    *,
+    keys: KeyStore,
+    journal: Journal | None = None,
+    now: Callable[[], float] = time.time,
+) -> web.Application:
+    """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
+
+    The parts open when the application starts and close when it is cleaned up; `parts_of` gives
+    them to whoever embeds it. `now` gives seconds since 1970.
+    """
+    app = web.Application(middlewares=[correlate, explain], client_max_size=settings.max_body_bytes)
+    app.add_routes(routes())
+    app.on_response_prepare.append(add_correlation)
+    if journal is None:
+        retention = {name: channel.retention for name, channel in CHANNELS.items()}
+        journal = journal_from_url(settings.journal, retention, now=now)
+
+    async def lifespan(app: web.Application) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            app[PARTS] = await _build(settings, keys, journal, now, stack)
+            app[REGISTRY] = build_registry(app[PARTS])
+            yield
+
+    app.cleanup_ctx.append(lifespan)
+    return app
+
+
+def parts_of(app: web.Application) -> Parts:
+    """The parts of a started application."""
+    return app[PARTS]
+
+
+async def _build(
+    settings: Settings,
+    keys: KeyStore,
+    journal: Journal,
+    now: Callable[[], float],
+    stack: AsyncExitStack,
+) -> Parts:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    await journal.open()
+    stack.push_async_callback(journal.close)
+    floors = journal.floors()
+    tape = Tape(
+        CHANNELS,
+        floors={name: (floor.whole_from, floor.compact_from) for name, floor in floors.items()},
+        most_events=settings.tape_events,
+        most_bytes=settings.tape_bytes,
+    )
+    broadcaster = Broadcaster(
+        tape,
+        journal.epoch,
+        scheduler=LoopScheduler(asyncio.get_running_loop()),
+        now=lambda: int(now() * 1000),
+        journal_floor=lambda name: _floor_of(journal, name),
+        journal=journal,
+        stall_seconds=settings.stall_seconds,
+    )
+    stack.push_async_callback(broadcaster.close)
+    feed = Feed(journal, broadcaster)
+    ingress = Ingress(
+        journal,
+        tape,
+        reached=feed.reached,
+        audience=broadcaster.audience,
+        limits=IngressLimits(
+            max_events=settings.max_batch_events,
+            max_event_bytes=settings.max_event_bytes,
+            backlog_events=settings.backlog_events,
+            backlog_bytes=settings.backlog_bytes,
+        ),
+    )
+    clients = Clients(
+        ClientLimits(
+            max_connections=settings.max_connections,
+            max_connections_per_key=settings.max_connections_per_key,
+            max_connections_per_address=settings.max_connections_per_address,
+            new_connections_per_second=settings.new_connections_per_second,
+        ),
+        keys,
+    )
+    own = Parts(settings, keys, journal, broadcaster, feed, ingress, clients)
+    following = asyncio.create_task(_guard(own, feed.run))
+    stack.push_async_callback(_stop, following)
+    caught_up = asyncio.create_task(feed.caught_up())
+    stack.push_async_callback(_stop, caught_up)
+    await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
+    if own.broken is not None:
+        raise OwnFault("JOURNAL_UNAVAILABLE", own.broken)
+    for work in (ingress.run, lambda: _watch_keys(own), lambda: _trim(own)):
+        stack.push_async_callback(_stop, asyncio.create_task(_guard(own, work)))
+    return own
+
+
+def _floor_of(journal: Journal, name: str) -> JournalFloor:
+    floor = journal.floors()[name]
+    return JournalFloor(floor.whole_from, floor.compact_from)
+
+
+async def _guard(own: Parts, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a worker; if it ends, the service says that it is not ready, and why."""
+    try:
+        await work()
+        reason = "a worker has ended"
+    except Exception as fault:
+        log.critical("a worker has died; the service is not ready any more", exc_info=True)
+        reason = f"{type(fault).__name__}: {fault}"
+    own.broken = own.broken or reason
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _watch_keys(own: Parts) -> None:
+    while True:
+        await asyncio.sleep(KEYS_SECONDS)
+        if own.keys.reload_if_changed():
+            log.info("keys read again", extra={"count": len(own.keys)})
+        own.clients.recheck()
+
+
+async def _trim(own: Parts) -> None:
+    """Retention, a bounded piece at a time: never while history is read, whose floors hold."""
+    while True:
+        if own.journal.failure() is None and await own.journal.trim():
+            await asyncio.sleep(0.05)
+        else:
+            await asyncio.sleep(TRIM_SECONDS)
+
+
+async def drain(own: Parts) -> None:
+    """Go down well: nobody new, everything taken is committed, every stream told and ended.
+
+    The ends are spread over `drain_seconds`, so that the clients do not all come back at once.
+    """
+    own.draining = True
+    own.clients.close_doors()
+    await own.ingress.drain()
+    going = list(own.clients)
+    pause = own.settings.drain_seconds / max(1, len(going))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    for index, client in enumerate(going):
+        wait = int(1000 * (own.settings.drain_seconds - index * pause)) + 500
+        client.evict(
+            OwnFault(
+                "SHUTTING_DOWN",
+                "The service is going down; resume elsewhere or later.",
+                {"retryAfterSeconds": wait / 1000},
+            )
+        )
+        behind = started + (index + 1) * pause - loop.time()
+        await asyncio.sleep(max(0.0, behind))

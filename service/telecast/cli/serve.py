@@ -1,0 +1,53 @@
+"""telecast serve: the service itself."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import click
+import uvloop
+
+from telecast import __version__
+from telecast.app import create_app
+from telecast.cli.options import settings_options
+from telecast.config import Settings, load_settings
+from telecast.errors import SettingsError
+from telecast.keys import KeyStore
+from telecast.logs import configure
+from telecast.server import serve_until_stopped
+
+log = logging.getLogger(__name__)
+
+
+@click.command(name="serve")
+@settings_options()
+def command(**flags: Any) -> None:
+    """Take events in, keep them, tell them over WebSocket and Server-Sent Events.
+
+    Flags win over the environment, which wins over --config.
+    """
+    settings = load_settings(flags)
+    configure(settings.log_format, settings.log_level)
+    keys = _keys(settings)
+
+    async def started(url: str) -> None:
+        log.info(
+            "serving",
+            extra={"url": url, "version": __version__, "journal": settings.journal},
+        )
+
+    uvloop.run(serve_until_stopped(create_app(settings, keys=keys), settings, started))
+
+
+def _keys(settings: Settings) -> KeyStore:
+    """Fails closed: nobody can use a service without keys, so it does not start."""
+    advice = f"Make one: telecast keys new NAME --scope read --scope publish --keys {settings.keys}"
+    if not settings.keys.exists():
+        raise SettingsError([f"There is no keys file {settings.keys}. {advice}"])
+    keys = KeyStore(settings.keys, now=time.time)
+    keys.load()
+    if not len(keys):
+        raise SettingsError([f"No key is in {settings.keys}. {advice}"])
+    return keys

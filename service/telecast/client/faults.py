@@ -1,0 +1,137 @@
+"""How the client says no: what the server refused, and what never reached it.
+
+    TelecastError
+    ├── Refused          the service answered, and said no
+    ├── BadAnswer        something answered that does not speak our protocol
+    └── Unreachable      nobody answered
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from telecast.errors import CODES, Code, TelecastError
+
+WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses after which the same request may well succeed (RFC 9110 §15)."""
+
+CLOSED_FOR_GOOD: Mapping[int, tuple[str, int]] = {
+    1002: ("BAD_REQUEST", 400),
+    1003: ("BAD_REQUEST", 400),
+    1007: ("BAD_REQUEST", 400),
+    1009: ("BODY_TOO_LARGE", 413),
+    4400: ("BAD_REQUEST", 400),
+    4401: ("UNAUTHENTICATED", 401),
+    4403: ("FORBIDDEN", 403),
+    4409: ("REPLACED", 409),
+}
+"""Close codes after which coming back unchanged is of no use, with the code and status they mean."""
+
+MOST_TOLD_SECONDS = 300.0
+"""The longest wait that a server may impose: beyond it a typo in a proxy would be for ever."""
+
+
+class ClientFault(TelecastError):
+    """A fault with a rule of its own: a server may be newer than our table of codes."""
+
+    def __init__(self, code: str, message: str, rule: Code, details: Any = None) -> None:
+        super().__init__(code, message, details)
+        self._rule = rule
+
+    @property
+    def rule(self) -> Code:
+        return self._rule
+
+
+class Refused(ClientFault):
+    """The service said no. `code`, `message` and `details` are the server's own words.
+
+    `status` is the HTTP status, or for a closed WebSocket the one that its close code stands
+    for; `retry_after` the seconds that the server asked to wait, 0 where it did not.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        status: int,
+        details: Any = None,
+        advice: str | None = None,
+        retry_after: float = 0.0,
+    ) -> None:
+        known = CODES.get(code)
+        if advice is None:
+            advice = known.advice if known else "The message says what was wrong."
+        rule = Code(status, None, status in WORTH_RETRYING, advice)
+        super().__init__(code, message, rule, details)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class BadAnswer(ClientFault):
+    """What answers there is no Telecast service, or one of another protocol version."""
+
+    def __init__(self, message: str) -> None:
+        advice = "Check the address: it is that of the service, such as http://127.0.0.1:8080."
+        super().__init__("BAD_ANSWER", message, Code(502, None, False, advice))
+
+
+class Unreachable(ClientFault):
+    """Nobody answers. Nothing says whether the last request was acted upon."""
+
+    def __init__(self, message: str) -> None:
+        advice = "Check the address, and that the service runs there."
+        super().__init__("UNREACHABLE", message, Code(503, None, True, advice))
+
+
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
+    """The REST error body (wire contract, section 10), or the best to be made of another."""
+    wait = seconds_of(headers.get("Retry-After"), time.time())
+    try:
+        error = orjson.loads(body)["error"]
+        return Refused(
+            str(error["code"]),
+            str(error["message"]),
+            status=status,
+            details=error.get("details"),
+            advice=error.get("advice"),
+            retry_after=wait,
+        )
+    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+        pass
+    if 300 <= status < 400:
+        to = headers.get("Location", "elsewhere")
+        return Refused(
+            "REDIRECTED",
+            f"The address leads on to {to}.",
+            status=status,
+            advice="A key is never sent on: name the final address yourself.",
+        )
+    start = body[:200].decode(errors="replace").strip()
+    return Refused(
+        "REFUSED",
+        f"It answered {status}" + (f": {start}" if start else "."),
+        status=status,
+        retry_after=wait,
+        advice="Check the address, and what stands between here and the service.",
+    )
+
+
+def seconds_of(retry_after: str | None, now: float) -> float:
+    """`Retry-After` (RFC 9110 §10.2.3) in seconds, bounded; 0 for none or nonsense."""
+    if not retry_after:
+        return 0.0
+    text = retry_after.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MOST_TOLD_SECONDS)
+    try:
+        then = parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return 0.0
+    return min(max(0.0, then - now), MOST_TOLD_SECONDS)

@@ -1,0 +1,66 @@
+"""Whether the service keeps its promises: order, no repeats, no loss. Pure; contract section 3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from telecast.client.told import Told
+
+
+class Watch:
+    """Sees every message of one stream, over all its connections, and says what is amiss."""
+
+    def __init__(self, *, delivery: str = "conflated", resumed: bool = False) -> None:
+        """`resumed`: the stream began at a position, so that no snapshot was asked for."""
+        self._whole = delivery == "all"
+        self._resumed = resumed
+        self._last = -1
+        self._last_row = -1
+
+    def see(self, told: Told) -> str | None:
+        """The broken promise in a sentence, None while all is well."""
+        body = told.body
+        amiss: str | None = None
+        match told.type:
+            case "event":
+                amiss = self._order(told, body)
+            case "snapshot":
+                self._last_row = -1
+                amiss = self._reset(body)
+            case "gap":
+                amiss = (
+                    f"gap: {body.get('channel')} lost {body.get('fromSeq')} to {body.get('toSeq')}"
+                )
+            case "conflated" if self._whole:
+                amiss = (
+                    f"conflated: {body.get('fromSeq')} to {body.get('toSeq')}, "
+                    "although delivery=all was asked for"
+                )
+            case _:
+                pass
+        if told.position is not None:
+            self._resumed = True
+        return amiss
+
+    def _reset(self, body: dict[str, Any]) -> str | None:
+        reason = body.get("reason")
+        if reason != "NEW":
+            return f"reset: the service started over with a snapshot ({reason})"
+        if self._resumed:
+            return "reset: a snapshot came although the stream was to be resumed"
+        return None
+
+    def _order(self, told: Told, body: dict[str, Any]) -> str | None:
+        seq = body.get("seq")
+        if not isinstance(seq, int):
+            return f"seq: an event without one: {told.raw[:80]!r}"
+        last = self._last_row if told.is_row else self._last
+        if told.is_row:
+            self._last_row = max(seq, last)
+        else:
+            self._last = max(seq, last)
+        if seq == last:
+            return f"seq: {seq} came twice"
+        if seq < last:
+            return f"seq: {seq} came after {last}"
+        return None

@@ -1,0 +1,170 @@
+"""Who is connected: admission, limits, ghosts, and what becomes of them when a key changes."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.fanout.subscriber import Subscriber
+from telecast.keys import KeyStore
+from telecast.model import Principal
+from telecast.protocol.limits import TokenBucket
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientLimits:
+    max_connections: int
+    max_connections_per_key: int
+    max_connections_per_address: int
+    new_connections_per_second: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Client:
+    """One open stream. `narrow` applies changed rights, `evict` ends it; both return at once."""
+
+    connection_id: str
+    client_id: str | None
+    principal: Principal
+    address: str
+    door: str
+    opened_at: float
+    subscriber: Subscriber | None = None
+    narrow: Callable[[Principal], None] = field(default=lambda principal: None)
+    evict: Callable[[TelecastError], None] = field(default=lambda fault: None)
+
+
+class Clients:
+    """Every connection is counted here from before its handshake is answered until it is gone."""
+
+    def __init__(
+        self,
+        limits: ClientLimits,
+        keys: KeyStore,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.refused: Counter[str] = Counter()
+        self.opened: Counter[str] = Counter()
+        """Door to connections since the start."""
+        self.closed: Counter[str] = Counter()
+        self._limits = limits
+        self._keys = keys
+        self._clock = clock
+        rate = limits.new_connections_per_second
+        self._newcomers = TokenBucket(rate, rate, clock())
+        self._clients: dict[str, Client] = {}
+        self._by_key: defaultdict[str, dict[Client, None]] = defaultdict(dict)
+        self._by_address: defaultdict[str, dict[Client, None]] = defaultdict(dict)
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def __iter__(self) -> Iterator[Client]:
+        return iter(tuple(self._clients.values()))
+
+    def connections(self) -> Counter[str]:
+        """Door to open connections."""
+        return self.opened - self.closed
+
+    def close_doors(self) -> None:
+        """Admit nobody any more."""
+        self._closing = True
+
+    def admit(self, client: Client) -> None:
+        """Count a newcomer in. Raises TelecastError (all retryable), and then it is not counted."""
+        try:
+            self._admit(client)
+        except TelecastError as fault:
+            self.refused[fault.code] += 1
+            raise
+        self._clients[client.connection_id] = client
+        self._by_key[client.principal.key_id][client] = None
+        self._by_address[client.address][client] = None
+        self.opened[client.door] += 1
+
+    def _admit(self, client: Client) -> None:
+        if self._closing:
+            raise OwnFault("SHUTTING_DOWN", "The service is going down.", {"retryAfterSeconds": 1})
+        if not self._newcomers.take(self._clock()):
+            wait = 1 + self._newcomers.wait()
+            raise OwnFault(
+                "OVERLOADED", "Too many connect at once.", {"retryAfterSeconds": round(wait, 1)}
+            )
+        limits, key_id, address = self._limits, client.principal.key_id, client.address
+        for name, group, most in (
+            ("max_connections", self._clients, limits.max_connections),
+            ("max_connections_per_key", self._by_key[key_id], limits.max_connections_per_key),
+            (
+                "max_connections_per_address",
+                self._by_address[address],
+                limits.max_connections_per_address,
+            ),
+        ):
+            if len(group) >= most and not self._lay_ghost(client):
+                raise PeerFault(
+                    "TOO_MANY_CONNECTIONS",
+                    f"{name} ({most}) is reached.",
+                    {name: most, "retryAfterSeconds": 5},
+                )
+
+    def _lay_ghost(self, newcomer: Client) -> bool:
+        """Make room by ending the newcomer's own oldest silent connection of the same clientId."""
+        if newcomer.client_id is None:
+            return False
+        ghosts = [
+            client
+            for client in self._by_key.get(newcomer.principal.key_id, {})
+            if client.client_id == newcomer.client_id
+            and client.subscriber is not None
+            and client.subscriber.silent_beats > 0
+        ]
+        if not ghosts:
+            return False
+        self._end(min(ghosts, key=lambda client: client.opened_at))
+        return True
+
+    def supersede(self, newcomer: Client) -> None:
+        """End the older WebSockets of the same principal and clientId."""
+        if newcomer.client_id is None:
+            return
+        for client in tuple(self._by_key.get(newcomer.principal.key_id, {})):
+            same = client.client_id == newcomer.client_id and client.door == newcomer.door
+            if same and client is not newcomer:
+                self._end(client)
+
+    def _end(self, client: Client) -> None:
+        client.evict(PeerFault("REPLACED", "A newer connection of the same clientId is here."))
+        self.leave(client)
+
+    def leave(self, client: Client) -> None:
+        """Forget a connection; harmless when it is gone already."""
+        if self._clients.get(client.connection_id) is not client:
+            return
+        del self._clients[client.connection_id]
+        for groups, name in (
+            (self._by_key, client.principal.key_id),
+            (self._by_address, client.address),
+        ):
+            del groups[name][client]
+            if not groups[name]:
+                del groups[name]
+        self.closed[client.door] += 1
+
+    def recheck(self) -> None:
+        """Hold every connection against its key as it is now. Cheap: once a key, not a client."""
+        for key_id, mine in tuple(self._by_key.items()):
+            principal = self._keys.current(key_id)
+            for client in tuple(mine):
+                if principal is None:
+                    fault = PeerFault("UNAUTHENTICATED", "This key was revoked or has expired.")
+                    client.evict(fault)
+                elif principal != client.principal:
+                    client.principal = principal
+                    client.narrow(principal)
+                else:
+                    break

@@ -1,0 +1,301 @@
+"""What clients ask: the actions of a WebSocket and the query of a stream, parsed and checked.
+
+Wire contract sections 1 and 5. Nothing here knows what the asker may see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+import orjson
+
+from telecast.channels.catalogue import FILTERS, nearest
+from telecast.channels.fields import Identifier
+from telecast.errors import PeerFault, PositionMalformed
+from telecast.model import Position
+
+RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+"""Batches a second that `maxRate` snaps down to."""
+HEARTBEAT = (5, 60, 15)
+"""Least, most and default seconds between heartbeats."""
+
+Fields = Mapping[str, frozenset[str]]
+"""A filter as it was asked for: field to values."""
+Delivery = Literal["conflated", "all"]
+
+_IDENTIFIER = Identifier()
+_WHOLE = re.compile(r"[0-9]{1,4}", re.ASCII)
+_RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
+
+
+class Origin(Enum):
+    """Where a subscriber wants to start."""
+
+    SNAPSHOT = "the complete current rows"
+    LIVE = "only what comes from now on"
+    EARLIEST = "the oldest event that there is"
+    POSITION = "after a position"
+    MALFORMED = "after something that is no position, in a header that can't be refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    origin: Origin
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamQuery:
+    """The query of a stream, the same at both doors. `channels` None: none were named."""
+
+    client_id: str | None = None
+    channels: tuple[str, ...] | None = None
+    fields: Fields
+    start: Start
+    delivery: Delivery = "conflated"
+    max_rate: float | None = None
+    heartbeat: int = HEARTBEAT[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribe:
+    req_id: str | None
+    channels: tuple[str, ...]
+    fields: Fields
+    start: Start | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unsubscribe:
+    req_id: str | None
+    channels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    req_id: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    req_id: str | None
+    channel: str
+    data: dict[str, Any]
+    idempotency_key: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotYet:
+    """An action of the contract that this version does not offer."""
+
+    req_id: str | None
+    action: str
+
+
+Command = Subscribe | Unsubscribe | Heartbeat | Publish | NotYet
+
+_ACTIONS: Mapping[str, frozenset[str]] = {
+    "subscribe": frozenset({"channels", "filter", "since"}),
+    "unsubscribe": frozenset({"channels"}),
+    "heartbeat": frozenset(),
+    "ack": frozenset({"position"}),
+    "acknowledge-alert": frozenset({"alertId", "note"}),
+    "publish": frozenset({"channel", "data", "idempotencyKey"}),
+}
+
+
+class CommandFault(PeerFault):
+    """A message that is no command; `req_id` is its reqId where it could be read."""
+
+    def __init__(self, code: str, message: str, req_id: str | None, details: Any = None) -> None:
+        super().__init__(code, message, details)
+        self.req_id = req_id
+
+
+def parse_json(data: bytes | str, what: str = "The message") -> Any:
+    """Strict JSON: no NaN, no lone surrogates, bounded nesting. Raises PeerFault BAD_JSON."""
+    try:
+        return orjson.loads(data)
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as fault:
+        raise PeerFault("BAD_JSON", f"{what} is not valid JSON: {fault}") from None
+
+
+def parse_command(text: str) -> Command:
+    """Read a client message. Raises CommandFault."""
+    req_id = None
+    try:
+        body = parse_json(text)
+        if not isinstance(body, dict):
+            raise PeerFault("BAD_REQUEST", 'A message is a JSON object with an "action".')
+        if body.get("reqId") is not None:
+            req_id = _identifier(body["reqId"], "reqId")
+        return _command(body, req_id)
+    except PeerFault as fault:
+        raise CommandFault(fault.code, fault.message, req_id, fault.details) from None
+
+
+def _command(body: Mapping[str, Any], req_id: str | None) -> Command:
+    action = body.get("action")
+    if not isinstance(action, str) or action not in _ACTIONS:
+        told = repr(action)[:64] if "action" in body else "nothing"
+        close = nearest(action[:64], _ACTIONS) if isinstance(action, str) else ""
+        raise PeerFault(
+            "UNKNOWN_ACTION", f"There is no action {told}.{close}", {"actions": list(_ACTIONS)}
+        )
+    allowed = _ACTIONS[action]
+    for name in body:
+        if name not in allowed and name not in ("action", "reqId"):
+            close = nearest(name[:64], allowed)
+            raise PeerFault("BAD_REQUEST", f"{action!r} has no field {name[:64]!r}.{close}")
+    match action:
+        case "subscribe":
+            since = body.get("since")
+            if since is not None and not isinstance(since, str):
+                raise PeerFault("POSITION_MALFORMED", "`since` must be a string.")
+            return Subscribe(
+                req_id=req_id,
+                channels=_names(body.get("channels")),
+                fields=_filter(body.get("filter")),
+                start=None if since is None else parse_since(since),
+            )
+        case "unsubscribe":
+            return Unsubscribe(req_id=req_id, channels=_names(body.get("channels")))
+        case "heartbeat":
+            return Heartbeat(req_id=req_id)
+        case "publish":
+            data, key = body.get("data"), body.get("idempotencyKey")
+            if not isinstance(data, dict):
+                raise PeerFault("BAD_REQUEST", "`data` must be a JSON object: the payload.")
+            return Publish(
+                req_id=req_id,
+                channel=_identifier(body.get("channel"), "channel"),
+                data=data,
+                idempotency_key=None if key is None else _identifier(key, "idempotencyKey"),
+            )
+        case _:
+            return NotYet(req_id=req_id, action=action)
+
+
+def parse_query(query: Iterable[tuple[str, str]], last_event_id: str | None) -> StreamQuery:
+    """Read a stream's query: (name, value) pairs. Raises PeerFault.
+
+    `last_event_id` is the header's value: it goes before `since`, and a malformed one asks for
+    a snapshot, since an EventSource could never correct it.
+    """
+    single: dict[str, str] = {}
+    channels: list[str] | None = None
+    fields: dict[str, set[str]] = {}
+    for name, value in query:
+        if name == "channels":
+            channels = channels or []
+            channels += [word for word in value.split(",") if word]
+        elif name in FILTERS:
+            fields.setdefault(name, set()).add(_identifier(value, name))
+        elif name not in _SINGLE:
+            close = nearest(name[:64], (*_SINGLE, *FILTERS, "channels"))
+            raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
+        elif name in single:
+            raise PeerFault("BAD_REQUEST", f"{name!r} stands twice.")
+        else:
+            single[name] = value
+    delivery = single.get("delivery", "conflated")
+    if delivery not in ("conflated", "all"):
+        raise PeerFault("BAD_REQUEST", "`delivery` must be conflated or all.")
+    max_rate = _rate(single["maxRate"]) if "maxRate" in single else None
+    if max_rate is not None and delivery == "all":
+        raise PeerFault("BAD_REQUEST", "`maxRate` sends conflated batches: not with delivery=all.")
+    client_id = single.get("clientId")
+    return StreamQuery(
+        client_id=None if client_id is None else _identifier(client_id, "clientId"),
+        channels=None if channels is None else _names(channels),
+        fields={name: frozenset(values) for name, values in fields.items()},
+        start=_start(single, last_event_id),
+        delivery="all" if delivery == "all" else "conflated",
+        max_rate=max_rate,
+        heartbeat=_heartbeat(single["heartbeat"]) if "heartbeat" in single else HEARTBEAT[2],
+    )
+
+
+_SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat")
+
+
+def parse_since(text: str) -> Start:
+    """A position, `earliest` or `acked`. Raises PositionMalformed, or NOT_AVAILABLE."""
+    if text == "earliest":
+        return Start(Origin.EARLIEST)
+    if text == "acked":
+        raise PeerFault("NOT_AVAILABLE", "Delivery acknowledgements are not kept yet.")
+    return Start(Origin.POSITION, Position.parse(text))
+
+
+def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
+    replay = single.get("replay", "true")
+    if replay not in ("true", "false"):
+        raise PeerFault("BAD_REQUEST", "`replay` must be true or false.")
+    since = parse_since(single["since"]) if "since" in single else None
+    if last_event_id:
+        try:
+            return Start(Origin.POSITION, Position.parse(last_event_id))
+        except PositionMalformed:
+            return Start(Origin.MALFORMED)
+    if since is not None:
+        return since
+    return Start(Origin.SNAPSHOT if replay == "true" else Origin.LIVE)
+
+
+def _identifier(value: Any, name: str) -> str:
+    try:
+        text: str = _IDENTIFIER.deserialize(value)
+    except ValueError as fault:  # marshmallow's ValidationError
+        raise PeerFault("BAD_REQUEST", f"`{name}`: {_first(fault)}") from None
+    return text
+
+
+def _first(fault: ValueError) -> str:
+    told = getattr(fault, "messages", [str(fault)])
+    return str(told[0])
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise PeerFault("BAD_REQUEST", "`channels` must name at least one channel.")
+    return tuple(dict.fromkeys(_identifier(name, "channels") for name in value))
+
+
+def _filter(value: Any) -> Fields:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise PeerFault("BAD_REQUEST", "`filter` must be an object of field to list of values.")
+    fields: dict[str, frozenset[str]] = {}
+    for name, values in value.items():
+        if name not in FILTERS:
+            raise PeerFault(
+                "UNKNOWN_FILTER",
+                f"There is no filter {name[:64]!r}.{nearest(name[:64], FILTERS)}",
+                {"filters": sorted(FILTERS)},
+            )
+        if not isinstance(values, list) or not values:
+            raise PeerFault("BAD_REQUEST", f"`filter.{name}` must be a list of values.")
+        fields[name] = frozenset(_identifier(each, f"filter.{name}") for each in values)
+    return fields
+
+
+def _rate(text: str) -> float:
+    rate = float(text) if _RATE.fullmatch(text) else 0.0
+    if rate < RATES[0]:
+        raise PeerFault(
+            "BAD_REQUEST", f"`maxRate` must be a number from {RATES[0]} to {RATES[-1]}."
+        )
+    return max(allowed for allowed in RATES if allowed <= rate)
+
+
+def _heartbeat(text: str) -> int:
+    least, most, _ = HEARTBEAT
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise PeerFault("BAD_REQUEST", f"`heartbeat` must be whole seconds, {least} to {most}.")
+    return int(text)

@@ -1,0 +1,144 @@
+"""One WebSocket's state: what it is subscribed to and how well it behaves. Pure: told the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from telecast.errors import PeerFault
+from telecast.model import Principal
+from telecast.protocol.commands import (
+    Command,
+    CommandFault,
+    Fields,
+    Publish,
+    Start,
+    Subscribe,
+    Unsubscribe,
+    parse_command,
+)
+from telecast.protocol.limits import TokenBucket
+from telecast.protocol.subscription import Grant, Rejected, grant, narrowed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionLimits:
+    max_channels: int = 32
+    max_filter_values: int = 256
+    actions_per_second: float = 10
+    actions_burst: float = 40
+    publishes_per_second: float = 2_000
+    bad_messages: int = 20
+    """Bad messages among good ones after which the connection ends: each good one forgives one."""
+    refused_actions: int = 200
+    """Actions over the rate, likewise."""
+
+
+class Session:
+    """Judges every client message before anything is done about it."""
+
+    def __init__(self, principal: Principal, limits: SessionLimits, now: float) -> None:
+        self.principal = principal
+        self.asked: dict[str, Fields] = {}
+        """Channel to the filter asked for: what the subscriber would hear if its key let it."""
+        self.started = False
+        """Whether a subscription was granted: `since` counts only before that."""
+        self._limits = limits
+        self._actions = TokenBucket(limits.actions_per_second, limits.actions_burst, now)
+        rate = limits.publishes_per_second
+        self._publishes = TokenBucket(rate, 2 * rate, now)
+        self._bad = 0
+        self._refused = 0
+
+    def receive(self, text: str, now: float) -> Command:
+        """Parse a message and charge it to its rate.
+
+        Raises CommandFault: to be answered with an error. When its code is one that ends the
+        connection (TOO_MANY_BAD_MESSAGES, or TOO_MANY_ACTIONS with details {"final": true}),
+        the connection is to be closed with it.
+        """
+        try:
+            command = parse_command(text)
+        except CommandFault as fault:
+            self._charge(now, fault.req_id)
+            self._bad += 1
+            if self._bad > self._limits.bad_messages:
+                raise CommandFault(
+                    "TOO_MANY_BAD_MESSAGES", f"The last of many: {fault.message}", fault.req_id
+                ) from None
+            raise
+        bucket = self._publishes if isinstance(command, Publish) else self._actions
+        self._charge(now, command.req_id, bucket)
+        self._bad = max(0, self._bad - 1)
+        return command
+
+    def _charge(self, now: float, req_id: str | None, bucket: TokenBucket | None = None) -> None:
+        if (bucket or self._actions).take(now):
+            self._refused = max(0, self._refused - 1)
+            return
+        self._refused += 1
+        final = self._refused > self._limits.refused_actions
+        raise CommandFault(
+            "TOO_MANY_ACTIONS",
+            "More messages a second than this service takes from one connection.",
+            req_id,
+            {"final": final, "limits": self.told_limits()},
+        )
+
+    def subscribe(self, command: Subscribe) -> tuple[Grant, Start | None]:
+        """What a subscribe is granted; the session then holds it. Raises PeerFault."""
+        granted = grant(command.channels, command.fields, self.principal)
+        if command.start is not None and self.started:
+            raise PeerFault(
+                "BAD_REQUEST", "`since` counts only in the first subscription of a connection."
+            )
+        self.hold(granted)
+        return granted, command.start
+
+    def hold(self, granted: Grant) -> None:
+        """Note what was granted. Raises PeerFault LIMIT_EXCEEDED and notes nothing."""
+        asked = {**self.asked, **granted.asked}
+        values = sum(len(each) for fields in asked.values() for each in fields.values())
+        for name, has, most in (
+            ("max_channels", len(asked), self._limits.max_channels),
+            ("max_filter_values", values, self._limits.max_filter_values),
+        ):
+            if has > most:
+                raise PeerFault(
+                    "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
+                )
+        self.asked = asked
+        self.started = True
+
+    def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
+        """Forget channels; those that were not subscribed come back as rejected."""
+        missing = [name for name in command.channels if self.asked.pop(name, None) is None]
+        return tuple(Rejected(name, "BAD_REQUEST", "It was not subscribed.") for name in missing)
+
+    def holds(self) -> Mapping[str, dict[str, frozenset[str]]]:
+        """Channel to the filter that holds under the principal's rights of this moment."""
+        if not self.principal.may("read"):
+            return {}
+        return {
+            name: narrowed(name, fields, self.principal)
+            for name, fields in self.asked.items()
+            if self.principal.reaches(name)
+        }
+
+    def narrow(self, principal: Principal) -> tuple[Rejected, ...]:
+        """The key's rights have changed: channels that it may not read any more are rejected."""
+        before = set(self.holds())
+        self.principal = principal
+        lost = before - set(self.holds())
+        return tuple(
+            Rejected(name, "FORBIDDEN", f"This key may not read {name!r} any more.")
+            for name in sorted(lost)
+        )
+
+    def told_limits(self) -> dict[str, int]:
+        return {
+            "maxChannels": self._limits.max_channels,
+            "maxFilterValues": self._limits.max_filter_values,
+            "actionsPerSecond": int(self._limits.actions_per_second),
+            "actionsBurst": int(self._limits.actions_burst),
+        }

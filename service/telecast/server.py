@@ -1,0 +1,138 @@
+"""Runs an application on a port until it is told to stop, and goes down well."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import ssl
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from telecast.app import drain, parts_of
+from telecast.config import Settings
+from telecast.errors import OwnFault, SettingsError
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted: after a restart all clients come at once."""
+SHUTDOWN_SECONDS = 5.0
+IDLE_SECONDS = 75.0
+"""A keep-alive connection without a request is closed after this."""
+
+
+class Server:
+    """One application on one address. Use as `async with`."""
+
+    def __init__(self, app: web.Application, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        # Without handler_cancellation an SSE handler outlives a client that has gone.
+        self._runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log=None,
+            shutdown_timeout=SHUTDOWN_SECONDS,
+            keepalive_timeout=IDLE_SECONDS,
+        )
+        self._site: web.TCPSite | None = None
+        self.url = ""
+
+    async def __aenter__(self) -> Server:
+        """Open the parts, then the port. Raises TelecastError where either can't be had."""
+        settings = self._settings
+        context = _tls(settings)
+        try:
+            await self._runner.setup()
+            self._site = web.TCPSite(
+                self._runner,
+                settings.host,
+                settings.port,
+                ssl_context=context,
+                backlog=BACKLOG,
+            )
+            await self._site.start()
+        except OSError as fault:
+            await self._runner.cleanup()
+            raise _port_fault(settings, fault) from None
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        host, port = self._runner.addresses[0][:2]
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if context else 'http'}://{shown}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """No new connections, streams told and ended, everything acknowledged in the journal."""
+        if self._site is not None:
+            await self._site.stop()
+        await drain(parts_of(self._app))
+        await self._runner.cleanup()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except (OSError, ssl.SSLError) as fault:
+        raise SettingsError([f"The TLS certificate and key can't be used: {fault}"]) from None
+    return context
+
+
+def _port_fault(settings: Settings, fault: OSError) -> OwnFault:
+    where = f"{settings.host}:{settings.port}"
+    if fault.errno == errno.EADDRINUSE:
+        message = f"Something listens on {where} already: stop it, or choose another --port."
+    elif fault.errno in (errno.EACCES, errno.EPERM):
+        message = f"This user may not listen on {where}: choose a --port above 1023."
+    else:
+        message = f"Can't listen on {where}: {fault.strerror or fault}"
+    return OwnFault("OVERLOADED", message)
+
+
+async def serve_until_stopped(
+    app: web.Application,
+    settings: Settings,
+    started: Callable[[str], Awaitable[None]],
+    *,
+    beside: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. `started` gets the URL; `beside` runs meanwhile.
+
+    A second signal while it goes down ends it at once.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            log.warning("asked again: not waiting any more")
+            os._exit(1)
+        log.info("going down")
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    async with Server(app, settings) as server:
+        await started(server.url)
+        stopped = asyncio.create_task(stop.wait())
+        tasks = [stopped]
+        if beside is not None:
+            tasks.append(asyncio.ensure_future(beside()))  # type: ignore[arg-type]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if beside is not None:
+            tasks[1].cancel()
+            await asyncio.wait([tasks[1]])
+        if not stop.is_set():
+            if beside is not None and not tasks[1].cancelled() and tasks[1].exception():
+                stopped.cancel()
+                raise tasks[1].exception()  # type: ignore[misc]
+            await stopped
+    log.info("gone")

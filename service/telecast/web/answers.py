@@ -1,0 +1,75 @@
+"""The REST envelope, wire contract section 10, and how a refusal looks at each door."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from telecast.errors import TelecastError
+from telecast.protocol import messages
+from telecast.protocol.framing import SSE, sse_retry
+
+
+def rfc3339(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ok(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return ok_bytes(orjson.dumps(data), status=status, headers=headers)
+
+
+def ok_bytes(
+    data: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """The envelope around JSON that is made already."""
+    told = orjson.dumps(rfc3339(time.time()))
+    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, told)
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def refusal(fault: TelecastError) -> web.Response:
+    """The error body with its status."""
+    error = {
+        "code": fault.code,
+        "message": fault.message,
+        "details": fault.details,
+        "advice": fault.rule.advice,
+        "retryable": fault.retryable,
+    }
+    body = {"success": False, "error": error, "timestamp": rfc3339(time.time())}
+    headers = {}
+    if fault.retryable and fault.rule.http in (429, 503):
+        headers["Retry-After"] = str(math.ceil(retry_after(fault)))
+    if fault.rule.http == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="telecast"'
+    return web.Response(
+        body=orjson.dumps(body),
+        status=fault.rule.http,
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def stream_refusal(fault: TelecastError) -> web.Response:
+    """What is worth retrying, for an EventSource: any status but 200 would stop it for good."""
+    wait = int(retry_after(fault) * 1000 * random.uniform(1.0, 2.0))  # noqa: S311 - jitter
+    notice = messages.notice(int(time.time() * 1000), fault, wait)
+    return web.Response(
+        body=sse_retry(wait) + SSE.message(notice),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def retry_after(fault: TelecastError) -> float:
+    """Seconds; what the fault says, else one."""
+    details = fault.details if isinstance(fault.details, dict) else {}
+    return float(details.get("retryAfterSeconds", 1))

@@ -1,0 +1,95 @@
+"""Around every request: a correlation id, one log line, and errors in their envelope."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.logs import correlation_id
+from telecast.web.answers import refusal, stream_refusal
+from telecast.web.parts import CORRELATION, PRINCIPAL
+
+log = logging.getLogger(__name__)
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HTTP_CODES = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+QUIET = ("/livez", "/readyz", "/metrics")
+"""Asked every few seconds by machines: not worth a line."""
+
+
+@web.middleware
+async def correlate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id: the caller's if it is sane, else our own."""
+    asked = request.headers.get("X-Correlation-ID", "")
+    request[CORRELATION] = chosen = asked if _SANE.fullmatch(asked) else secrets.token_hex(8)
+    token = correlation_id.set(chosen)
+    started = time.monotonic()
+    status = 0
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        if request.path not in QUIET:
+            principal = request.get(PRINCIPAL)
+            log.info(
+                "request",
+                extra={
+                    "method": request.method,
+                    "path": request.path,
+                    "status": status,
+                    "seconds": round(time.monotonic() - started, 4),
+                    "key_id": None if principal is None else principal.key_id,
+                    "remote": request.remote,
+                },
+            )
+        correlation_id.reset(token)
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every refusal into its envelope."""
+    try:
+        return await handler(request)
+    except TelecastError as fault:
+        if fault.rule.http >= 500:
+            log.warning("refused", extra={"code": fault.code, "reason": fault.message})
+        return answer(request, fault)
+    except web.HTTPException as status:
+        code = _HTTP_CODES.get(status.status)
+        if code is None:
+            if status.status < 400:
+                raise
+            code = "BAD_REQUEST"
+        response = answer(request, PeerFault(code, status.reason))
+        if "Allow" in status.headers:
+            response.headers["Allow"] = status.headers["Allow"]
+        return response
+    except Exception:
+        log.exception("unhandled")
+        return answer(request, OwnFault("INTERNAL", "Something broke; the log has it."))
+
+
+def answer(request: web.Request, fault: TelecastError) -> web.Response:
+    streams = "text/event-stream" in request.headers.get("Accept", "")
+    if streams and fault.rule.http in (429, 503):
+        return stream_refusal(fault)
+    return refusal(fault)
+
+
+async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response, those of the streams included: their headers leave early."""
+    chosen = request.get(CORRELATION)
+    if chosen is not None:
+        response.headers["X-Correlation-ID"] = chosen

@@ -1,0 +1,55 @@
+"""What the handlers of one application share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from telecast.clients import Clients
+from telecast.config import Settings
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.feed import Feed
+from telecast.ingress import Ingress
+from telecast.journal.base import Journal
+from telecast.keys import KeyStore
+from telecast.model import Principal
+
+
+@dataclass(slots=True, eq=False)
+class Parts:
+    """Built in this order by `app.create_app`, closed in reverse."""
+
+    settings: Settings
+    keys: KeyStore
+    journal: Journal
+    broadcaster: Broadcaster
+    feed: Feed
+    ingress: Ingress
+    clients: Clients
+    draining: bool = False
+    broken: str | None = None
+    """Why a worker has died: the service is then not ready for good."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether new work is welcome."""
+        return all(reason is None for _, reason in self.checks())
+
+    def checks(self) -> list[tuple[str, str | None]]:
+        """(name, why not) of each thing that readiness needs; no secrets in them."""
+        return [
+            ("accepting", "draining" if self.draining else None),
+            ("journal", self.journal.failure()),
+            ("history", None if self.feed.ready else "still being read"),
+            ("workers", self.broken),
+        ]
+
+
+PARTS = web.AppKey("parts", Parts)
+CORRELATION = web.RequestKey("correlation", str)
+PRINCIPAL = web.RequestKey("principal", Principal)
+
+
+def parts(request: web.Request) -> Parts:
+    return request.app[PARTS]

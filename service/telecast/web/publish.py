@@ -1,0 +1,121 @@
+"""Events in over REST: POST /api/v1/channels/{channel}/events, and the withdrawal of a row."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+
+from telecast.channels.fields import Identifier
+from telecast.errors import PeerFault
+from telecast.ingress import Published, Scope
+from telecast.model import Position
+from telecast.protocol.commands import parse_json
+from telecast.web.answers import ok
+from telecast.web.auth import require
+from telecast.web.parts import parts
+
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+_IDENTIFIER = Identifier()
+
+
+async def publish(request: web.Request) -> web.Response:
+    """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
+    principal = require(request, "publish")
+    key, replace = _idempotency_key(request), _scope(request)
+    payloads = _payloads(request, await _body(request))
+    published = await parts(request).ingress.publish(
+        principal,
+        request.match_info["channel"],
+        payloads,
+        idempotency_key=key,
+        replace=replace,
+    )
+    return _receipt(request, published)
+
+
+async def withdraw(request: web.Request) -> web.Response:
+    """Take a row away: its tombstone is told to everyone who holds it."""
+    principal = require(request, "publish")
+    published = await parts(request).ingress.withdraw(
+        principal, request.match_info["channel"], request.match_info["key"]
+    )
+    return _receipt(request, published)
+
+
+def _receipt(request: web.Request, published: Published) -> web.Response:
+    receipt = published.receipt
+    told: dict[str, Any] = {
+        "accepted": published.accepted,
+        "firstSeq": receipt.first_seq or None,
+        "lastSeq": receipt.last_seq,
+        "position": str(Position(parts(request).journal.epoch, receipt.last_seq)),
+        "subscribers": published.subscribers,
+    }
+    if receipt.duplicate:
+        told["duplicate"] = True
+    return ok(told, status=201)
+
+
+async def _body(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise PeerFault("UNSUPPORTED_MEDIA_TYPE", "Bodies are taken uncompressed.")
+    settings = parts(request).settings
+    try:
+        async with asyncio.timeout(settings.body_timeout):
+            return await request.read()
+    except TimeoutError:
+        raise PeerFault(
+            "BAD_REQUEST", f"The body did not come within {settings.body_timeout:g} s."
+        ) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise PeerFault(
+            "BODY_TOO_LARGE",
+            f"The body is over max_body_bytes ({settings.max_body_bytes}).",
+            {"max_body_bytes": settings.max_body_bytes},
+        ) from None
+
+
+def _payloads(request: web.Request, body: bytes) -> list[Any]:
+    """The payloads in order; a line that is not JSON is a PeerFault in its place."""
+    if request.content_type == "application/json":
+        parsed = parse_json(body, "The body")
+        return parsed if isinstance(parsed, list) else [parsed]
+    if request.content_type in NDJSON:
+        return [_line(line) for line in body.splitlines() if line.strip()]
+    raise PeerFault(
+        "UNSUPPORTED_MEDIA_TYPE",
+        f"{request.content_type[:64]!r} is not taken: say -H 'Content-Type: application/json', "
+        "or application/x-ndjson.",
+    )
+
+
+def _line(line: bytes) -> Any:
+    try:
+        return parse_json(line, "The line")
+    except PeerFault as fault:
+        return fault
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    try:
+        text: str = _IDENTIFIER.deserialize(key)
+    except ValueError:
+        raise PeerFault(
+            "BAD_REQUEST", "An Idempotency-Key has 1 to 128 characters, none a control character."
+        ) from None
+    return text
+
+
+def _scope(request: web.Request) -> Scope | None:
+    values = request.query.getall("replace", [])
+    if not values:
+        return None
+    field, colon, value = values[0].partition(":")
+    if len(values) > 1 or not (field and colon and value):
+        raise PeerFault("BAD_REQUEST", "`replace` names one scope, such as traderId:t1.")
+    return Scope(field, value)

@@ -1,0 +1,38 @@
+"""Every path of the service, on one page."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from telecast.errors import PeerFault
+from telecast.web import channels, health, metrics, publish, sse, ws
+
+API = "/api/v1"
+
+
+async def not_yet(request: web.Request) -> web.StreamResponse:
+    raise PeerFault("NOT_AVAILABLE", f"{request.path} is not offered yet.")
+
+
+def routes() -> list[web.RouteDef]:
+    return [
+        web.get("/ws/telemetry", ws.telemetry, allow_head=False),
+        web.get("/sse/telemetry", sse.telemetry, allow_head=False),
+        web.get(f"{API}/channels", channels.catalogue),
+        web.get(f"{API}/channels/{{channel}}", channels.channel),
+        web.get(f"{API}/channels/{{channel}}/snapshot", channels.snapshot),
+        web.get(f"{API}/channels/{{channel}}/events", channels.history),
+        web.post(f"{API}/channels/{{channel}}/events", publish.publish),
+        web.delete(f"{API}/channels/{{channel}}/rows/{{key}}", publish.withdraw),
+        web.get("/livez", health.livez),
+        web.get("/readyz", health.readyz),
+        web.get("/metrics", metrics.metrics),
+        # promised by the wire contract, not built yet
+        web.post(f"{API}/risk-alerts/{{id}}/acknowledge", not_yet),
+        web.post(f"{API}/clients/ack", not_yet),
+        web.get(f"{API}/clients", not_yet),
+        web.route("*", f"{API}/clients/{{connection_id}}", not_yet),
+        web.get(f"{API}/stats", not_yet),
+        web.post(f"{API}/tickets", not_yet),
+        web.route("*", f"{API}/session", not_yet),
+    ]

@@ -1,0 +1,95 @@
+"""The Server-Sent Events door: GET /sse/telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from aiohttp import HttpVersion11, web
+from aiohttp_sse import EventSourceResponse
+
+from telecast.errors import PeerFault, TelecastError
+from telecast.model import Principal
+from telecast.protocol import messages
+from telecast.protocol.framing import SSE, SSE_HTTP10, Message, sse_retry
+from telecast.protocol.subscription import grant, readable
+from telecast.web.answers import retry_after
+from telecast.web.stream import Stream, now_ms
+from telecast.web.wire import Wire
+
+RETRY_MS = (1_000, 3_000)
+"""Between these an EventSource waits before it comes back: spread, so that not all come at once."""
+FAREWELL_SECONDS = 2.0
+
+
+async def telemetry(request: web.Request) -> web.StreamResponse:
+    """Everything the key may read, or what the query asks for, until the client goes."""
+    stream = Stream(request, "sse")
+    names = stream.query.channels
+    asked = grant(
+        readable(stream.session.principal) if names is None else names,
+        stream.query.fields,
+        stream.session.principal,
+    )
+    stream.session.hold(asked)
+    with stream.admitted():
+        return await _serve(request, stream, [each.told() for each in asked.rejected])
+
+
+async def _serve(
+    request: web.Request, stream: Stream, rejected: list[dict[str, str]]
+) -> web.StreamResponse:
+    broadcaster = stream.parts.broadcaster
+    response = EventSourceResponse(sep="\n", send_timeout=None)
+    writer = await response.prepare(request)
+    # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
+    response.stop_streaming()
+    door = SSE if request.version >= HttpVersion11 else SSE_HTTP10
+    ended: asyncio.Future[TelecastError] = asyncio.get_running_loop().create_future()
+
+    def end(fault: TelecastError) -> None:
+        if not ended.done():
+            ended.set_result(fault)
+
+    wire = Wire(end)
+    if writer is not None:
+        wire.open(request, writer)
+    subscriber = stream.subscriber(door, wire, expects_life=False)
+    stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
+
+    def narrow(principal: Principal) -> None:
+        if not stream.narrow(principal, subscriber):
+            fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
+            broadcaster.evict(subscriber, fault)
+
+    stream.client.narrow = narrow
+    try:
+        greeting = [sse_retry(random.randint(*RETRY_MS)), door.message(stream.welcome())]  # noqa: S311
+        greeting.append(door.message(stream.ack("subscribe", None, rejected)))
+        wire.write(door.join(greeting))
+        broadcaster.attach(subscriber, stream.query.start)
+        fault = await ended
+        if fault.code == "NO_PROGRESS":
+            wire.abort()
+        else:
+            await _farewell(response, wire, door.join([door.message(_notice(fault))]))
+    finally:
+        broadcaster.detach(subscriber)
+        await wire.end()
+    return response
+
+
+def _notice(fault: TelecastError) -> Message:
+    wait = int(retry_after(fault) * 1000) if fault.retryable else None
+    return messages.notice(now_ms(), fault, wait)
+
+
+async def _farewell(response: EventSourceResponse, wire: Wire, notice: bytes) -> None:
+    """The reason and a clean end, if they still fit."""
+    wire.write(notice)
+    response.force_close()
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await response.write_eof()
+    except (TimeoutError, ConnectionError):
+        wire.abort()

@@ -1,0 +1,131 @@
+"""What both doors do before and after the first byte."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from telecast.clients import Client
+from telecast.fanout.selection import Selection, filter_of
+from telecast.fanout.subscriber import Subscriber
+from telecast.logs import connection_id
+from telecast.model import Principal
+from telecast.protocol import messages
+from telecast.protocol.commands import StreamQuery, parse_query
+from telecast.protocol.framing import Door, Message
+from telecast.protocol.session import Session, SessionLimits
+from telecast.web.auth import address_of, check_origin, require
+from telecast.web.parts import Parts, parts
+from telecast.web.wire import Wire
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Stream:
+    """One connection at either door: who asks, for what, and its place in the fan-out."""
+
+    def __init__(self, request: web.Request, door: str) -> None:
+        """Judge the request. Raises TelecastError before anything is answered."""
+        self.parts: Parts = parts(request)
+        check_origin(request)
+        principal = require(request, "read")
+        self.query: StreamQuery = parse_query(
+            request.query.items(), request.headers.get("Last-Event-ID")
+        )
+        settings = self.parts.settings
+        self.session = Session(
+            principal,
+            SessionLimits(
+                max_channels=settings.max_channels,
+                max_filter_values=settings.max_filter_values,
+                actions_per_second=settings.actions_per_second,
+                actions_burst=settings.actions_burst,
+                publishes_per_second=settings.publishes_per_second,
+            ),
+            time.monotonic(),
+        )
+        self.client = Client(
+            connection_id="c-" + secrets.token_hex(6),
+            client_id=self.query.client_id,
+            principal=principal,
+            address=address_of(request),
+            door=door,
+            opened_at=time.time(),
+        )
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Counted among the clients, and its id in every log line. Raises TelecastError."""
+        self.parts.clients.admit(self.client)
+        token = connection_id.set(self.client.connection_id)
+        try:
+            yield
+        finally:
+            self.parts.clients.leave(self.client)
+            connection_id.reset(token)
+
+    def subscriber(self, door: Door, wire: Wire, *, expects_life: bool) -> Subscriber:
+        """The subscriber of this stream, for the client registry too; not attached yet."""
+        self.client.subscriber = subscriber = Subscriber(
+            connection_id=self.client.connection_id,
+            door=door,
+            sink=wire,
+            selection=selection_of(self.session),
+            delivery=self.query.delivery,
+            max_rate=self.query.max_rate,
+            heartbeat=self.query.heartbeat,
+            expects_life=expects_life,
+        )
+        return subscriber
+
+    def welcome(self) -> Message:
+        return messages.welcome(
+            now_ms(),
+            client_id=self.client.client_id,
+            connection_id=self.client.connection_id,
+            head=self.parts.broadcaster.head,
+            heartbeat_seconds=self.query.heartbeat,
+            limits=self.session.told_limits(),
+        )
+
+    def ack(
+        self,
+        action: str,
+        req_id: str | None,
+        rejected: list[dict[str, str]],
+        extra: dict[str, object] | None = None,
+    ) -> Message:
+        """What holds now."""
+        return messages.ack(
+            now_ms(),
+            action=action,
+            req_id=req_id,
+            channels=list(self.session.holds()),
+            rejected=rejected,
+            delivery=self.query.delivery,
+            max_rate=self.query.max_rate,
+            extra=extra,
+        )
+
+    def narrow(self, principal: Principal, subscriber: Subscriber) -> bool:
+        """Apply changed rights and say so; False when nothing is left that it may read."""
+        rejected = self.session.narrow(principal)
+        selection = selection_of(self.session)
+        if selection == subscriber.selection:
+            return True
+        if not selection and (self.client.door == "sse" or not principal.may("read")):
+            return False
+        told = [each.told() for each in rejected]
+        self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, told))
+        self.parts.broadcaster.change(subscriber, selection)
+        return True
+
+
+def selection_of(session: Session) -> Selection:
+    return Selection({name: filter_of(fields) for name, fields in session.holds().items()})

@@ -1,0 +1,21 @@
+"""How much hypothesis tries: little at a desk, the same every time in CI, a lot when asked."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("desk", deadline=None, max_examples=60)
+settings.register_profile(
+    "ci", settings.get_profile("desk"), derandomize=True, print_blob=True, database=None
+)
+settings.register_profile(
+    "long",
+    settings.get_profile("desk"),
+    max_examples=1_500,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "desk")
+)
