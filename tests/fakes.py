@@ -46,6 +46,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._instant = _Instant()
         super().__init__(self._instant)
+        self._faults: list[dict[str, Any]] = []
+        self.set_exception_handler(lambda loop, context: self._faults.append(context))
 
     def time(self) -> float:
         return self._instant.now
@@ -58,11 +60,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Run what becomes due within this time."""
         self.call_later(seconds, self.stop)
         self.run_forever()
+        self.raise_faults()
 
     def turn(self) -> None:
         """Run what is ready now, once."""
         self.call_soon(self.stop)
         self.run_forever()
+        self.raise_faults()
+
+    def fail(self, fault: Exception) -> None:
+        """Fail the test from within code that must not be disturbed."""
+        self._faults.append({"exception": fault})
+
+    def raise_faults(self) -> None:
+        """What a callback or a task raised, and nobody caught, fails the test."""
+        for context in self._faults:
+            raise context.get("exception") or AssertionError(context["message"])
 
 
 # --- a sink that can stall
@@ -97,7 +110,10 @@ class FakeSink:
     def write(self, data: bytes) -> bool:
         assert data, "a write of nothing costs a system call"
         self.writes.append((self._loop.time(), len(data)))
-        self._watch(data)
+        try:
+            self._watch(data)
+        except AssertionError as fault:
+            self._loop.fail(fault)
         self.written += data
         if self.cost:
             self._loop.spend(self.cost)
@@ -388,15 +404,28 @@ class Change:
     skip: int
 
 
-CHANGES = st.builds(
-    Change,
-    channel=st.integers(0, 3),
-    key=st.integers(0, 2),
-    group=st.sampled_from((0, 0, 0, 1, 2)),
-    status=st.sampled_from((0, 0, 0, 1)),
-    kind=st.integers(0, 5),
-    skip=st.sampled_from((1, 1, 1, 7)),
-)
+def _changes(channels: st.SearchStrategy[int]) -> st.SearchStrategy[Change]:
+    return st.builds(
+        Change,
+        channel=channels,
+        key=st.integers(0, 2),
+        group=st.sampled_from((0, 0, 0, 1, 2)),
+        status=st.sampled_from((0, 0, 0, 1)),
+        kind=st.integers(0, 5),
+        skip=st.sampled_from((1, 1, 1, 7)),
+    )
+
+
+CHANGES = _changes(st.integers(0, 3))
+
+
+def histories(most: int = 80) -> st.SearchStrategy[list[Change]]:
+    """Changes of all channels, or, so that they go deep, of one."""
+    one = st.integers(0, 3).flatmap(
+        lambda channel: st.lists(_changes(st.just(channel)), min_size=1, max_size=most // 2)
+    )
+    return st.one_of(st.lists(CHANGES, min_size=1, max_size=most), one)
+
 
 _GROUPS = ("one", "two", None)
 

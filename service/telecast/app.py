@@ -15,7 +15,7 @@ from aiohttp import web
 from telecast.channels.catalogue import CHANNELS
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
-from telecast.errors import OwnFault
+from telecast.errors import JournalUnavailable, OwnFault
 from telecast.fanout.backfill import JournalFloor
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.tape import Tape
@@ -168,10 +168,14 @@ async def _watch_keys(own: Parts) -> None:
 async def _trim(own: Parts) -> None:
     """Retention, a bounded piece at a time: never while history is read, whose floors hold."""
     while True:
-        if own.journal.failure() is None and await own.journal.trim():
-            await asyncio.sleep(0.05)
-        else:
-            await asyncio.sleep(TRIM_SECONDS)
+        gone = 0
+        try:
+            if own.journal.failure() is None:
+                gone = await own.journal.trim()
+        except JournalUnavailable as fault:
+            log.warning("not trimmed", extra={"reason": fault.message})
+        # More may be left: go on soon, but let commits come in between.
+        await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
 
 
 async def drain(own: Parts) -> None:

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 
+from telecast.errors import JournalUnavailable
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.journal.base import Journal
 
@@ -56,7 +57,8 @@ class Feed:
         finally:
             self._ended = "the journal's tail has ended"
             for _, future in self._waiting:
-                future.cancel()
+                if not future.done():
+                    future.set_exception(JournalUnavailable(self._ended, {"unknown": True}))
 
     def _settle(self, head: int) -> None:
         if head >= self._target:

@@ -19,7 +19,14 @@ import orjson
 from marshmallow import ValidationError
 
 from telecast.channels.catalogue import CHANNELS, Channel, channel_named
-from telecast.errors import Conflict, OwnFault, PeerFault, TelecastError, ValidationFailed
+from telecast.errors import (
+    Conflict,
+    JournalUnavailable,
+    OwnFault,
+    PeerFault,
+    TelecastError,
+    ValidationFailed,
+)
 from telecast.fanout.tape import Tape
 from telecast.journal.base import MAX_BATCH, Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal, Record, Row
@@ -28,6 +35,7 @@ SLICE = 0.002
 """Seconds of work on one publish before the loop turns."""
 GROUP = 512
 """Publishes derived and appended together at the most."""
+DIED = "The service broke off; repeat it under its Idempotency-Key."
 TRIES = 5
 """Derivations of one publish when other nodes keep changing its rows."""
 
@@ -229,15 +237,27 @@ class Ingress:
     # --- the committer
 
     async def run(self) -> None:
-        """Commit what waits, group after group, until cancelled."""
-        while True:
-            await self._wanted.wait()
-            group = await self._derive_group()
-            if group:
-                await self._commit(group)
-            if not self._waiting:
-                self._wanted.clear()
-                self._idle.set()
+        """Commit what waits, group after group, until cancelled. What is left then is refused."""
+        try:
+            while True:
+                await self._wanted.wait()
+                group = await self._derive_group()
+                try:
+                    await self._commit(group)
+                finally:
+                    # Only when this task dies: whether it was committed can't be told any more.
+                    for waiting, _, _ in group:
+                        if not waiting.future.done() and waiting not in self._waiting:
+                            self._refuse(waiting, JournalUnavailable(DIED, {"unknown": True}))
+                if not self._waiting:
+                    self._wanted.clear()
+                    self._idle.set()
+        finally:
+            self._closed = True
+            while self._waiting:
+                self._refuse(self._waiting[0], OwnFault("SHUTTING_DOWN", "Nothing is taken now."))
+                self._take()
+            self._idle.set()
 
     async def _derive_group(self) -> list[tuple[_Waiting, Batch, list[Event]]]:
         """Derive from the front what does not depend on what is derived here already."""
@@ -250,21 +270,23 @@ class Ingress:
             name = waiting.checked.channel.name
             if waiting.replace is not None and name in channels:
                 break
+            derivation = _Derivation(self._tape, waiting)
+            fault: TelecastError | None = None
             try:
-                derivation = _Derivation(self._tape, waiting)
                 for _ in derivation.steps():
                     if time.monotonic() >= until:
                         await asyncio.sleep(0)
                         until = time.monotonic() + SLICE
                 batch = derivation.batch()
-            except TelecastError as fault:
-                self._take()
-                self._refuse(waiting, fault)
-                continue
-            if not touched.isdisjoint(batch.expect):
+            except TelecastError as refused:
+                fault = refused
+            if not touched.isdisjoint(derivation.expect):
                 # It was derived from rows that this group is about to change: it goes next.
                 break
             self._take()
+            if fault is not None:
+                self._refuse(waiting, fault)
+                continue
             touched.update((record.channel, record.key) for record in batch.records)
             channels.add(name)
             if batch.records or batch.idempotency is not None:
@@ -279,6 +301,8 @@ class Ingress:
         self._waiting_bytes -= waiting.size
 
     async def _commit(self, group: list[tuple[_Waiting, Batch, list[Event]]]) -> None:
+        if not group:
+            return
         results = await asyncio.gather(
             *(self._journal.append(batch) for _, batch, _ in group), return_exceptions=True
         )
@@ -398,11 +422,12 @@ class _Derivation:
     def __init__(self, tape: Tape, waiting: _Waiting) -> None:
         self.told: list[Event] = []
         """One event without JSON for each distinct set of filter fields: whom it is told to."""
+        self.expect: dict[tuple[str, str], int] = {}
+        """(channel, key) to the seq of each row that this was derived from."""
         self._tape = tape
         self._waiting = waiting
         self._channel = waiting.checked.channel
         self._records: list[Record] = []
-        self._expect: dict[tuple[str, str], int] = {}
         self._now: dict[str, Row | None] = {}
         self._seen: set[tuple[str | None, ...]] = set()
 
@@ -423,7 +448,7 @@ class _Derivation:
             )
         return Batch(
             records=tuple(self._records),
-            expect=self._expect,
+            expect=self.expect,
             idempotency=self._waiting.idempotency,
         )
 
@@ -431,7 +456,7 @@ class _Derivation:
         if key in self._now:
             return self._now[key]
         event = self._tape.row(self._channel.name, key)
-        self._expect[self._channel.name, key] = 0 if event is None else event.seq
+        self.expect[self._channel.name, key] = 0 if event is None else event.seq
         return None if event is None else event.row
 
     def _upsert(self, key: str, row: Row, data: bytes) -> None:

@@ -71,7 +71,8 @@ async def everything(journal: Journal, *channels: str) -> tuple[Entry, ...]:
 async def collect(tail: AsyncIterator[tuple[Entry, ...]], upto: int) -> list[tuple[Entry, ...]]:
     told: list[tuple[Entry, ...]] = []
     while not told or told[-1][-1].seq < upto:
-        told.append(await anext(tail))
+        if entries := await anext(tail):
+            told.append(entries)
     return told
 
 
@@ -321,6 +322,7 @@ async def test_the_tail_tells_history_and_then_each_commit_whole(kind: Kind) -> 
         await journal.append(batch(record("x"), record("y")))
         async with aclosing(journal.tail()) as tail:  # type: ignore[type-var]
             assert [e.key for e in flat(await collect(tail, 2))] == ["x", "y"]
+            assert await anext(tail) == (), "one empty tuple ends the history"
             waiting = asyncio.ensure_future(anext(tail))
             await journal.append(batch(record("z", channel=B), record("x")))
             assert [e.key for e in await waiting] == ["z", "x"]
@@ -342,6 +344,7 @@ async def test_the_tail_ends_when_the_journal_closes_and_has_told_all_by_then(ki
         tail = journal.tail()
         await journal.append(batch(record("first")))
         assert [e.key for e in await anext(tail)] == ["first"]
+        assert await anext(tail) == ()
         rest = asyncio.ensure_future(drain(tail))
         await asyncio.sleep(0)  # it has caught up, and waits
         await asyncio.gather(
@@ -352,10 +355,36 @@ async def test_the_tail_ends_when_the_journal_closes_and_has_told_all_by_then(ki
 
 async def test_a_tail_that_waits_is_ended_by_close(kind: Kind) -> None:
     async with kind.journal(KEEP) as journal:
-        waiting = asyncio.ensure_future(anext(journal.tail(), None))
+        tail = journal.tail()
+        assert await anext(tail) == (), "there is no history, and that is said"
+        waiting = asyncio.ensure_future(anext(tail, None))
         await asyncio.sleep(0)
         await journal.close()
         assert await waiting is None
+
+
+async def test_what_commits_while_the_end_of_the_history_is_told_comes_after_it(
+    kind: Kind,
+) -> None:
+    async with kind.journal(KEEP) as journal:
+        await journal.append(batch(record("before")))
+        tail = journal.tail()
+        assert [e.key for e in await anext(tail)] == ["before"]
+        assert await anext(tail) == ()
+        await journal.append(batch(record("after")))
+        assert [e.key for e in await anext(tail)] == ["after"]
+
+
+async def test_a_tail_whose_journal_closed_amid_the_history_does_not_call_it_complete(
+    kind: Kind,
+) -> None:
+    with patch.object(feed, "HISTORY_PAGE", 2):
+        async with kind.journal(KEEP) as journal:
+            await journal.append(batch(*(record() for _ in range(5))))
+            tail = journal.tail()
+            assert len(await anext(tail)) == 2
+            await journal.close()
+            assert await drain(tail) == []
 
 
 async def test_there_is_one_tail_at_a_time(kind: Kind) -> None:

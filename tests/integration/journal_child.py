@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from telecast.errors import JournalUnavailable
@@ -114,4 +115,6 @@ async def _drain(journal: SqliteJournal) -> str | None:
 
 
 if __name__ == "__main__":
-    asyncio.run({"hold": hold, "write": write, "outgrow": outgrow}[sys.argv[1]](*sys.argv[2:]))
+    roles: dict[str, Callable[..., Coroutine[Any, Any, None]]]
+    roles = {"hold": hold, "write": write, "outgrow": outgrow}
+    asyncio.run(roles[sys.argv[1]](*sys.argv[2:]))

@@ -1,9 +1,9 @@
 """How the client says no: what the server refused, and what never reached it.
 
-    TelecastError
-    ├── Refused          the service answered, and said no
-    ├── BadAnswer        something answered that does not speak our protocol
-    └── Unreachable      nobody answered
+TelecastError
+├── Refused          the service answered, and said no
+├── BadAnswer        something answered that does not speak our protocol
+└── Unreachable      nobody answered
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLOSED_FOR_GOOD: Mapping[int, tuple[str, int]] = {
     4403: ("FORBIDDEN", 403),
     4409: ("REPLACED", 409),
 }
-"""Close codes after which coming back unchanged is of no use, with the code and status they mean."""
+"""Close codes after which coming back unchanged is of no use, what they mean."""
 
 MOST_TOLD_SECONDS = 300.0
 """The longest wait that a server may impose: beyond it a typo in a proxy would be for ever."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -29,21 +30,32 @@ def base_of(url: str) -> URL:
     return base.with_query(None).with_fragment(None)
 
 
+def check_key(key: str) -> str:
+    """The key itself. Raises ValueError, which does not repeat it, for what no header can hold."""
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ValueError("A key has printable ASCII characters only, and no spaces.")
+    return key
+
+
 def below(base: URL, path: str) -> URL:
     """`path` under the address, which may have a path of its own; already quoted."""
     return URL(f"{str(base).rstrip('/')}/{path}", encoded=True)
+
+
+def words(fault: BaseException) -> str:
+    """What went wrong, without the library's own notation."""
+    if isinstance(fault, aiohttp.ClientConnectorError) and fault.errno:
+        return os.strerror(fault.errno)
+    return str(fault) or type(fault).__name__
 
 
 def open_session(key: str | None, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
     """A session whose every answer but 1xx and 2xx raises Refused with the server's words.
 
     The key goes as `Authorization: Bearer`; no redirect is followed, so it goes nowhere else.
-    Raises ValueError for a key that no header can hold.
     """
     headers = {"User-Agent": f"telecast/{__version__}"}
     if key:
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ValueError("A key has printable ASCII characters only, and no spaces.")
         headers["Authorization"] = f"Bearer {key}"
     return aiohttp.ClientSession(
         headers=headers,

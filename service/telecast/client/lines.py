@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
@@ -10,8 +11,8 @@ import aiohttp
 from aiohttp import WSMsgType
 from yarl import URL
 
-from telecast.client.faults import CLOSED_FOR_GOOD, BadAnswer, Refused
-from telecast.client.http import CONNECT_SECONDS, LOST, below, open_session
+from telecast.client.faults import BadAnswer, Refused
+from telecast.client.http import CONNECT_SECONDS, LOST, below, open_session, words
 from telecast.client.sse import Parser, TooLong
 
 Door = Literal["ws", "sse"]
@@ -64,7 +65,7 @@ async def open_line(
     """Connect. `resume` is a position that the server told, None at first.
 
     `silence` is how many seconds without a byte are a dead line before the server has said its
-    own interval. Raises Cut, Refused (final), BadAnswer, or ValueError for an impossible key.
+    own interval. Raises Cut, Refused (final) or BadAnswer.
     """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
     session = open_session(key, timeout)
@@ -76,7 +77,7 @@ async def open_line(
             why = f"{fault.code}: {fault.message}"
             raise Cut(why, wait=fault.retry_after) from None
         if isinstance(fault, LOST):
-            raise Cut(_words(fault), heard=isinstance(fault, _HEARD)) from None
+            raise Cut(words(fault), heard=isinstance(fault, _HEARD)) from None
         raise
 
 
@@ -134,13 +135,13 @@ class SseLine:
     async def read(self, patience: float) -> tuple[bytes, str | None]:
         while not self._ready:
             try:
-                async with _silence(patience):
+                async with asyncio.timeout(patience):
                     chunk = await self._response.content.readany()
                 events = self._parser.feed(chunk)
-            except TooLong as fault:
-                raise Cut(str(fault), wait=self._retry) from None
-            except LOST as fault:
-                raise Cut(_words(fault), wait=self._retry) from None
+            except TimeoutError:
+                raise Cut(f"silent for {patience:g} s", wait=self._retry) from None
+            except (TooLong, *LOST) as fault:
+                raise Cut(words(fault), wait=self._retry) from None
             if not chunk:
                 raise Cut("the stream ended", wait=self._retry)
             self._ready.extend((event.data, event.id) for event in events)
@@ -168,10 +169,12 @@ class WsLine:
 
     async def read(self, patience: float) -> tuple[bytes, str | None]:
         try:
-            async with _silence(patience):
+            async with asyncio.timeout(patience):
                 message = await self._socket.receive()
+        except TimeoutError:
+            raise Cut(f"silent for {patience:g} s") from None
         except LOST as fault:
-            raise Cut(_words(fault)) from None
+            raise Cut(words(fault)) from None
         match message.type:
             case WSMsgType.TEXT:
                 return message.data, None

@@ -35,9 +35,7 @@ class Parser:
     its blank line is never told: what a dead connection leaves in here is to be thrown away.
     """
 
-    def __init__(
-        self, *, max_line: int = MAX_LINE_BYTES, max_event: int = MAX_EVENT_BYTES
-    ) -> None:
+    def __init__(self, *, max_line: int = MAX_LINE_BYTES, max_event: int = MAX_EVENT_BYTES) -> None:
         self.last_event_id = ""
         self.retry: int | None = None
         self._max_line = max_line
@@ -65,9 +63,8 @@ class Parser:
             lines = (bytes(self._tail) + chunk).splitlines(keepends=True)
             self._tail = bytearray() if lines[-1][-1:] in b"\r\n" else bytearray(lines.pop())
             self._after_cr = not self._tail and chunk[-1:] == b"\r"
-            for line in lines:
-                if (event := self._line(line.rstrip(b"\r\n"))) is not None:
-                    told.append(event)
+            events = (self._line(line.rstrip(b"\r\n")) for line in lines)
+            told = [event for event in events if event is not None]
         if len(self._tail) > self._max_line:
             raise TooLong(f"A line passes {self._max_line} bytes.")
         return told

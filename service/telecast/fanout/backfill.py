@@ -9,11 +9,13 @@ from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from operator import attrgetter
+from typing import Protocol
 
 from telecast.fanout.selection import Selection
-from telecast.fanout.subscriber import CatchUp, Subscriber
+from telecast.fanout.subscriber import CatchUp, FetchedPage, Subscriber
 from telecast.fanout.tape import Standing, Tape
-from telecast.model import Event, Position
+from telecast.model import Entry, Event, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import Door
@@ -30,10 +32,33 @@ class Outcome(Enum):
     DONE = "everything up to the head was told"
 
 
+class Floor(Protocol):
+    """What trimming left of a channel in the journal."""
+
+    @property
+    def whole_from(self) -> int: ...
+
+    @property
+    def compact_from(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class JournalFloor:
     whole_from: int
     compact_from: int
+
+
+class JournalPage(Protocol):
+    """`floors` were true after the entries were read."""
+
+    @property
+    def entries(self) -> tuple[Entry, ...]: ...
+
+    @property
+    def upto(self) -> int: ...
+
+    @property
+    def floors(self) -> Mapping[str, Floor]: ...
 
 
 @dataclass(slots=True)
@@ -76,8 +101,10 @@ class Backfill:
             return
         if start.origin is Origin.EARLIEST:
             subscriber.cursor = 0
-            catchup.lenient = True
             catchup.resume = Position(self._epoch, 0)
+            for name in names:
+                catchup.excused[name] = self._compact_from(subscriber, name, self._journal_floor)
+                catchup.gap_told[name] = self._whole_from(name, self._journal_floor)
         elif start.origin is Origin.SNAPSHOT:
             catchup.snapshots.append((names, "NEW"))
         elif start.origin is Origin.MALFORMED or position is None:
@@ -94,7 +121,7 @@ class Backfill:
         catchup = CatchUp()
         if before is not None:
             catchup.resume, catchup.announce = before.resume, before.announce
-            catchup.lenient, catchup.gap_told = before.lenient, before.gap_told
+            catchup.excused, catchup.gap_told = before.excused, before.gap_told
             catchup.starts = dict(before.starts)
             fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
         fresh = tuple(name for name in fresh if name in subscriber.selection)
@@ -105,8 +132,10 @@ class Backfill:
 
     def forget(self, subscriber: Subscriber) -> None:
         """The position that it waits for is not known: start over with a snapshot."""
-        catchup = CatchUp(announce=True)
-        catchup.snapshots.append((subscriber.selection.channels, "POSITION_UNKNOWN"))
+        names = subscriber.selection.channels
+        catchup = CatchUp(announce=bool(names))
+        if names:
+            catchup.snapshots.append((names, "POSITION_UNKNOWN"))
         subscriber.cursor = self._tape.head
         subscriber.catchup = catchup
 
@@ -120,7 +149,8 @@ class Backfill:
             return Outcome.AHEAD
         size = 0
         while size < CHUNK_BYTES:
-            self._expire(subscriber, catchup)
+            if catchup.page is None:
+                self._expire(subscriber, catchup, self._journal_floor)
             told = len(blocks)
             if catchup.plan is not None:
                 self._tell_rows(subscriber, catchup, catchup.plan, blocks)
@@ -128,11 +158,17 @@ class Backfill:
                 self._begin_snapshot(subscriber, catchup, blocks)
             elif catchup.resume is not None:
                 self._tell_resume(subscriber, catchup, catchup.resume, blocks)
-            elif self._must_fetch(subscriber, catchup, blocks):
-                if catchup.page is None:
-                    return Outcome.FETCH
+            elif catchup.page is not None:
                 self._tell_page(subscriber, catchup, catchup.page, blocks)
+            elif self._must_fetch(subscriber, catchup):
+                return Outcome.FETCH
             else:
+                self._tell_gaps(
+                    self._gaps(subscriber, catchup, self._journal_floor),
+                    subscriber,
+                    catchup,
+                    blocks,
+                )
                 self._tell_since(subscriber, catchup, blocks)
                 if subscriber.cursor >= tape.head:
                     if catchup.announce:
@@ -147,29 +183,57 @@ class Backfill:
             size += sum(map(len, blocks[told:]))
         return Outcome.MORE
 
-    def _expire(self, subscriber: Subscriber, catchup: CatchUp) -> None:
+    def take(self, subscriber: Subscriber, catchup: CatchUp, page: JournalPage) -> None:
+        """Keep a page of the journal, read after the cursor, for the next step.
+
+        It is joined with what the tape holds of the same range: either may have more of a
+        channel. What neither has is settled here and by the page's own floors, since both may
+        be trimmed before all of the page is told.
+        """
+        held = self._tape.read(
+            subscriber.selection,
+            subscriber.cursor,
+            conflate=False,
+            most_bytes=CHUNK_BYTES,
+            upto=page.upto,
+        )
+        events = {event.seq: event for event in held.events}
+        for entry in page.entries:
+            if entry.seq <= held.upto and entry.seq not in events:
+                events[entry.seq] = self._tape.event(entry)
+        gaps = self._gaps(subscriber, catchup, page.floors.__getitem__)
+        told = sorted(events.values(), key=attrgetter("seq"))
+        catchup.page = FetchedPage(told, held.upto, gaps)
+        self._expire(subscriber, catchup, page.floors.__getitem__)
+
+    def _expire(
+        self, subscriber: Subscriber, catchup: CatchUp, floor: Callable[[str], Floor]
+    ) -> None:
         """Channels whose missing part can't be told any more start over, the others go on."""
-        if catchup.lenient:
-            return
         selection = subscriber.selection
         busy = catchup.unfinished
         lost = tuple(
             name
             for name in selection.channels
             if name not in busy
-            and self._compact_from(subscriber, name)
-            > max(subscriber.cursor, catchup.starts.get(name, 0))
+            and self._compact_from(subscriber, name, floor)
+            > max(subscriber.cursor, catchup.starts.get(name, 0), catchup.excused.get(name, 0))
         )
         if lost:
             catchup.snapshots.append((lost, "POSITION_EXPIRED"))
             catchup.announce = True
             catchup.page = None
 
-    def _compact_from(self, subscriber: Subscriber, name: str) -> int:
+    def _compact_from(
+        self, subscriber: Subscriber, name: str, floor: Callable[[str], Floor]
+    ) -> int:
         compact_from = self._tape.logs[name].compact_from
         if subscriber.delivery == "all":
-            return min(compact_from, self._journal_floor(name).compact_from)
+            return min(compact_from, floor(name).compact_from)
         return compact_from
+
+    def _whole_from(self, name: str, floor: Callable[[str], Floor]) -> int:
+        return min(self._tape.logs[name].whole_from, floor(name).whole_from)
 
     def _begin_snapshot(
         self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]
@@ -224,35 +288,52 @@ class Backfill:
         if names:
             blocks.append(subscriber.door.message(messages.resume(self._now(), start, names)))
 
-    def _must_fetch(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> bool:
-        """Whether the journal has more than the tape of what this subscriber must be told.
-
-        Tells `gap` where not even the journal has all of it.
-        """
+    def _must_fetch(self, subscriber: Subscriber, catchup: CatchUp) -> bool:
+        """Whether the journal has more than the tape of what this subscriber must be told."""
         if subscriber.delivery != "all":
             return False
-        fetch = False
+        return any(
+            self._tape.standing(name, max(subscriber.cursor, catchup.starts.get(name, 0)))
+            is not Standing.EXACT
+            and self._journal_floor(name).whole_from < self._tape.logs[name].whole_from
+            for name in subscriber.selection.channels
+        )
+
+    def _gaps(
+        self, subscriber: Subscriber, catchup: CatchUp, floor: Callable[[str], Floor]
+    ) -> list[tuple[str, int, int]]:
+        """(channel, from, to) where neither the tape nor the journal has all of it."""
+        if subscriber.delivery != "all":
+            return []
+        gaps = []
         for name in subscriber.selection.channels:
-            after = max(subscriber.cursor, catchup.starts.get(name, 0))
-            if self._tape.standing(name, after) is Standing.EXACT:
-                continue
-            whole_from = self._journal_floor(name).whole_from
-            if whole_from < self._tape.logs[name].whole_from:
-                fetch = True
-            else:
-                whole_from = self._tape.logs[name].whole_from
-            if whole_from > max(after, catchup.gap_told.get(name, 0)) and not catchup.lenient:
-                catchup.gap_told[name] = whole_from
-                told = messages.gap(self._now(), name, after + 1, whole_from)
-                blocks.append(subscriber.door.message(told))
-        return fetch
+            after = max(
+                subscriber.cursor, catchup.starts.get(name, 0), catchup.gap_told.get(name, 0)
+            )
+            whole_from = self._whole_from(name, floor)
+            if whole_from > after:
+                gaps.append((name, after + 1, whole_from))
+        return gaps
+
+    def _tell_gaps(
+        self,
+        gaps: list[tuple[str, int, int]],
+        subscriber: Subscriber,
+        catchup: CatchUp,
+        blocks: list[bytes],
+    ) -> None:
+        for name, first, last in gaps:
+            catchup.gap_told[name] = last
+            blocks.append(subscriber.door.message(messages.gap(self._now(), name, first, last)))
 
     def _tell_page(
-        self, subscriber: Subscriber, catchup: CatchUp, page: list[Event], blocks: list[bytes]
+        self, subscriber: Subscriber, catchup: CatchUp, page: FetchedPage, blocks: list[bytes]
     ) -> None:
+        self._tell_gaps(page.gaps, subscriber, catchup, blocks)
+        page.gaps = []
         size = told = 0
         starts = catchup.starts
-        for event in page:
+        for event in page.events:
             if size >= CHUNK_BYTES:
                 break
             told += 1
@@ -261,11 +342,10 @@ class Backfill:
                 blocks.append(subscriber.door.event(event, self._epoch))
                 size += len(blocks[-1])
                 catchup.count += 1
-        if told < len(page):
-            catchup.page = page[told:]
-        else:
+        del page.events[:told]
+        if not page.events:
             catchup.page = None
-            subscriber.cursor = catchup.page_upto
+            subscriber.cursor = page.upto
 
     def _tell_since(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
         door, selection, after = subscriber.door, subscriber.selection, subscriber.cursor
@@ -281,7 +361,6 @@ class Backfill:
             chunk = self._shared((selection, door, after, conflate, self._tape.head), encode)
         if chunk.block:
             blocks.append(chunk.block)
-        catchup.page = None
         subscriber.cursor = chunk.upto
         subscriber.left_out += chunk.left_out
         catchup.count += chunk.count

@@ -7,24 +7,27 @@ journal for subscribers that want all of a past which the tape has lost.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from telecast.errors import JournalUnavailable, OwnFault, PeerFault, TelecastError
-from telecast.fanout.backfill import Backfill, JournalFloor, Outcome
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.fanout.backfill import Backfill, JournalFloor, JournalPage, Outcome
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
-from telecast.fanout.subscriber import State, Subscriber
+from telecast.fanout.subscriber import CatchUp, State, Subscriber
 from telecast.fanout.tape import Tape
 from telecast.fanout.wheel import Scheduler, Wheel
-from telecast.model import Entry, Event, Position
+from telecast.model import Event, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Start
 from telecast.protocol.framing import Door, Message
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 0.025
 """Seconds that a commit waits for the next flush at the most, however long the last one took."""
@@ -41,18 +44,10 @@ FETCHERS = 4
 """Journal readers at a time: history must not crowd out commits."""
 
 
-class FetchedPage(Protocol):
-    @property
-    def entries(self) -> tuple[Entry, ...]: ...
-
-    @property
-    def upto(self) -> int: ...
-
-
 class JournalReader(Protocol):
     """What the fan-out asks of a journal."""
 
-    async def read(self, channels: Collection[str], after: int, limit: int) -> FetchedPage: ...
+    async def read(self, channels: Collection[str], after: int, limit: int) -> JournalPage: ...
 
 
 @dataclass(slots=True)
@@ -289,9 +284,10 @@ class Broadcaster:
                 yield
                 until = clock() + TURN
 
-    def _count(self, door: str, events: dict[str, int], members: int, size: int) -> None:
+    def _count(self, door: str, events: Mapping[str, int], left_out: int, size: int) -> None:
         for channel, count in events.items():
-            self.tally.delivered[channel, door] += count * members
+            self.tally.delivered[channel, door] += count
+        self.tally.left_out[door] += left_out
         self.tally.bytes[door] += size
 
     # --- those that are behind
@@ -312,7 +308,12 @@ class Broadcaster:
         while self._ready:
             subscriber = self._ready.popleft()
             if subscriber.state is State.QUEUED:
-                self._serve(subscriber)
+                try:
+                    self._serve(subscriber)
+                except Exception:
+                    # One that can't be served must not end the service of all others.
+                    log.exception("subscriber can't be served")
+                    self.evict(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
             if self._scheduler.time() >= until:
                 break
         self._pumping = bool(self._ready)
@@ -321,8 +322,10 @@ class Broadcaster:
 
     def _serve(self, subscriber: Subscriber) -> None:
         blocks: list[bytes] = []
+        if subscriber.catchup is None:
+            subscriber.catchup = CatchUp()
         catchup, left_out = subscriber.catchup, subscriber.left_out
-        count = 0 if catchup is None else catchup.count
+        count = catchup.count
         outcome = self._backfill.step(subscriber, blocks)
         room = True
         if blocks:
@@ -331,8 +334,7 @@ class Broadcaster:
             name = subscriber.door.name
             self.tally.bytes[name] += len(data)
             self.tally.left_out[name] += subscriber.left_out - left_out
-            if catchup is not None:
-                self.tally.backfilled[name] += catchup.count - count
+            self.tally.backfilled[name] += catchup.count - count
         if not room:
             self._fill(subscriber)
         elif outcome is Outcome.DONE:
@@ -382,9 +384,16 @@ class Broadcaster:
             # Read again when there is room: nothing is kept for one who does not read.
             subscriber.catchup.page = None
         self.tally.stalls += 1
-        subscriber.stalled_checks = 0
+        # One watch at a time, however often it fills: the first look may come early then, and
+        # does not count.
+        subscriber.stalled_checks = -1 if subscriber.watched else 0
         subscriber.stalled_bytes = subscriber.sink.buffered()
         subscriber.sink.when_drained(lambda: self._drained(subscriber))
+        if not subscriber.watched:
+            subscriber.watched = True
+            self._look_later(subscriber)
+
+    def _look_later(self, subscriber: Subscriber) -> None:
         self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._watch(subscriber))
 
     def _drained(self, subscriber: Subscriber) -> None:
@@ -393,6 +402,7 @@ class Broadcaster:
 
     def _watch(self, subscriber: Subscriber) -> None:
         if subscriber.state is not State.FULL:
+            subscriber.watched = False
             return
         buffered = subscriber.sink.buffered()
         if buffered < subscriber.stalled_bytes:
@@ -405,7 +415,7 @@ class Broadcaster:
                 PeerFault("NO_PROGRESS", f"No byte was taken for {self._stall_seconds:g} s."),
             )
             return
-        self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._watch(subscriber))
+        self._look_later(subscriber)
 
     # --- pages of the journal
 
@@ -422,15 +432,13 @@ class Broadcaster:
         try:
             async with self._fetchers:
                 page = await self._journal.read(subscriber.selection.channels, after, FETCH_ENTRIES)
-        except JournalUnavailable as fault:
+        except OwnFault as fault:
             self.evict(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))
             return
         if subscriber.state is not State.FETCHING:
             return
         if catchup is not None and subscriber.catchup is catchup:
-            head = self.tape.head
-            catchup.page = [self.tape.event(e) for e in page.entries if e.seq <= head]
-            catchup.page_upto = min(page.upto, head)
+            self._backfill.take(subscriber, catchup, page)
         self._enqueue(subscriber)
 
     # --- signs of life
@@ -457,7 +465,7 @@ class Broadcaster:
         door = subscriber.door
         blocks = [door.ping] if door.ping else []
         settled = subscriber.catchup is None or not subscriber.catchup.unfinished
-        if settled and subscriber.state is not State.AHEAD:
+        if settled and subscriber.cursor <= self.tape.head:
             beat = messages.heartbeat(self._now(), self.position(subscriber))
             blocks.insert(0, door.message(beat))
         self._tell(subscriber, blocks)
@@ -469,8 +477,12 @@ class Broadcaster:
     def _tell(self, subscriber: Subscriber, blocks: list[bytes]) -> bool:
         if not blocks or subscriber.state is State.CLOSED:
             return True
-        room = subscriber.write(subscriber.door.join(blocks))
-        if not room and subscriber.state is State.LIVE:
+        data = subscriber.door.join(blocks)
+        room = subscriber.write(data)
+        if subscriber.state is State.FULL:
+            # What we add must not hide what the peer took.
+            subscriber.stalled_bytes += len(data)
+        elif not room and subscriber.state is State.LIVE:
             subscriber.cursor = self.position(subscriber).seq
             self._fill(subscriber)
         return room

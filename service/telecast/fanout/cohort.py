@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import Subscriber
@@ -18,6 +20,16 @@ SLICE_BYTES = 4 * 2**20
 """Writes after which a flush lets the loop turn: about 2 ms at 4 µs each, or the memory copied."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Conflation:
+    """What a batch leaves out: `count` events between `first` and `last`, the newest at `newest`."""
+
+    count: int
+    first: int
+    last: int
+    newest: int
+
+
 class Cohort:
     """What is pending for the members, and the members.
 
@@ -28,8 +40,10 @@ class Cohort:
     __slots__ = (
         "_base",
         "_door",
+        "_flushed_from",
         "_last",
         "_left_out",
+        "_left_out_newest",
         "_newest",
         "due_at",
         "flushing",
@@ -52,9 +66,11 @@ class Cohort:
         """Rated cohorts: not before this time, by the loop's clock."""
         self._door = door
         self._base = 0
+        self._flushed_from = 0
         self._last = 0
         self._newest: dict[tuple[str, str], int] = {}
         self._left_out = 0
+        self._left_out_newest = 0
 
     def add(self, event: Event) -> None:
         """Note an event that the selection wants."""
@@ -65,14 +81,14 @@ class Cohort:
             self.pending.append(event)
             return
         # One place per key, so that what waits for the next batch is bounded by the rows there
-        # are. A superseded event leaves a hole; `flush` closes it.
+        # are. `flush` brings the places back into order.
         if not event.pinned:
             where = (event.channel, event.key)
             before = self._newest.get(where)
             if before is not None:
                 self._left_out += 1
+                self._left_out_newest = max(self._left_out_newest, self.pending[before].seq)
                 self.pending[before] = event
-                self._newest[where] = before
                 return
             self._newest[where] = len(self.pending)
         self.pending.append(event)
@@ -80,7 +96,7 @@ class Cohort:
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was told everything."""
         if self.flushing:
-            return member.cursor
+            return max(member.cursor, self._flushed_from)
         return max(member.cursor, self.pending_from) if self.pending else max(member.cursor, head)
 
     def flush(
@@ -89,15 +105,20 @@ class Cohort:
         epoch: str,
         now: int,
         on_full: Callable[[Subscriber], None],
-        on_told: Callable[[str, dict[str, int], int, int], None],
+        on_told: Callable[[str, Mapping[str, int], int, int], None],
     ) -> Iterator[int]:
         """Write what is pending to every member; yields the bytes written after each slice.
 
         `now` is for messages, in ms. `on_full` takes a member whose sink is full out of the
-        cohort; `on_told` counts: door, events per channel in a piece, members, bytes.
+        cohort; `on_told` counts, over all members: door, events per channel, events that were
+        left out, bytes.
         """
         pending, self.pending = self.pending, []
-        left_out, self._left_out = self._left_out, 0
+        self._flushed_from = self.pending_from
+        conflation = _Conflation(
+            self._left_out, self.pending_from + 1, self._last, self._left_out_newest
+        )
+        self._left_out = self._left_out_newest = 0
         self._newest.clear()
         if self.max_rate is not None:
             pending.sort(key=lambda event: event.seq)
@@ -109,13 +130,11 @@ class Cohort:
                 while last < len(pending) and size < PIECE_BYTES:
                     size += len(pending[last].json)
                     last += 1
+                if first:
+                    yield 0
                 piece = pending[first:last]
-                notice = None
-                if left_out and first == 0:
-                    notice = self._door.message(
-                        messages.conflated(now, self.pending_from + 1, self._last, left_out)
-                    )
-                yield from self._write(piece, notice, epoch, on_full, on_told)
+                left_out = conflation.count if first == 0 else 0
+                yield from self._write(piece, left_out, conflation, now, epoch, on_full, on_told)
                 first = last
         finally:
             self.flushing = False
@@ -123,17 +142,22 @@ class Cohort:
     def _write(
         self,
         piece: list[Event],
-        notice: bytes | None,
+        left_out: int,
+        conflation: _Conflation,
+        now: int,
         epoch: str,
         on_full: Callable[[Subscriber], None],
-        on_told: Callable[[str, dict[str, int], int, int], None],
+        on_told: Callable[[str, Mapping[str, int], int, int], None],
     ) -> Iterator[int]:
         door, base, end = self._door, self._base, piece[-1].seq
         frames = [door.event(event, epoch) for event in piece]
-        whole = door.join([notice, *frames] if notice else frames)
-        parts: dict[int, bytes] = {}
+        first, last = conflation.first, conflation.last
+        notice = messages.conflated(now, first, last, left_out)
+        whole = door.join([door.message(notice), *frames] if left_out else frames)
+        parts: dict[int, tuple[bytes, int]] = {}
         members = list(self.members)
-        told = written = since = 0
+        counts = Counter[str]()
+        told = missed = written = since = 0
         self._base = end
         for start in range(0, len(members), SLICE_MEMBERS):
             for member in members[start : start + SLICE_MEMBERS]:
@@ -141,16 +165,23 @@ class Cohort:
                     continue
                 data = whole
                 cursor = member.cursor
-                if cursor != base:
+                if cursor != base and cursor >= first:
                     if cursor >= end:
                         continue
                     # It joined while this piece was pending: it has the first of it already.
-                    have = parts.get(cursor)
-                    if have is None:
+                    part = parts.get(cursor)
+                    if part is None:
                         index = next(i for i, event in enumerate(piece) if event.seq > cursor)
-                        have = whole if index == 0 else door.join(frames[index:])
-                        parts[cursor] = have
-                    data = have
+                        blocks = frames[index:]
+                        if conflation.newest > cursor:
+                            notice = messages.conflated(now, cursor + 1, last, None)
+                            blocks.insert(0, door.message(notice))
+                        part = parts[cursor] = (door.join(blocks), index)
+                    data, index = part
+                    counts.subtract(event.channel for event in piece[:index])
+                elif left_out:
+                    member.left_out += left_out
+                    missed += left_out
                 member.cursor = end
                 told += 1
                 since += len(data)
@@ -164,7 +195,6 @@ class Cohort:
                 written += since
                 yield since
                 since = 0
-        counts: dict[str, int] = {}
         for event in piece:
-            counts[event.channel] = counts.get(event.channel, 0) + 1
-        on_told(door.name, counts, told, written + since)
+            counts[event.channel] += told
+        on_told(door.name, counts, missed, written + since)

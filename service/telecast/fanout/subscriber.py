@@ -44,6 +44,15 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 
 @dataclass(slots=True)
+class FetchedPage:
+    """What there is of the whole past up to `upto`, and the gaps in it: (channel, from, to)."""
+
+    events: list[Event]
+    upto: int
+    gaps: list[tuple[str, int, int]]
+
+
+@dataclass(slots=True)
 class CatchUp:
     """What stands between a subscriber and the head: snapshots first, then what came since."""
 
@@ -59,11 +68,11 @@ class CatchUp:
     announce: bool = False
     """Whether the client waits for `live`, and how many events it was told until then."""
     count: int = 0
-    lenient: bool = False
-    """From `earliest`: what trimming took is no gap."""
+    excused: dict[str, int] = field(default_factory=dict)
+    """From `earliest`: what had been trimmed up to here when it began needs no snapshot."""
     gap_told: dict[str, int] = field(default_factory=dict)
-    page: list[Event] | None = None
-    page_upto: int = 0
+    """Up to where the client knows, or from `earliest` does not ask, what exists no more."""
+    page: FetchedPage | None = None
 
     @property
     def unfinished(self) -> tuple[str, ...]:
@@ -93,6 +102,7 @@ class Subscriber:
         "stalled_bytes",
         "stalled_checks",
         "state",
+        "watched",
         "write",
     )
 
@@ -130,6 +140,7 @@ class Subscriber:
         self.silent_beats = 0
         self.stalled_bytes = 0
         self.stalled_checks = 0
+        self.watched = False
 
     def move(self, state: State) -> None:
         """The only way a state changes."""

@@ -25,6 +25,8 @@ from telecast.protocol.messages import event_of
 
 SCAN = 2_000
 """Events looked at for one chunk, so that a narrow filter over a long log holds nobody up."""
+SLACK = 1_024
+"""Events that a log may hold for nothing before it moves or sweeps, so that neither is every event's."""
 
 _seq = attrgetter("seq")
 
@@ -59,7 +61,7 @@ class ChannelLog:
         self._most_bytes = most_bytes
         self._kept: list[Event] = []
         """Before whole_from. Superseded events stay until the next sweep; `since` passes them."""
-        self._sweep_at = 1_024
+        self._sweep_at = SLACK
         self._whole: list[Event] = []
         self._first = 0
         """Where the whole part starts in `_whole`: what lies before it has moved on already."""
@@ -109,12 +111,13 @@ class ChannelLog:
         event = self._whole[self._first]
         self._first += 1
         self._bytes -= len(event.json)
-        self.whole_from = event.seq
+        # A tape fed from a trimmed journal starts with rows from before its floors.
+        self.whole_from = max(self.whole_from, event.seq)
         if event.pinned or self.newest(event):
             self._kept.append(event)
             if len(self._kept) > self._sweep_at:
                 self._sweep()
-        if self._first > 1_024 and self._first * 2 > len(self._whole):
+        if self._first > SLACK and self._first * 2 > len(self._whole):
             # Moving the rest down costs what was appended since the last time: constant per event.
             del self._whole[: self._first]
             self._first = 0
@@ -137,10 +140,10 @@ class ChannelLog:
             for event in history[:going]:
                 if self._tombstones.get(event.key) is event:
                     del self._tombstones[event.key]
-            self.compact_from = history[going - 1].seq
+            self.compact_from = max(self.compact_from, history[going - 1].seq)
             kept = [event for event in kept if event.seq not in dropped]
         self._kept = kept
-        self._sweep_at = 2 * len(kept) + 1_024
+        self._sweep_at = 2 * len(kept) + SLACK
 
 
 class Tape:
@@ -205,20 +208,24 @@ class Tape:
         conflate: bool,
         most_bytes: int,
         starts: Mapping[str, int] | None = None,
+        upto: int | None = None,
         scan: int = SCAN,
     ) -> Chunk:
         """What a selection gets after a position, up to about `most_bytes` of JSON.
 
         `conflate` leaves out unpinned events whose key comes again. `starts` gives channels
-        that are not told from `after` but from a later position. `upto` is the head when all
-        was told.
+        that are not told from `after` but from a later position. `upto`, by default the head,
+        is where it ends; the chunk's is the same when all was told.
         """
+        end = self.head if upto is None else min(upto, self.head)
         logs = [self.logs[name] for name in selection.channels]
         streams = [log.since(after) for log in logs]
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_seq)
         events: list[Event] = []
         size = scanned = left_out = 0
         for event in merged:
+            if event.seq > end:
+                break
             scanned += 1
             if selection.wants(event) and not (
                 starts and event.seq <= starts.get(event.channel, 0)
@@ -230,7 +237,7 @@ class Tape:
                     size += len(event.json)
             if size >= most_bytes or scanned >= scan:
                 return Chunk(events, event.seq, left_out)
-        return Chunk(events, self.head, left_out)
+        return Chunk(events, end, left_out)
 
     def plan(self, selection: Selection, channels: Collection[str]) -> array[int]:
         """The seqs of all live rows of some channels of a selection, rising.

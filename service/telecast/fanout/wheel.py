@@ -34,7 +34,7 @@ class LoopScheduler:
 
 
 class Wheel:
-    """Runs callbacks not before their time and about one tick after it at the latest.
+    """Runs callbacks not before their time and about two ticks after it at the latest.
 
     There is no cancelling: a callback looks whether it is still wanted. After a stall of the
     whole process what is overdue runs once, in order.
@@ -47,7 +47,8 @@ class Wheel:
         self._armed_for: int | None = None
 
     def after(self, seconds: float, callback: Callable[[], object]) -> None:
-        slot = int((self._scheduler.time() + seconds) / TICK) + 1
+        # A turn takes along what is due within half a tick: that must not be before its time.
+        slot = int((self._scheduler.time() + seconds) / TICK + 1.5)
         callbacks = self._slots.get(slot)
         if callbacks is not None:
             callbacks.append(callback)

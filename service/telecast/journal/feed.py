@@ -47,8 +47,10 @@ class Feed:
         history: Callable[[int, int], Awaitable[tuple[Entries, int]]],
         head: Callable[[], int],
     ) -> AsyncIterator[Entries]:
-        """The history from its beginning, then what is told. `history(after, limit)` returns
-        entries and the seq up to which they are complete."""
+        """The history from its beginning, one empty tuple, then what is told.
+
+        `history(after, limit)` returns entries and the seq up to which they are complete.
+        """
         if self._followed:
             raise RuntimeError("a journal has one tail")
         self._followed = True
@@ -59,7 +61,8 @@ class Feed:
                 if entries:
                     yield entries
             live = self._live = deque()
-            yield ()
+            if after >= head():
+                yield ()  # the history is told, also where there was none
             while True:
                 while live:
                     yield live.popleft()

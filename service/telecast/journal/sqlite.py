@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from telecast.errors import JournalUnavailable
 from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
+from telecast.journal.courtesy import Courtesy
 from telecast.journal.feed import Feed
 from telecast.journal.group import check
 from telecast.journal.readers import MAX_READERS, Readers
@@ -75,6 +76,7 @@ class SqliteJournal(Journal):
         self._why = "The journal is not open."
         self._floors: Mapping[str, Floor] = {}
         self._feed = Feed()
+        self._courtesy = Courtesy()
         self._readers = Readers(self._path)
         self._threads = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="journal-read")
         self._writer: Writer | None = None
@@ -96,7 +98,8 @@ class SqliteJournal(Journal):
         )
         self._writer.start()
         try:
-            await self._opened
+            with self._courtesy.shown():
+                await self._opened
         except asyncio.CancelledError:
             self._writer.stop()
             raise
@@ -109,12 +112,14 @@ class SqliteJournal(Journal):
         check(batch)
         answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._writing().put(Append(batch, answer))
-        return await answer
+        with self._courtesy.shown():
+            return await answer
 
     async def trim(self) -> int:
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._writing().put(Trim(answer))
-        return await answer
+        with self._courtesy.shown():
+            return await answer
 
     def _writing(self) -> Writer:
         if self._writer is None or self._state not in (_State.OPEN, _State.FULL):
@@ -125,9 +130,7 @@ class SqliteJournal(Journal):
         return self._feed.follow(self._history, lambda: self.head)
 
     async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._readers.history, after, self.head, limit
-        )
+        return await self._in_thread(self._readers.history, after, self.head, limit)
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
         if limit < 1:
@@ -135,9 +138,12 @@ class SqliteJournal(Journal):
         if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
             raise JournalUnavailable(self._why)
         # Up to this loop's head: what is committed beyond it, the tail has not told yet.
-        return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._readers.page, dict.fromkeys(channels), after, self.head, limit
-        )
+        chosen = dict.fromkeys(channels)
+        return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+
+    async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
+        with self._courtesy.shown():
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read, *arguments)
 
     def floors(self) -> Mapping[str, Floor]:
         return self._floors

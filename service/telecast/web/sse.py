@@ -11,7 +11,7 @@ from aiohttp_sse import EventSourceResponse
 from telecast.errors import PeerFault, TelecastError
 from telecast.model import Principal
 from telecast.protocol import messages
-from telecast.protocol.framing import SSE, SSE_HTTP10, Message, sse_retry
+from telecast.protocol.framing import SSE, SSE_HTTP10, Message, SseDoor, sse_retry
 from telecast.protocol.subscription import grant, readable
 from telecast.web.answers import retry_after
 from telecast.web.stream import Stream, now_ms
@@ -64,9 +64,7 @@ async def _serve(
 
     stream.client.narrow = narrow
     try:
-        greeting = [sse_retry(random.randint(*RETRY_MS)), door.message(stream.welcome())]  # noqa: S311
-        greeting.append(door.message(stream.ack("subscribe", None, rejected)))
-        wire.write(door.join(greeting))
+        _greet(stream, door, wire, rejected)
         broadcaster.attach(subscriber, stream.query.start)
         fault = await ended
         if fault.code == "NO_PROGRESS":
@@ -77,6 +75,13 @@ async def _serve(
         broadcaster.detach(subscriber)
         await wire.end()
     return response
+
+
+def _greet(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, str]]) -> None:
+    # Apart from `_serve`, whose frame would keep the messages for as long as the stream lasts.
+    told = (stream.welcome(), stream.ack("subscribe", None, rejected))
+    retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
+    wire.write(door.join([retry, *map(door.message, told)]))
 
 
 def _notice(fault: TelecastError) -> Message:

@@ -83,10 +83,7 @@ class _Connection:
         stream.client.narrow = self._narrow
         stream.parts.clients.supersede(stream.client)
         try:
-            greeting = [stream.welcome()]
-            if stream.query.channels is not None:
-                greeting.append(stream.ack("subscribe", None, rejected))
-            self._wire.write(WS.join([WS.message(message) for message in greeting]))
+            self._greet(rejected)
             broadcaster.attach(subscriber, stream.query.start)
             await self._read()
         finally:
@@ -94,6 +91,13 @@ class _Connection:
             if self._closing is not None:
                 await asyncio.wait([self._closing])
             await self._wire.end()
+
+    def _greet(self, rejected: list[dict[str, str]]) -> None:
+        # Apart from `serve`, whose frame would keep the messages for as long as the stream lasts.
+        greeting = [self._stream.welcome()]
+        if self._stream.query.channels is not None:
+            greeting.append(self._stream.ack("subscribe", None, rejected))
+        self._wire.write(WS.join([WS.message(message) for message in greeting]))
 
     # --- what comes in
 

@@ -1,0 +1,146 @@
+"""telecast pub: publish from the command line or a pipe."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from telecast.cli.connection import run, service_options
+from telecast.cli.exits import Exit
+from telecast.client import Publisher, Refused, Unreachable
+from telecast.errors import PeerFault
+
+
+class Scope(click.ParamType[str]):
+    """`field:value`: the rows that a batch replaces."""
+
+    name = "field:value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        field, colon, wanted = str(value).partition(":")
+        if not (field and colon and wanted):
+            self.fail(f"{value!r} does not read field:value, such as traderId:t1.", param, ctx)
+        return str(value)
+
+
+@click.command(name="pub")
+@click.argument("channel")
+@click.argument("source", metavar="[JSON|-|@FILE]", default="-")
+@service_options
+@click.option("--idempotency-key", metavar="TEXT", help="A repeat under the same is one publish.")
+@click.option(
+    "--replace",
+    type=Scope(),
+    help="Withdraw all rows of this scope that the batch lacks, such as traderId:t1.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The receipt as JSON.")
+def command(
+    channel: str,
+    source: str,
+    url: str,
+    key: str | None,
+    idempotency_key: str | None,
+    replace: str | None,
+    as_json: bool,
+) -> None:
+    """Publish to CHANNEL: one JSON object, an array of them, or NDJSON; all of it, or nothing.
+
+    The payload is the argument, @FILE, or what stdin gives. It is repeated while the service
+    restarts, and arrives once all the same.
+    """
+    payloads = payloads_of(_read(source))
+    once = idempotency_key or uuid.uuid4().hex
+    tries = 0
+
+    def waiting(fault: Refused | Unreachable, delay: float) -> None:
+        nonlocal tries
+        tries += 1
+        click.echo(f"# {fault.message} Trying again in {delay:.1f} s", err=True)
+
+    async def publish() -> dict[str, Any]:
+        async with Publisher(url, key, insist=False, report=waiting) as publisher:
+            return await publisher.publish(channel, payloads, idempotency_key=once, replace=replace)
+
+    try:
+        receipt = run(publish())
+    except Refused as refused:
+        if refused.code == "VALIDATION_FAILED" and _tell_problems(refused.details):
+            sys.exit(Exit.ERROR)
+        if tries:
+            _tell_repeat(once)
+        raise
+    except click.ClickException as failed:
+        if tries:
+            _tell_repeat(once)
+        raise
+    click.echo(orjson.dumps(receipt) if as_json else _receipt_line(channel, receipt))
+
+
+def payloads_of(text: bytes) -> list[dict[str, Any]]:
+    """One object, an array of objects, or an object a line. Raises PeerFault BAD_JSON."""
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError as fault:
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if len(lines) < 2:
+            raise PeerFault("BAD_JSON", f"The payload is not JSON: {fault}") from None
+        return [_line(number, line) for number, line in lines]
+    items = whole if isinstance(whole, list) else [whole]
+    for number, item in enumerate(items):
+        if not isinstance(item, dict):
+            raise PeerFault("BAD_JSON", f"Item {number} is no JSON object: a payload is one.")
+    return items
+
+
+def _line(number: int, line: bytes) -> dict[str, Any]:
+    try:
+        item = orjson.loads(line)
+    except orjson.JSONDecodeError as fault:
+        raise PeerFault("BAD_JSON", f"Line {number} is not JSON: {fault}") from None
+    if not isinstance(item, dict):
+        raise PeerFault("BAD_JSON", f"Line {number} is no JSON object: a payload is one.")
+    return item
+
+
+def _read(source: str) -> bytes:
+    if source.startswith("@"):
+        try:
+            return Path(source[1:]).read_bytes()
+        except OSError as fault:
+            raise click.BadParameter(f"{source[1:]}: {fault.strerror}") from None
+    if source != "-":
+        return source.encode()
+    if sys.stdin.isatty():
+        raise click.UsageError("Give the payload as JSON or @FILE, or pipe it in.")
+    return sys.stdin.buffer.read()
+
+
+def _receipt_line(channel: str, receipt: dict[str, Any]) -> str:
+    told = f"{receipt.get('accepted')} into {channel}, position {receipt.get('position')}"
+    if receipt.get("duplicate"):
+        return f"{told}: the same as before, nothing was added"
+    return f"{told}, heard by {receipt.get('subscribers')}"
+
+
+def _tell_problems(details: Any) -> bool:
+    """Each bad field on a line; False where the answer lists none."""
+    problems = details.get("problems") if isinstance(details, dict) else None
+    if not problems:
+        return False
+    for each in problems:
+        field = f", {each.get('field')}" if each.get("field") else ""
+        click.echo(f"Error: item {each.get('item')}{field}: {each.get('message')}", err=True)
+    more = details.get("total", len(problems)) - len(problems)
+    if more > 0:
+        click.echo(f"and {more} more", err=True)
+    click.echo("Nothing was published. Correct these fields; items count from 0.", err=True)
+    return True
+
+
+def _tell_repeat(once: str) -> None:
+    click.echo(f"To repeat it without doing it twice, add --idempotency-key {once}", err=True)

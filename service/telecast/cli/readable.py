@@ -1,0 +1,56 @@
+"""Lines for people: one per event or row, safe to show on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+# JSON escapes C0 already. The rest of what moves a cursor or turns text around must not
+# come from a payload: DEL, C1 (its CSI starts a terminal sequence), and the bidi controls.
+_UNSAFE = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F)]
+_UNSAFE += range(0x2066, 0x206A)
+_SHOWN = {code: f"\\u{code:04x}" for code in _UNSAFE}
+
+
+def plain(text: str) -> str:
+    """The text with everything that a terminal would obey made visible instead."""
+    return text.translate(_SHOWN)
+
+
+def compact(data: Any) -> str:
+    return plain(orjson.dumps(data).decode())
+
+
+def event_line(body: Mapping[str, Any]) -> str:
+    """Time of the commit (UTC), channel, seq, op, key, payload."""
+    moment = clock_of(body.get("timestamp"))
+    words = (body.get("channel"), body.get("seq"), body.get("op"), body.get("key"))
+    told = " ".join(plain(str(word)) for word in words)
+    return f"{moment} {told} {compact(body.get('data'))}"
+
+
+def row_line(row: Mapping[str, Any]) -> str:
+    """Seq, key, payload."""
+    key = plain(str(row.get("key")))
+    return f"{row.get('seq')} {key} {compact(row.get('data'))}"
+
+
+def clock_of(timestamp: Any) -> str:
+    """ms since 1970 as 20:51:07.123, UTC."""
+    if not isinstance(timestamp, int):
+        return "--:--:--.---"
+    moment = datetime.fromtimestamp(timestamp / 1000, UTC)
+    return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+
+
+def table(cells: list[list[str]]) -> list[str]:
+    """Columns as wide as their widest cell; the last one ends where it ends."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for line in cells:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        lines.append("  ".join(padded).rstrip())
+    return lines

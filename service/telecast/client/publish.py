@@ -1,0 +1,212 @@
+"""Publish, and read what is there: one request, one answer, repeated until there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from telecast.client.backoff import Backoff
+from telecast.client.faults import BadAnswer, Refused, Unreachable
+from telecast.client.http import (
+    CONNECT_SECONDS,
+    LOST,
+    base_of,
+    below,
+    check_key,
+    open_session,
+    words,
+)
+
+PATIENCE_SECONDS = 60.0
+"""How long a request is repeated: longer than a restart, shorter than an operator's lunch."""
+REQUEST_SECONDS = 30.0
+"""How long one try may take until its answer counts as lost."""
+NDJSON = "application/x-ndjson"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A channel's current rows, and a position from which a stream tells all that came since."""
+
+    rows: list[dict[str, Any]]
+    position: str
+
+
+class Publisher:
+    """Talks to the REST side of one service, over one connection where it can.
+
+    Every call is repeated on a lost connection and on answers worth retrying (429, 503 and
+    such), as often as fits into `patience` seconds. It raises Refused with the server's words,
+    Unreachable when the time is up and the last try found nobody, BadAnswer where the answer is
+    not Telecast's. Cancelling leaves it usable. Use it as a context manager, or `close()` it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        insist: bool = True,
+        report: Callable[[Refused | Unreachable, float], None] | None = None,
+        backoff: Backoff | None = None,
+        pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`insist` False: while nobody has answered yet, a refused connection is not tried again.
+
+        `report` hears of each failed try and of the seconds until the next.
+        Raises ValueError for an address or a key that can never work.
+        """
+        self._base = base_of(url)
+        self._key = None if key is None else check_key(key)
+        self._patience = patience
+        self._insist = insist
+        self._report = report or (lambda fault, delay: None)
+        self._backoff = backoff or Backoff()
+        self._pause = pause
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Publisher:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def publish(
+        self,
+        channel: str,
+        payloads: bytes | Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        replace: str | None = None,
+    ) -> dict[str, Any]:
+        """Publish one payload, many, or NDJSON bytes as they are: all of them, or none.
+
+        Returns the server's receipt: `accepted firstSeq lastSeq position subscribers` and
+        `duplicate`. Without an `idempotency_key` the call makes its own, so that a repeat after
+        a lost answer is never a second event; give one to make it hold over calls too.
+        `replace` is `field:value`: rows of that scope that the batch lacks are withdrawn.
+        """
+        if isinstance(payloads, bytes):
+            body = payloads
+        else:
+            items = [payloads] if isinstance(payloads, Mapping) else payloads
+            body = b"\n".join(orjson.dumps(item) for item in items)
+        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/events")
+        headers = {"Content-Type": NDJSON, "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        params = [] if replace is None else [("replace", replace)]
+        receipt = await self._ask("POST", url, params=params, body=body, headers=headers)
+        told: dict[str, Any] = _expect(receipt, dict, "receipt")
+        return told
+
+    async def channels(self) -> list[dict[str, Any]]:
+        """The catalogue, as far as the key may read it."""
+        listed = await self._ask("GET", below(self._base, "api/v1/channels"))
+        found: list[dict[str, Any]] = _expect(listed, list, "channels")
+        return found
+
+    async def snapshot(
+        self, channel: str, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> Snapshot:
+        """All current rows, page by page.
+
+        Rows may change while pages are read; `position` is that of the first page, so that a
+        stream from there tells every such change.
+        """
+        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/snapshot")
+        asked = [(field, value) for field, values in (filters or {}).items() for value in values]
+        rows: dict[str, dict[str, Any]] = {}
+        position: str | None = None
+        cursor: str | None = None
+        while True:
+            params = asked if cursor is None else [*asked, ("cursor", cursor)]
+            page = _expect(await self._ask("GET", url, params=params), dict, "page")
+            for row in _expect(page.get("rows"), list, "rows"):
+                rows.pop(row["key"], None)  # it changed after its page: the later page has it anew
+                rows[row["key"]] = row
+            position = position or _expect(page.get("position"), str, "position")
+            if not page.get("more"):
+                return Snapshot(list(rows.values()), position)
+            before, cursor = cursor, _expect(page.get("cursor"), str, "cursor")
+            if cursor == before:
+                raise BadAnswer(f"The pages of {channel!r} do not come to an end.")
+
+    async def _ask(
+        self,
+        method: str,
+        url: URL,
+        *,
+        params: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The answer's `data`, after as many tries as fit into the time."""
+        deadline = self._clock() + self._patience
+        while True:
+            fault: Refused | Unreachable
+            try:
+                data = await self._try(method, url, params, body, headers)
+            except Refused as refused:
+                self._insist = True
+                if not refused.retryable:
+                    raise
+                fault, told = refused, refused.retry_after
+            except LOST as lost:
+                why = f"Nobody answers at {self._base}: {words(lost)}."
+                fault, told = Unreachable(why), 0.0
+                if not self._insist and isinstance(lost, aiohttp.ClientConnectorError):
+                    raise fault from None
+            else:
+                self._insist = True
+                self._backoff.reset()
+                return data
+            delay = self._backoff.next(told)
+            if self._clock() + delay > deadline:
+                raise fault from None
+            self._report(fault, delay)
+            await self._pause(delay)
+
+    async def _try(
+        self,
+        method: str,
+        url: URL,
+        params: Sequence[tuple[str, str]],
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+    ) -> Any:
+        if self._session is None:
+            timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+            self._session = open_session(self._key, timeout)
+        async with self._session.request(
+            method, url, params=params, data=body, headers=headers
+        ) as response:
+            raw = await response.read()
+        try:
+            answer = orjson.loads(raw)
+            if answer["success"] is not True:
+                raise KeyError
+            return answer["data"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise BadAnswer(f"{self._base} answers, but not as a Telecast service does.") from None
+
+
+def _expect(value: Any, kind: type, what: str) -> Any:
+    if not isinstance(value, kind):
+        raise BadAnswer(f"The answer lacks its {what}.")
+    return value

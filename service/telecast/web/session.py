@@ -1,0 +1,105 @@
+"""Browsers in: tickets for pages elsewhere, sessions for our own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import web
+
+from telecast.errors import PeerFault
+from telecast.model import SCOPES, Principal
+from telecast.protocol.commands import parse_json
+from telecast.web.answers import ok, rfc3339
+from telecast.web.auth import authenticate, check_origin, key_holder, require
+from telecast.web.browsers import BROWSER, DOORS, sign_in, sign_in_by_link, sign_out
+from telecast.web.parts import PRINCIPAL, parts
+from telecast.web.tokens import TICKET
+
+MAX_BODY = 4096
+"""Bytes: a key or a ticket in JSON, with room."""
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+async def ticket(request: web.Request) -> web.Response:
+    """One use within 30 seconds at either stream door, as `?ticket=`."""
+    check_origin(request)
+    principal = require(request, "read")
+    if request.get(BROWSER):
+        raise PeerFault("FORBIDDEN", "A ticket is given for a key, not for a session.")
+    own = parts(request)
+    text = own.tokens.issue(
+        TICKET, principal.key_id, own.keys.fingerprint(principal.key_id) or ""
+    )
+    told = {
+        "ticket": text,
+        "expiresAt": rfc3339(time.time() + TICKET.seconds),
+        "doors": list(DOORS),
+    }
+    return ok(told, status=201, headers=NO_STORE)
+
+
+async def open_session(request: web.Request) -> web.Response:
+    """A key, or a sign-in link's ticket, becomes a cookie."""
+    check_origin(request)
+    principal = await _asker(request)
+    request[PRINCIPAL] = principal
+    if not principal.may("read"):
+        raise PeerFault("FORBIDDEN", "This key lacks the scope 'read'.", {"scope": "read"})
+    token = sign_in(request, principal.key_id)
+    return ok(_told(principal.reading(), token.expires_at), status=201, headers=NO_STORE)
+
+
+async def read_session(request: web.Request) -> web.Response:
+    """Who asks. Nobody is an answer too: a page asks this before it knows."""
+    try:
+        principal = authenticate(request)
+    except PeerFault as fault:
+        if fault.rule.http != 401:
+            raise
+        why = {"code": fault.code, "message": fault.message}
+        return ok({"signedIn": False, "why": why}, headers=NO_STORE)
+    return ok(_told(principal, None), headers=NO_STORE)
+
+
+async def close_session(request: web.Request) -> web.Response:
+    check_origin(request)
+    sign_out(request)
+    why = {"code": "SESSION_OVER", "message": "Signed out."}
+    return ok({"signedIn": False, "why": why}, headers=NO_STORE)
+
+
+async def _asker(request: web.Request) -> Principal:
+    principal = key_holder(request)
+    if principal is not None:
+        return principal
+    # A form of another site can't send this type without asking us first (Fetch §2.2.2).
+    if request.content_type != "application/json":
+        raise PeerFault("UNAUTHENTICATED", "Send a key in X-API-Key, or {'key': ...} as JSON.")
+    if request.content_length is None or request.content_length > MAX_BODY:
+        raise PeerFault("BODY_TOO_LARGE", f"A sign-in has at most {MAX_BODY} bytes.")
+    try:
+        async with asyncio.timeout(parts(request).settings.body_timeout):
+            body = parse_json(await request.read(), "The body")
+    except TimeoutError:
+        raise PeerFault("BAD_REQUEST", "The body did not come in time.") from None
+    match body:
+        case {"key": str(key)}:
+            return parts(request).keys.authenticate(key)
+        case {"ticket": str(text)}:
+            return sign_in_by_link(request, text)
+    raise PeerFault("BAD_REQUEST", "A sign-in is a JSON object with a `key`.")
+
+
+def _told(principal: Principal, expires_at: float | None) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "signedIn": True,
+        "keyId": principal.key_id,
+        "name": principal.name,
+        "scopes": [scope for scope in SCOPES if scope in principal.scopes],
+        "channels": list(principal.channels),
+    }
+    if expires_at is not None:
+        told["expiresAt"] = rfc3339(expires_at)
+    return told

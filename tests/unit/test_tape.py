@@ -1,0 +1,350 @@
+"""The tape against the whole history: what it says it can answer, it answers as the history would."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import (
+    NAMES,
+    Change,
+    FakeJournal,
+    Ledger,
+    VirtualLoop,
+    commit,
+    folded,
+    histories,
+    selections,
+    told_event,
+    wanted,
+)
+from telecast.channels.catalogue import CHANNELS
+from telecast.fanout import tape as tape_module
+from telecast.fanout.selection import Selection
+from telecast.fanout.tape import Chunk, Standing, Tape
+from telecast.model import Entry, Event
+
+EVERYTHING = Selection(dict.fromkeys(NAMES, ()))
+HISTORIES = histories()
+BOUNDS = st.fixed_dictionaries(
+    {"most_events": st.integers(1, 12), "most_bytes": st.sampled_from((300, 1_500, 100_000))}
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_slack() -> Iterator[None]:
+    """Sweep and move early, so that short histories meet both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tape_module, "SLACK", 2)
+        yield
+
+
+def taped(entries: list[Entry], **bounds: int) -> Tape:
+    tape = Tape(CHANNELS, **bounds)
+    for entry in entries:
+        tape.apply(tape.event(entry))
+    return tape
+
+
+def seqs(events: list[Event] | list[Entry]) -> list[int]:
+    return [event.seq for event in events]
+
+
+def wants(selection: Selection, entry: Entry) -> bool:
+    return selection.wants(told_event(entry))
+
+
+def is_newest(history: list[Entry], entry: Entry) -> bool:
+    same = [e for e in history if (e.channel, e.key) == (entry.channel, entry.key)]
+    return same[-1] is entry
+
+
+def read_on(tape: Tape, selection: Selection, after: int, **how: int | bool) -> list[Chunk]:
+    """Chunk after chunk until the head, each of which gets further."""
+    chunks = []
+    while after < tape.head:
+        chunks.append(tape.read(selection, after, **how))  # type: ignore[arg-type]
+        assert chunks[-1].upto > after, "a read that gets nowhere would be repeated for ever"
+        after = chunks[-1].upto
+    assert after == tape.head
+    return chunks
+
+
+@given(HISTORIES, BOUNDS)
+def test_exact_means_that_every_event_after_the_position_is_there(
+    changes: list[Change], bounds: dict[str, int]
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    for name, log in tape.logs.items():
+        for after in range(ledger.seq + 1):
+            if tape.standing(name, after) is Standing.EXACT:
+                expected = [e.seq for e in ledger.history if e.channel == name and e.seq > after]
+                assert seqs(list(log.since(after))) == expected
+
+
+@given(HISTORIES, BOUNDS)
+def test_compact_means_every_pinned_event_and_every_newest_one(
+    changes: list[Change], bounds: dict[str, int]
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    for name, log in tape.logs.items():
+        mine = [entry for entry in ledger.history if entry.channel == name]
+        for after in range(ledger.seq + 1):
+            if tape.standing(name, after) is Standing.EXPIRED:
+                continue
+            told = list(log.since(after))
+            assert seqs(told) == sorted(set(seqs(told))), "rising, nothing twice"
+            later = [entry for entry in mine if entry.seq > after]
+            must = {e.seq for e in later if e.pinned or is_newest(mine, e)}
+            assert must <= set(seqs(told)) <= set(seqs(later))
+            held = folded(entry for entry in mine if entry.seq <= after)
+            assert folded(told, held) == folded(mine)
+
+
+@given(HISTORIES, BOUNDS)
+def test_expired_means_that_something_is_missing(
+    changes: list[Change], bounds: dict[str, int]
+) -> None:
+    """The floors are honest the other way too: no needless snapshots, no needless gaps."""
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    for name, log in tape.logs.items():
+        mine = {entry.seq: entry for entry in ledger.history if entry.channel == name}
+        assert log.compact_from <= log.whole_from
+        if log.compact_from:
+            lost = mine[log.compact_from]
+            assert lost.pinned or lost.op == "delete"
+            assert lost.seq not in seqs(list(log.since(0)))
+        if log.whole_from:
+            assert log.whole_from in mine
+        if len(mine) <= bounds["most_events"] and bounds["most_bytes"] > 50_000:
+            assert log.whole_from == 0
+
+
+@given(HISTORIES, BOUNDS)
+def test_newest_rows_are_never_trimmed_and_stand_in_seq_order(
+    changes: list[Change], bounds: dict[str, int]
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    rows = [event for log in tape.logs.values() for event in log.rows.values()]
+    assert folded(rows) == ledger.rows
+    for name, log in tape.logs.items():
+        assert seqs(list(log.rows.values())) == sorted(seqs(list(log.rows.values())))
+        assert set(seqs(list(log.rows.values()))) <= set(seqs(list(log.since(0))))
+        for key, row in log.rows.items():
+            assert tape.row(name, key) is row
+            assert tape.live(row.seq) is row
+
+
+@given(HISTORIES, BOUNDS, selections(), st.booleans())
+def test_a_read_is_the_history_s_answer_at_every_position(
+    changes: list[Change], bounds: dict[str, int], selection: Selection, conflate: bool
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    for after in range(ledger.seq + 1):
+        standings = {tape.standing(name, after) for name in selection.channels}
+        if Standing.EXPIRED in standings:
+            continue
+        chunk = tape.read(selection, after, conflate=conflate, most_bytes=10**9)
+        later = [e for e in ledger.history if e.seq > after and wants(selection, e)]
+        kept = [e for e in later if e.pinned or is_newest(ledger.history, e)]
+        assert chunk.upto == ledger.seq
+        if conflate:
+            assert seqs(chunk.events) == seqs(kept)
+        if standings <= {Standing.EXACT}:
+            assert len(chunk.events) + chunk.left_out == len(later)
+            if not conflate:
+                assert seqs(chunk.events) == seqs(later)
+        before = folded(e for e in ledger.history if e.seq <= after and wants(selection, e))
+        assert folded(chunk.events, before) == ledger.state(selection)
+
+
+@given(
+    HISTORIES, BOUNDS, selections(), st.booleans(), st.integers(0, 400), st.integers(1, 9), st.data()
+)
+def test_chunks_joined_are_the_same_as_one_read(
+    changes: list[Change],
+    bounds: dict[str, int],
+    selection: Selection,
+    conflate: bool,
+    most_bytes: int,
+    scan: int,
+    data: st.DataObject,
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    after = data.draw(st.integers(0, ledger.seq))
+    whole = tape.read(selection, after, conflate=conflate, most_bytes=10**9, scan=10**9)
+    chunks = read_on(
+        tape, selection, after, conflate=conflate, most_bytes=most_bytes, scan=scan
+    )
+    assert [event for chunk in chunks for event in chunk.events] == whole.events
+    assert sum(chunk.left_out for chunk in chunks) == whole.left_out
+    for chunk in chunks:
+        size = sum(len(event.json) for event in chunk.events[:-1])
+        assert size < max(1, most_bytes), "only the last event may go over"
+        assert len(chunk.events) + chunk.left_out <= scan
+
+
+@given(HISTORIES, BOUNDS, selections(), st.data())
+def test_a_channel_that_starts_later_is_told_from_there_on(
+    changes: list[Change], bounds: dict[str, int], selection: Selection, data: st.DataObject
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    after = data.draw(st.integers(0, ledger.seq))
+    starts = data.draw(
+        st.dictionaries(st.sampled_from(NAMES), st.integers(0, ledger.seq), max_size=3)
+    )
+    plain = tape.read(selection, after, conflate=False, most_bytes=10**9)
+    late = tape.read(selection, after, conflate=False, most_bytes=10**9, starts=starts)
+    assert late.events == [e for e in plain.events if e.seq > starts.get(e.channel, 0)]
+    assert late.upto == plain.upto
+
+
+@given(HISTORIES, BOUNDS, selections(), st.booleans(), st.data())
+def test_a_snapshot_at_n_and_what_follows_is_the_whole_history_folded(
+    changes: list[Change],
+    bounds: dict[str, int],
+    selection: Selection,
+    conflate: bool,
+    data: st.DataObject,
+) -> None:
+    """For every n, and however many commits come between the rows that are told."""
+    ledger, tape = Ledger(), Tape(CHANNELS, **bounds)
+    cut = data.draw(st.integers(0, len(changes)))
+
+    def hear(some: list[Change]) -> None:
+        for entry in commit(ledger, some):
+            tape.apply(tape.event(entry))
+
+    hear(changes[:cut])
+    at, plan = tape.head, list(tape.plan(selection, selection.channels))
+    assert plan == sorted(plan)
+    told: list[Event] = []
+    following = changes[cut:]
+    for seq in plan:
+        row = tape.live(seq)
+        if row is not None:
+            assert selection.wants(row)
+            told.append(row)
+        hear(following[:1])
+        following = following[1:]
+    hear(following)
+    if any(tape.standing(name, at) is Standing.EXPIRED for name in selection.channels):
+        return
+    told += tape.read(selection, at, conflate=conflate, most_bytes=10**9).events
+    assert folded(told) == ledger.state(selection)
+
+
+@given(HISTORIES, selections(), st.data())
+def test_a_plan_names_the_live_rows_of_the_asked_channels_and_is_shared_until_a_commit(
+    changes: list[Change], selection: Selection, data: st.DataObject
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes))
+    some = data.draw(st.lists(st.sampled_from(selection.channels), unique=True, min_size=1))
+    plan = tape.plan(selection, some)
+    rows = [tape.live(seq) for seq in plan]
+    assert {(row.channel, row.key) for row in rows if row is not None} == {
+        (name, key)
+        for (name, key), row in ledger.rows.items()
+        if name in some and wanted(selection, name, row)
+    }
+    assert tape.plan(selection, list(reversed(some))) is plan
+    before = list(plan)
+    for entry in commit(ledger, [Change(0, 0, 0, 0, 1, 1)]):
+        tape.apply(tape.event(entry))
+    assert tape.plan(selection, some) is not plan
+    assert list(plan) == before, "a plan that is being told never changes"
+
+
+@given(HISTORIES, HISTORIES, BOUNDS, st.data())
+def test_a_tape_fed_from_a_trimmed_journal_claims_no_more_than_it_holds(
+    old: list[Change], new: list[Change], bounds: dict[str, int], data: st.DataObject
+) -> None:
+    """Regression: letting go of an old live row took the floors that the journal had given down
+    to that row's seq, so that lost events and lost tombstones passed for told."""
+    ledger, loop = Ledger(), VirtualLoop()
+    loop.close()
+    journal = FakeJournal(loop)
+    journal.commit(commit(ledger, old))
+    for name in NAMES:
+        journal.trim(name, data.draw(st.sampled_from((0, ledger.seq // 2, ledger.seq))))
+    floors = {name: (f.whole_from, f.compact_from) for name, f in journal.floors.items()}
+    tape = Tape(CHANNELS, floors=floors, **bounds)
+    for entry in [*journal.entries, *commit(ledger, new)]:
+        tape.apply(tape.event(entry))
+    for name, log in tape.logs.items():
+        mine = [entry for entry in ledger.history if entry.channel == name]
+        assert log.whole_from >= floors[name][0]
+        assert log.compact_from >= floors[name][1]
+        for after in range(ledger.seq + 1):
+            told = list(log.since(after))
+            later = [entry for entry in mine if entry.seq > after]
+            standing = tape.standing(name, after)
+            if standing is Standing.EXACT:
+                assert seqs(told) == seqs(later)
+            elif standing is Standing.COMPACT:
+                held = folded(entry for entry in mine if entry.seq <= after)
+                assert folded(told, held) == folded(mine)
+                assert {e.seq for e in later if e.pinned} <= set(seqs(told))
+
+
+@given(histories(200), BOUNDS)
+def test_memory_is_bounded_by_the_bounds_and_the_rows_that_live(
+    changes: list[Change], bounds: dict[str, int]
+) -> None:
+    ledger = Ledger()
+    tape = Tape(CHANNELS, **bounds)
+    most = bounds["most_events"]
+    for entry in commit(ledger, changes):
+        tape.apply(tape.event(entry))
+        log = tape.logs[entry.channel]
+        # The whole part; and what is kept, which a sweep lets double at the most.
+        assert len(log) <= most + 2 * (len(log.rows) + most) + tape_module.SLACK + 1
+    for log in tape.logs.values():
+        whole = [event for event in log.since(log.whole_from)]
+        assert len(whole) <= most
+        assert sum(len(e.json) for e in whole[1:]) <= bounds["most_bytes"]
+
+
+def test_a_tombstone_is_held_until_it_is_old_history_and_then_the_position_before_expires() -> None:
+    """Else a client from before it would keep a ghost."""
+    ledger = Ledger()
+    tape = Tape(CHANNELS, most_events=2)
+    log = tape.logs["market-data"]
+    for number in range(20):
+        row = {"symbol": f"S{number}", "exchange": None}
+        for entry in ledger.upsert("market-data", row) + ledger.delete("market-data", f"S{number}"):
+            tape.apply(tape.event(entry))
+        for after in range(ledger.seq):
+            held = folded(entry for entry in ledger.history if entry.seq <= after)
+            if tape.standing("market-data", after) is not Standing.EXPIRED:
+                assert folded(log.since(after), held) == {}
+    assert tape.standing("market-data", 1) is Standing.EXPIRED
+
+
+def test_a_selection_of_nothing_is_told_nothing_up_to_the_head() -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, [Change(0, 0, 0, 0, 1, 1)]))
+    assert tape.read(Selection(), 0, conflate=True, most_bytes=1) == Chunk([], ledger.seq, 0)
+
+
+def test_an_event_is_told_as_its_entry_says() -> None:
+    """The JSON that every door tells: the wire contract's fields, the payload's bytes untouched."""
+    entry = Entry(7, 1_234, "market-data", 'S"0', "upsert", False, b'{"symbol":"S0","price":"1.50"}')
+    event = Tape(CHANNELS).event(entry)
+    assert event.json == (
+        b'{"type":"event","channel":"market-data","seq":7,"op":"upsert","key":"S\\"0",'
+        b'"data":{"symbol":"S0","price":"1.50"},"timestamp":1234}'
+    )
+    assert event.row == {"symbol": "S0", "price": "1.50"}
+    assert event.fields == {"symbol": "S0", "exchange": None}
