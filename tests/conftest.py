@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("desk", deadline=None, max_examples=60)
+settings.register_profile(
+    "desk",
+    deadline=None,
+    max_examples=60,
+    report_multiple_bugs=False,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
+)
 settings.register_profile(
     "ci", settings.get_profile("desk"), derandomize=True, print_blob=True, database=None
 )

@@ -41,7 +41,7 @@ class _Instant(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop, and a Scheduler of the fan-out, whose time passes only where a test says so."""
+    """An event loop, and the fan-out's Scheduler, whose time passes only where a test says so."""
 
     def __init__(self) -> None:
         self._instant = _Instant()

@@ -28,9 +28,7 @@ PATIENCE = 10.0
 def principal(name: str = "desk", *scopes: str, **rights: Any) -> Principal:
     """A key's holder; the key id is made from the name, the scopes are all unless said."""
     key_id = f"{sum(ord(letter) << index for index, letter in enumerate(name)):08x}"
-    return Principal(
-        key_id=key_id, name=name, scopes=frozenset(scopes or SCOPES), **rights
-    )
+    return Principal(key_id=key_id, name=name, scopes=frozenset(scopes or SCOPES), **rights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,8 @@ class SseReader(Reader):
             self.raw += line
             if not line:
                 raise Ended
-            assert line.endswith(b"\n") and b"\r" not in line, line
+            assert line.endswith(b"\n"), line
+            assert b"\r" not in line, line
             head, _, value = line[:-1].partition(b": ")
             if line == b"\n" and data:
                 return Told(name, b"\n".join(data), position)
@@ -272,17 +271,28 @@ class Live:
             assert response.content_type == "text/event-stream"
             yield SseReader(response.content.readline)
 
+    async def until(self, done: Callable[[], object]) -> None:
+        """Let the loop turn until it is so."""
+        async with asyncio.timeout(PATIENCE):
+            while not done():  # noqa: ASYNC110 - what is waited for knows no event
+                await asyncio.sleep(0)
+
+    async def everybody_gone(self) -> None:
+        await self.until(
+            lambda: not len(self.parts.clients) and not self.parts.broadcaster.subscribers
+        )
+
     def door(self, name: str, **options: Any) -> Any:
         """The same stream at the door of this name."""
         return {"ws": self.ws, "sse": self.sse}[name](**options)
 
 
 def _query(said: Mapping[str, Any]) -> list[tuple[str, str]]:
-    pairs = []
-    for name, value in said.items():
-        values = value if isinstance(value, list | tuple) else [value]
-        pairs += [(name, str(each).lower() if isinstance(each, bool) else str(each)) for each in values]
-    return pairs
+    return [
+        (name, str(each).lower() if isinstance(each, bool) else str(each))
+        for name, value in said.items()
+        for each in (value if isinstance(value, list | tuple) else [value])
+    ]
 
 
 @asynccontextmanager

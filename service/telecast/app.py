@@ -25,10 +25,15 @@ from telecast.ingress import Ingress, IngressLimits
 from telecast.journal import journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
+from telecast.keys.secret import new_signing_secret
+from telecast.web.browsers import add_cookies
+from telecast.web.cors import allow_origins
+from telecast.web.front import PAGE, read_page
 from telecast.web.metrics import REGISTRY, build_registry
 from telecast.web.middlewares import add_correlation, correlate, explain
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
+from telecast.web.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +49,30 @@ def create_app(
     *,
     keys: KeyStore,
     journal: Journal | None = None,
+    secret: bytes | None = None,
     now: Callable[[], float] = time.time,
 ) -> web.Application:
     """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
+
+    `secret` signs browser sessions; without one they end with the process.
 
     The parts open when the application starts and close when it is cleaned up; `parts_of` gives
     them to whoever embeds it. `now` gives seconds since 1970.
     """
     app = web.Application(middlewares=[correlate, explain], client_max_size=settings.max_body_bytes)
-    app.add_routes(routes())
+    added = app.add_routes(routes())
     app.on_response_prepare.append(add_correlation)
+    app.on_response_prepare.append(add_cookies)
+    allow_origins(app, added, settings.allowed_origins)
+    app[PAGE] = read_page()
+    tokens = Tokens(secret or new_signing_secret(), now=now)
     if journal is None:
         retention = {name: channel.retention for name, channel in CHANNELS.items()}
         journal = journal_from_url(settings.journal, retention, now=now)
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app[PARTS] = await _build(settings, keys, journal, now, stack)
+            app[PARTS] = await _build(settings, keys, journal, tokens, now, stack)
             app[REGISTRY] = build_registry(app[PARTS])
             yield
 
@@ -77,6 +89,7 @@ async def _build(
     settings: Settings,
     keys: KeyStore,
     journal: Journal,
+    tokens: Tokens,
     now: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Parts:
@@ -122,7 +135,7 @@ async def _build(
         ),
         keys,
     )
-    own = Parts(settings, keys, journal, broadcaster, feed, ingress, clients)
+    own = Parts(settings, keys, journal, broadcaster, feed, ingress, clients, tokens)
     following = asyncio.create_task(_guard(own, feed.run))
     stack.push_async_callback(_stop, following)
     caught_up = asyncio.create_task(feed.caught_up())

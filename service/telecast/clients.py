@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
@@ -32,6 +32,8 @@ class Client:
     address: str
     door: str
     opened_at: float
+    reads_only: bool = False
+    """It showed no key but a ticket or a cookie: whatever its key may do, it only reads."""
     subscriber: Subscriber | None = None
     narrow: Callable[[Principal], None] = field(default=lambda principal: None)
     evict: Callable[[TelecastError], None] = field(default=lambda fault: None)
@@ -97,29 +99,34 @@ class Clients:
             )
         limits, key_id, address = self._limits, client.principal.key_id, client.address
         for name, group, most in (
-            ("max_connections", self._clients, limits.max_connections),
-            ("max_connections_per_key", self._by_key[key_id], limits.max_connections_per_key),
+            ("max_connections", self._clients.values(), limits.max_connections),
+            (
+                "max_connections_per_key",
+                self._by_key.get(key_id, {}),
+                limits.max_connections_per_key,
+            ),
             (
                 "max_connections_per_address",
-                self._by_address[address],
+                self._by_address.get(address, {}),
                 limits.max_connections_per_address,
             ),
         ):
-            if len(group) >= most and not self._lay_ghost(client):
+            if len(group) >= most and not self._lay_ghost(client, group):
                 raise PeerFault(
                     "TOO_MANY_CONNECTIONS",
                     f"{name} ({most}) is reached.",
                     {name: most, "retryAfterSeconds": 5},
                 )
 
-    def _lay_ghost(self, newcomer: Client) -> bool:
+    def _lay_ghost(self, newcomer: Client, group: Collection[Client]) -> bool:
         """Make room by ending the newcomer's own oldest silent connection of the same clientId."""
         if newcomer.client_id is None:
             return False
         ghosts = [
             client
             for client in self._by_key.get(newcomer.principal.key_id, {})
-            if client.client_id == newcomer.client_id
+            if client in group
+            and client.client_id == newcomer.client_id
             and client.subscriber is not None
             and client.subscriber.silent_beats > 0
         ]
@@ -163,8 +170,10 @@ class Clients:
                 if principal is None:
                     fault = PeerFault("UNAUTHENTICATED", "This key was revoked or has expired.")
                     client.evict(fault)
-                elif principal != client.principal:
-                    client.principal = principal
-                    client.narrow(principal)
-                else:
-                    break
+                    continue
+                holds = principal.reading() if client.reads_only else principal
+                if holds != client.principal:
+                    client.principal = holds
+                    client.narrow(holds)
+                elif not client.reads_only:
+                    break  # all rights are compared here, so the others have theirs too

@@ -56,6 +56,7 @@ CODES: Mapping[str, Code] = {
     "UNSUPPORTED_MEDIA_TYPE": Code(
         415, None, False, "Send application/json or application/x-ndjson, not compressed."
     ),
+    "UPGRADE_REQUIRED": Code(426, None, False, "Connect as a WebSocket of version 13 (RFC 6455)."),
     "VALIDATION_FAILED": Code(422, None, False, "Correct the fields that `details` lists."),
     "NOT_AVAILABLE": Code(501, None, False, "This service does not offer it yet."),
     # who asks
@@ -63,6 +64,8 @@ CODES: Mapping[str, Code] = {
         401, 4401, False, "Send a valid key in X-API-Key or as Authorization: Bearer."
     ),
     "KEY_EXPIRED": Code(401, 4401, False, "Ask the operator for a new key."),
+    "TICKET_SPENT": Code(401, None, False, "Fetch a new ticket for each stream that is opened."),
+    "SESSION_OVER": Code(401, None, False, "Sign in again."),
     "FORBIDDEN": Code(403, 4403, False, "Ask the operator for a key with this right."),
     "FORBIDDEN_ORIGIN": Code(403, None, False, "Have the operator list this page's origin."),
     # how much

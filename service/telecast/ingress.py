@@ -200,16 +200,18 @@ class Ingress:
         withdraw: str | None = None,
     ) -> asyncio.Future[Published]:
         if self._closed:
-            raise OwnFault("SHUTTING_DOWN", "The service is going down.")
+            raise self._counted(OwnFault("SHUTTING_DOWN", "The service is going down."))
         count, size = max(1, len(checked.rows)), checked.size
         if self._waiting and (
             self._waiting_events + count > self._limits.backlog_events
             or self._waiting_bytes + size > self._limits.backlog_bytes
         ):
-            raise OwnFault(
-                "OVERLOADED",
-                f"{self._waiting_events} events wait to be committed already.",
-                {"retryAfterSeconds": 1},
+            raise self._counted(
+                OwnFault(
+                    "OVERLOADED",
+                    f"{self._waiting_events} events wait to be committed already.",
+                    {"retryAfterSeconds": 1},
+                )
             )
         idempotency = None
         if idempotency_key is not None:
@@ -336,9 +338,13 @@ class Ingress:
             waiting.future.set_result(Published(receipt, len(waiting.checked.rows), audience))
 
     def _refuse(self, waiting: _Waiting, fault: TelecastError) -> None:
-        self.tally.refused[fault.code] = self.tally.refused.get(fault.code, 0) + 1
+        self._counted(fault)
         if not waiting.future.done():
             waiting.future.set_exception(fault)
+
+    def _counted(self, fault: TelecastError) -> TelecastError:
+        self.tally.refused[fault.code] = self.tally.refused.get(fault.code, 0) + 1
+        return fault
 
 
 class _Checker:

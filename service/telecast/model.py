@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -122,6 +122,10 @@ class Principal:
 
     def reaches(self, channel: str) -> bool:
         return any(fnmatchcase(channel, glob) for glob in self.channels)
+
+    def reading(self) -> Principal:
+        """The same holder where it may look on and do nothing else: what a browser is given."""
+        return replace(self, scopes=self.scopes & {"read"})
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from telecast.app import drain, parts_of
 from telecast.config import Settings
-from telecast.errors import OwnFault, SettingsError
+from telecast.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def _port_fault(settings: Settings, fault: OSError) -> OwnFault:
+def _port_fault(settings: Settings, fault: OSError) -> SettingsError:
     where = f"{settings.host}:{settings.port}"
     if fault.errno == errno.EADDRINUSE:
         message = f"Something listens on {where} already: stop it, or choose another --port."
@@ -94,7 +94,7 @@ def _port_fault(settings: Settings, fault: OSError) -> OwnFault:
         message = f"This user may not listen on {where}: choose a --port above 1023."
     else:
         message = f"Can't listen on {where}: {fault.strerror or fault}"
-    return OwnFault("OVERLOADED", message)
+    return SettingsError([message])
 
 
 async def serve_until_stopped(

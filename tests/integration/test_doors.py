@@ -11,6 +11,7 @@ import pytest
 
 from live import Ended, Live, SseReader, rows, served, types
 from payloads import alert, position, price, trader
+from telecast.app import drain
 from telecast.channels.catalogue import CHANNELS
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Retention
@@ -94,7 +95,7 @@ async def test_an_id_stands_only_where_a_resume_from_it_is_safe() -> None:
 
 
 async def test_an_event_is_the_same_bytes_at_every_door_live_replayed_and_in_the_history() -> None:
-    odd = alert("ä€😀 </script>\u00ad", message="line\nbreak \u2028 \u0085 \\ \" \x07", trader=None)
+    odd = alert("ä€😀 </script>\u00ad", message='line\nbreak \u2028 \u0085 \\ " \x07', trader=None)
     async with served() as live, live.ws(channels="risk-alerts") as ws:
         async with live.sse(channels="risk-alerts") as sse:
             await ws.opening()
@@ -141,8 +142,7 @@ async def test_cut_and_resumed_across_doors_the_history_is_whole_and_in_order() 
             ) as reader:
                 await reader.expect("welcome", "ack", "resume")
                 # Cut in the middle of the replay, and of what is live.
-                for each in await reader.events(17):
-                    heard.append(each.json)
+                heard += [each.json for each in await reader.events(17)]
             last = live.at(orjson.loads(heard[-1])["seq"])
         told = await opened(live, "ws", channels="market-data", delivery="all", since=last)
         heard += [each.json for each in told if each.type == "event"]
@@ -265,16 +265,18 @@ async def test_filters_are_or_within_a_field_and_and_between_fields() -> None:
 
 
 async def test_a_filter_does_not_narrow_a_channel_that_does_not_declare_it() -> None:
-    async with served() as live:
-        async with live.sse(channels="positions,market-data", traderId="t1") as reader:
-            await reader.opening()
-            await live.publish("positions", position("p2", "t2"))
-            await live.publish("market-data", price())
-            await live.publish("positions", position("p1", "t1"))
-            assert [e.body["channel"] for e in await reader.events(2)] == [
-                "market-data",
-                "positions",
-            ]
+    async with (
+        served() as live,
+        live.sse(channels="positions,market-data", traderId="t1") as reader,
+    ):
+        await reader.opening()
+        await live.publish("positions", position("p2", "t2"))
+        await live.publish("market-data", price())
+        await live.publish("positions", position("p1", "t1"))
+        assert [e.body["channel"] for e in await reader.events(2)] == [
+            "market-data",
+            "positions",
+        ]
 
 
 @DOORS
@@ -359,18 +361,20 @@ async def test_the_rate_is_snapped_down_and_told(door: str, asked: str, holds: f
 
 @DOORS
 async def test_a_rated_stream_gets_conflated_batches_and_pinned_rows_at_once(door: str) -> None:
-    async with served() as live:
-        async with live.door(door, channels="market-data,positions", maxRate="0.2") as reader:
-            await reader.opening()
-            await live.publish("market-data", price(price="0.0"))
-            await reader.events()  # the first batch of five seconds
-            await live.publish("market-data", *(price(price=f"{n}.0") for n in range(1, 9)))
-            await live.publish("positions", position())
-            conflated = (await reader.expect("conflated")).body
-            assert conflated["count"] == 7
-            newest, pinned = await reader.events(2)
-            assert newest.row["price"] == "8.0"
-            assert pinned.body["channel"] == "positions"
+    async with (
+        served() as live,
+        live.door(door, channels="market-data,positions", maxRate="0.2") as reader,
+    ):
+        await reader.opening()
+        await live.publish("market-data", price(price="0.0"))
+        await reader.events()  # the first batch of five seconds
+        await live.publish("market-data", *(price(price=f"{n}.0") for n in range(1, 9)))
+        await live.publish("positions", position())
+        conflated = (await reader.expect("conflated")).body
+        assert conflated["count"] == 7
+        newest, pinned = await reader.events(2)
+        assert newest.row["price"] == "8.0"
+        assert pinned.body["channel"] == "positions"
 
 
 # --- heartbeats
@@ -415,7 +419,7 @@ async def test_sse_over_http_1_0_is_not_chunked() -> None:
             b"X-API-Key: " + live.secrets["desk"].encode() + b"\r\n\r\n"
         )
         head = await stream.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.0 200") or head.startswith(b"HTTP/1.1 200")
+        assert head.startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
         assert b"chunked" not in head.lower()
         reader = SseReader(stream.readline)
         assert seqs(await reader.opening()) == [1]
@@ -450,9 +454,10 @@ async def test_since_in_the_query_counts_for_what_is_subscribed_first() -> None:
 
 
 async def test_a_second_subscribe_brings_a_snapshot_of_its_channels_alone() -> None:
-    async with served() as live, live.ws(channels="positions") as reader:
+    async with served() as live, live.ws() as reader:
         await live.publish("positions", position())
         await live.publish("market-data", price())
+        await reader.send("subscribe", channels=["positions"])
         await reader.opening()
         ack = await reader.ask("subscribe", channels=["market-data"])
         assert ack["channels"] == ["positions", "market-data"]
@@ -494,15 +499,14 @@ async def test_after_unsubscribe_nothing_of_it_comes() -> None:
 async def test_of_several_channels_the_valid_ones_are_accepted_and_the_rest_named(
     door: str,
 ) -> None:
-    async with served() as live:
-        async with live.door(door, channels="postions,market-data,open") as reader:
-            await reader.expect("welcome")
-            ack = (await reader.expect("ack")).body
-            assert ack["channels"] == ["market-data"]
-            misspelt, reserved = ack["rejected"]
-            assert (misspelt["channel"], misspelt["code"]) == ("postions", "UNKNOWN_CHANNEL")
-            assert "Did you mean 'positions'?" in misspelt["message"]
-            assert reserved["channel"] == "open"
+    async with served() as live, live.door(door, channels="postions,market-data,open") as reader:
+        await reader.expect("welcome")
+        ack = (await reader.expect("ack")).body
+        assert ack["channels"] == ["market-data"]
+        misspelt, reserved = ack["rejected"]
+        assert (misspelt["channel"], misspelt["code"]) == ("postions", "UNKNOWN_CHANNEL")
+        assert "Did you mean 'positions'?" in misspelt["message"]
+        assert reserved["channel"] == "open"
 
 
 async def test_when_no_channel_is_valid_the_request_fails_and_the_connection_lives() -> None:
@@ -568,9 +572,7 @@ async def test_with_delivery_all_a_range_that_exists_no_more_is_told_as_a_gap(do
         gap = told[2].body
         assert (gap["channel"], gap["fromSeq"], gap["toSeq"]) == ("market-data", 4, 90)
         assert seqs(told) == list(range(91, 101))
-        page = await live.get(
-            "/api/v1/channels/market-data/events", query={"after": live.at(3)}
-        )
+        page = await live.get("/api/v1/channels/market-data/events", query={"after": live.at(3)})
         assert page["gap"] == {"fromSeq": 4, "toSeq": 90}
 
 
@@ -580,25 +582,27 @@ async def test_a_stream_that_ends_is_forgotten(door: str) -> None:
         async with live.door(door, channels="positions") as reader:
             await reader.opening()
             assert len(live.parts.clients) == 1
-        while live.parts.broadcaster.subscribers or len(live.parts.clients):
-            await asyncio.sleep(0)
+        await live.everybody_gone()
         assert (await live.publish("positions", position()))["subscribers"] == 0
 
 
 async def test_a_stream_that_the_server_ends_says_so_at_both_doors() -> None:
-    async with served() as live:
-        async with live.ws(channels="positions") as ws, live.sse(channels="positions") as sse:
-            await ws.opening()
-            await sse.opening()
-            closing = asyncio.ensure_future(live.server.__aexit__())
-            notice = (await ws.expect("notice")).body
-            assert (notice["code"], notice["retryable"]) == ("SHUTTING_DOWN", True)
-            assert notice["retryAfterMs"] > 0
-            with pytest.raises(Ended) as end:
-                await ws.read()
-            assert end.value.code == 1012
-            assert (await sse.expect("notice")).body["code"] == "SHUTTING_DOWN"
-            with pytest.raises(Ended):
-                await sse.read()
-            assert len(sse.retry) == 2, "an EventSource comes back when it is told to"
-            await closing
+    async with (
+        served() as live,
+        live.ws(channels="positions") as ws,
+        live.sse(channels="positions") as sse,
+    ):
+        await ws.opening()
+        await sse.opening()
+        going = asyncio.ensure_future(drain(live.parts))
+        notice = (await ws.expect("notice")).body
+        assert (notice["code"], notice["retryable"]) == ("SHUTTING_DOWN", True)
+        assert notice["retryAfterMs"] > 0
+        with pytest.raises(Ended) as end:
+            await ws.read()
+        assert end.value.code == 1012
+        assert (await sse.expect("notice")).body["code"] == "SHUTTING_DOWN"
+        with pytest.raises(Ended):
+            await sse.read()
+        assert len(sse.retry) == 2, "an EventSource comes back when it is told to"
+        await going

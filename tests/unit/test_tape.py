@@ -1,4 +1,4 @@
-"""The tape against the whole history: what it says it can answer, it answers as the history would."""
+"""The tape against the whole history: what it can answer, it answers as the history would."""
 
 from __future__ import annotations
 
@@ -167,7 +167,13 @@ def test_a_read_is_the_history_s_answer_at_every_position(
 
 
 @given(
-    HISTORIES, BOUNDS, selections(), st.booleans(), st.integers(0, 400), st.integers(1, 9), st.data()
+    HISTORIES,
+    BOUNDS,
+    selections(),
+    st.booleans(),
+    st.integers(0, 400),
+    st.integers(1, 9),
+    st.data(),
 )
 def test_chunks_joined_are_the_same_as_one_read(
     changes: list[Change],
@@ -182,9 +188,7 @@ def test_chunks_joined_are_the_same_as_one_read(
     tape = taped(commit(ledger, changes), **bounds)
     after = data.draw(st.integers(0, ledger.seq))
     whole = tape.read(selection, after, conflate=conflate, most_bytes=10**9, scan=10**9)
-    chunks = read_on(
-        tape, selection, after, conflate=conflate, most_bytes=most_bytes, scan=scan
-    )
+    chunks = read_on(tape, selection, after, conflate=conflate, most_bytes=most_bytes, scan=scan)
     assert [event for chunk in chunks for event in chunk.events] == whole.events
     assert sum(chunk.left_out for chunk in chunks) == whole.left_out
     for chunk in chunks:
@@ -311,7 +315,7 @@ def test_memory_is_bounded_by_the_bounds_and_the_rows_that_live(
         # The whole part; and what is kept, which a sweep lets double at the most.
         assert len(log) <= most + 2 * (len(log.rows) + most) + tape_module.SLACK + 1
     for log in tape.logs.values():
-        whole = [event for event in log.since(log.whole_from)]
+        whole = list(log.since(log.whole_from))
         assert len(whole) <= most
         assert sum(len(e.json) for e in whole[1:]) <= bounds["most_bytes"]
 
@@ -340,7 +344,9 @@ def test_a_selection_of_nothing_is_told_nothing_up_to_the_head() -> None:
 
 def test_an_event_is_told_as_its_entry_says() -> None:
     """The JSON that every door tells: the wire contract's fields, the payload's bytes untouched."""
-    entry = Entry(7, 1_234, "market-data", 'S"0', "upsert", False, b'{"symbol":"S0","price":"1.50"}')
+    entry = Entry(
+        7, 1_234, "market-data", 'S"0', "upsert", False, b'{"symbol":"S0","price":"1.50"}'
+    )
     event = Tape(CHANNELS).event(entry)
     assert event.json == (
         b'{"type":"event","channel":"market-data","seq":7,"op":"upsert","key":"S\\"0",'

@@ -1,11 +1,14 @@
-"""telecast demo: a service on loopback with its own key and a live market, ready to look at."""
+"""telecast demo: a service on loopback with its own key and paper traders, ready to look at."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
+import itertools
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,39 @@ import uvloop
 
 from telecast.app import create_app, parts_of
 from telecast.cli.options import settings_options
-from telecast.config import load_settings
-from telecast.errors import OwnFault
+from telecast.config import Settings, load_settings
+from telecast.errors import OwnFault, PeerFault
+from telecast.fanout.tape import Tape
+from telecast.ingress import Ingress, Scope
 from telecast.keys import KeyStore
 from telecast.logs import configure
 from telecast.model import SCOPES, Principal, Row
 from telecast.server import serve_until_stopped
-from telecast.sources.demo import market
-from telecast.web.answers import rfc3339
+from telecast.sources.demo import SOURCE, instruments, market
+from telecast.sources.desk import TRADERS, Instrument, hire, liveliest
+from telecast.sources.floor import Floor
+from telecast.sources.pace import Pace
+from telecast.sources.replay import TICKS, RecordingFault, Timed, read_recording
+from telecast.sources.risk import DESK
+from telecast.sources.traders import Told
+from telecast.web.answers import retry_after
 
-BATCH_SECONDS = 0.02
-"""Ticks due within this are published together, as a feed handler would."""
+TURN_SECONDS = 0.02
+"""Ticks that are due within this are published together, as a feed handler would."""
+BEAT_SECONDS = 0.25
+"""Between two looks at the clock when no tick is due."""
+TURN_TICKS = 25
+"""Ticks of one turn: about 2 ms of work on the floor, so that it never holds the loop."""
+LATE_SECONDS = 1.0
+"""Later than this, the tape is held back: a journal that is slow, or a laptop that slept, makes
+the market slow, and never a flood."""
+ROUND_SECONDS = 1.0
+"""Between the last tick of a recording and its first one again."""
+DRAIN_SECONDS = 1
+"""At Ctrl-C; there are few clients to spread."""
+
+TimedRow = tuple[float, Row]
+"""Seconds since the tape began, and a market-data payload that is yet to be stamped."""
 
 
 @click.command(name="demo")
@@ -32,87 +57,183 @@ BATCH_SECONDS = 0.02
 @click.option(
     "--ticks",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help=("Play recorded ticks (NDJSON) instead of the synthetic market, again and again."),
+    help="Recorded ticks (NDJSON, as for `telecast replay`) instead of the synthetic market.",
 )
-@click.option("--speed", type=click.FloatRange(0.01, 1000), default=1.0, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Of the synthetic market.")
-def command(ticks: Path | None, speed: float, seed: int, **flags: Any) -> None:
-    """Serve on loopback with a key of its own and market data that moves; Ctrl-C ends it."""
-    flags = {name: value for name, value in flags.items() if value is not None}
-    settings = load_settings({"journal": "memory:", "log_level": "warning", **flags})
+@click.option(
+    "--speed",
+    type=click.FloatRange(0.01, 1000),
+    default=1.0,
+    show_default=True,
+    help="Times the tape's own pace.",
+)
+@click.option("--loop", is_flag=True, help="The recorded ticks again and again.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Of market and traders.")
+def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: Any) -> None:
+    """Serve on loopback with a key of its own, and let paper traders trade; Ctrl-C ends it.
+
+    All four channels tell one story: prices move, traders open and close positions, break limits
+    and are paused for it. Nothing is kept unless --journal says where; a later demo on the same
+    journal takes the rows of an earlier one away.
+    """
+    if loop and ticks is None:
+        raise click.UsageError("--loop goes with --ticks: the synthetic market never ends.")
+    settings = _settings(flags)
+    if ticks is None:
+        listed: Sequence[Instrument] = instruments()
+        tape, told = market(seed), f"a synthetic market (seed {seed})"
+    else:
+        recorded = _recorded(ticks)
+        listed = liveliest(item.payload for item in recorded)
+        tape, told = _played(recorded, loop=loop), f"{len(recorded):,} ticks of {ticks}"
     configure(settings.log_format, settings.log_level)
     principal = Principal(key_id="de300000", name="demo", scopes=frozenset(SCOPES))
     keys, secrets = KeyStore.of(principal, now=time.time)
-    key = secrets[principal.key_id]
-    tape = _recorded(ticks, speed) if ticks is not None else _synthetic(seed, speed)
     app = create_app(settings, keys=keys)
 
     async def started(url: str) -> None:
-        click.echo(_story(url, key))
+        click.echo(_greeting(url, secrets[principal.key_id], told))
         sys.stdout.flush()
 
     async def play() -> None:
-        async for rows in _due(tape):
-            # The demo is a publisher like any other: what it sends is checked and committed.
-            try:
-                await parts_of(app).ingress.publish(principal, "market-data", rows)
-            except OwnFault as fault:
-                click.echo(f"The market waits: {fault}", err=True)
+        parts = parts_of(app)
+        player = Player(parts.ingress, principal)
+        await player.sweep(parts.broadcaster.tape)
+        await player.play(((at / speed, row) for at, row in tape), listed, seed=seed)
+        click.echo("The tape is over; everything stays to be looked at until Ctrl-C.")
 
     uvloop.run(serve_until_stopped(app, settings, started, beside=play))
 
 
-def _story(url: str, key: str) -> str:
+def _settings(flags: dict[str, Any]) -> Settings:
+    """The demo's own choices, whatever the environment says of the real service's address."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    own = {"journal": "memory:", "log_level": "warning", "drain_seconds": DRAIN_SECONDS}
+    settings = load_settings({**own, **given, "host": "127.0.0.1"})
+    return dataclasses.replace(settings, tls_cert=None, tls_key=None, behind_proxy=False)
+
+
+def _greeting(url: str, key: str, told: str) -> str:
     return f"""
-Telecast is live at {url} - paste any of these into another terminal:
+Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
 
-  curl -N -H 'X-API-Key: {key}' '{url}/sse/telemetry?channels=market-data'
+  {_page(url)}
 
-  telecast tail market-data --url {url} --key {key}
+  curl -N -H 'X-API-Key: {key}' '{url}/sse/telemetry'
 
-  curl -H 'X-API-Key: {key}' '{url}/api/v1/channels/market-data/snapshot'
+  telecast tail positions risk-alerts trader-status --url {url} --key {key}
 
-Publish something yourself and watch it come out:
-
-  telecast pub trader-status --url {url} --key {key} \\
-    '{{"id":"t1","name":"Ada","status":"RUNNING","updatedAt":"2026-01-01T00:00:00Z"}}'
-
-Ctrl-C stops it.
+Ctrl-C ends it.
 """
 
 
-def _synthetic(seed: int, speed: float) -> Iterator[tuple[float, Row]]:
-    return ((at / speed, row) for at, row in market(seed))
+def _page(url: str) -> str:
+    """What to open in a browser. A link that signs in belongs here."""
+    return f"{url}/"
 
 
-def _recorded(path: Path, speed: float) -> Iterator[tuple[float, Row]]:
-    """The recording without end. Raises TelecastError for a bad line before anything starts."""
-    from telecast.sources.replay import read_recording
+# --- the tape
 
-    items = [item for item in read_recording(path) if item.channel == "market-data"]
+
+def _recorded(path: Path) -> list[Timed]:
+    """The ticks of a recording. Raises RecordingFault with the number of each bad line."""
+    items = [item for item in read_recording(path) if item.channel == TICKS]
     if not items:
-        raise OwnFault("INTERNAL", f"{path} has no market data.")
-    return _again(items, speed)
+        raise RecordingFault([f"{path} has no ticks: no line is of {TICKS}."])
+    return items
 
 
-def _again(items: list[Any], speed: float) -> Iterator[tuple[float, Row]]:
-    length = items[-1].t + 1.0
+def _played(items: Sequence[Timed], *, loop: bool) -> Iterator[TimedRow]:
     start = 0.0
     while True:
         for item in items:
-            yield (start + item.t) / speed, dict(item.payload)
-        start += length
+            yield start + item.t, {**item.payload, "source": SOURCE}
+        if not loop:
+            return
+        start += items[-1].t + ROUND_SECONDS
 
 
-async def _due(tape: Iterator[tuple[float, Row]]) -> AsyncIterator[list[Row]]:
-    """Rows as their time comes, those of the same moment together, stamped with now."""
-    started = time.monotonic()
-    rows: list[Row] = []
-    for at, row in tape:
-        wait = started + at - time.monotonic()
-        if rows and (wait > BATCH_SECONDS or len(rows) >= 500):
-            yield rows
-            rows = []
-        if wait > 0:
-            await asyncio.sleep(wait)
-        rows.append({**row, "updatedAt": rfc3339(time.time())})
+class Player:
+    """Lets a tape run on the floor and publishes what comes of it, like any other publisher.
+
+    One publish is committed before the next is made, so it is never faster than the journal.
+    """
+
+    def __init__(self, ingress: Ingress, principal: Principal) -> None:
+        self._ingress = ingress
+        self._principal = principal
+        self._began = int(time.time() * 1000)
+        self._from = time.monotonic()
+
+    async def sweep(self, tape: Tape) -> None:
+        """Take away what an earlier demo has left in this journal; others' rows stay."""
+        for channel in ("positions", "risk-alerts"):
+            for trader in TRADERS:
+                await self._publish(channel, [], Scope("traderId", trader))
+        left = [
+            ("risk-alerts", event.key)
+            for event in tape.logs["risk-alerts"].rows.values()
+            if event.key.startswith(f"{DESK}:") and event.fields["traderId"] is None
+        ]
+        left += [
+            ("market-data", event.key)
+            for event in tape.logs["market-data"].rows.values()
+            if event.row["source"] == SOURCE
+        ]
+        for channel, key in left:
+            with contextlib.suppress(PeerFault):  # somebody else has been as tidy: ROW_NOT_FOUND
+                await self._ingress.withdraw(self._principal, channel, key)
+
+    async def play(
+        self, tape: Iterator[TimedRow], listed: Sequence[Instrument], *, seed: int
+    ) -> None:
+        """To the tape's end, which the synthetic market has none of."""
+        floor, pace = Floor(hire(listed), seed=seed, started=self._now()), Pace()
+        await self._tell(floor.open(self._now()))
+        start = time.monotonic()
+        following = next(tape, None)
+        while following is not None:
+            now, told, taken = self._now(), list[Told](), 0
+            while following is not None and taken < TURN_TICKS and _left(start, following) <= 0:
+                told += floor.tick(now, following[1])
+                following = next(tape, None)
+                taken += 1
+            told += floor.beat(now)
+            await self._tell(pace.through(now, told))
+            if following is not None:
+                left = _left(start, following)
+                if left < -LATE_SECONDS:
+                    start -= left
+                least = TURN_SECONDS if taken < TURN_TICKS else 0
+                await asyncio.sleep(min(BEAT_SECONDS, max(least, left)))
+        await self._tell(pace.through(self._now(), floor.end(self._now())))
+
+    def _now(self) -> int:
+        """Milliseconds since 1970; they never fall, whatever is done to the clock."""
+        return self._began + int((time.monotonic() - self._from) * 1000)
+
+    async def _tell(self, told: list[Told]) -> None:
+        """Prices first, then what they did, in its order."""
+        told.sort(key=lambda each: each[0] != "market-data")
+        for channel, some in itertools.groupby(told, key=lambda each: each[0]):
+            await self._publish(channel, [row for _, row in some])
+
+    async def _publish(self, channel: str, rows: list[Row], replace: Scope | None = None) -> None:
+        """Until it is committed: with a close left out, its position would stay for ever."""
+        waits = False
+        while True:
+            try:
+                await self._ingress.publish(self._principal, channel, rows, replace=replace)
+            except OwnFault as fault:
+                if fault.code == "SHUTTING_DOWN":
+                    raise
+                if not waits:
+                    click.echo(f"The market waits: {fault.message}", err=True)
+                waits = True
+                await asyncio.sleep(retry_after(fault))
+            else:
+                return
+
+
+def _left(start: float, following: TimedRow) -> float:
+    """Seconds until it is due."""
+    return start + following[0] - time.monotonic()

@@ -74,7 +74,7 @@ def command(
         if tries:
             _tell_repeat(once)
         raise
-    except click.ClickException as failed:
+    except click.ClickException:
         if tries:
             _tell_repeat(once)
         raise

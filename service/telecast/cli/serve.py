@@ -15,6 +15,7 @@ from telecast.cli.options import settings_options
 from telecast.config import Settings, load_settings
 from telecast.errors import SettingsError
 from telecast.keys import KeyStore
+from telecast.keys.secret import signing_secret
 from telecast.logs import configure
 from telecast.server import serve_until_stopped
 
@@ -31,6 +32,7 @@ def command(**flags: Any) -> None:
     settings = load_settings(flags)
     configure(settings.log_format, settings.log_level)
     keys = _keys(settings)
+    secret = signing_secret(settings.secret_file)
 
     async def started(url: str) -> None:
         log.info(
@@ -38,7 +40,8 @@ def command(**flags: Any) -> None:
             extra={"url": url, "version": __version__, "journal": settings.journal},
         )
 
-    uvloop.run(serve_until_stopped(create_app(settings, keys=keys), settings, started))
+    app = create_app(settings, keys=keys, secret=secret)
+    uvloop.run(serve_until_stopped(app, settings, started))
 
 
 def _keys(settings: Settings) -> KeyStore:

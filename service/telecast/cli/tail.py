@@ -11,7 +11,7 @@ import click
 from telecast.cli.connection import filter_option, gathered, run, service_options
 from telecast.cli.exits import StrictViolation
 from telecast.cli.readable import event_line, plain
-from telecast.client import Dropped, Reconnected, Stream, Told, Watch
+from telecast.client import Dropped, Stream, Told, Watch
 from telecast.client.stream import Report
 from telecast.errors import PositionMalformed
 from telecast.model import Position
@@ -155,18 +155,14 @@ class _Screen:
                 left_out = body.get("count")
                 known = f", {left_out} events" if left_out is not None else ""
                 _say(f"conflated: left out within {_range(body)}{known}")
-            case "notice" | "error":
-                _say(f"{told.type} {body.get('code')}: {body.get('message')}")
+            case "error":
+                _say(f"error {body.get('code')}: {body.get('message')}")
             case _:
-                pass
+                pass  # a notice is told with the end that it announces
 
     def report(self, report: Report) -> None:
-        match report:
-            case Dropped():
-                _say(f"{report.reason}; reconnecting in {report.delay:.1f} s")
-            case Reconnected():
-                at = f" to resume at {report.position}" if report.position else " to start over"
-                _say(f"reconnected{at}")
+        if isinstance(report, Dropped):
+            _say(f"{report.reason}; reconnecting in {report.delay:.1f} s")
 
 
 def _names(body: dict[str, Any]) -> str:

@@ -46,6 +46,8 @@ def words(fault: BaseException) -> str:
     """What went wrong, without the library's own notation."""
     if isinstance(fault, aiohttp.ClientConnectorError) and fault.errno:
         return os.strerror(fault.errno)
+    if isinstance(fault, aiohttp.ClientPayloadError):
+        return "the connection broke off"
     return str(fault) or type(fault).__name__
 
 

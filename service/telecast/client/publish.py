@@ -30,6 +30,7 @@ PATIENCE_SECONDS = 60.0
 """How long a request is repeated: longer than a restart, shorter than an operator's lunch."""
 REQUEST_SECONDS = 30.0
 """How long one try may take until its answer counts as lost."""
+MOST_WAIT_SECONDS = 5.0
 NDJSON = "application/x-ndjson"
 
 
@@ -72,7 +73,7 @@ class Publisher:
         self._patience = patience
         self._insist = insist
         self._report = report or (lambda fault, delay: None)
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff or Backoff(most=MOST_WAIT_SECONDS)
         self._pause = pause
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None

@@ -208,7 +208,7 @@ class Stream:
         self._give_up(cut, notice)
         why, wait = cut.why, cut.wait
         if "code" in notice:
-            why = f"{notice['code']}: {notice.get('message', '')}"
+            why = f"{notice['code']}: {notice.get('message', '')}".rstrip(".")
         told = notice.get("retryAfterMs")
         if isinstance(told, int | float):
             wait = max(wait, told / 1000)

@@ -90,6 +90,12 @@ class Settings:
             "place", "", "The keys file; `telecast keys new` makes it. Read again when it changes."
         ),
     )
+    secret_file: Path = field(
+        default=Path("telecast.secret"),
+        metadata=_about(
+            "place", "", "Signs browser sessions; made at the first start, for this user's eyes."
+        ),
+    )
     config: Path | None = field(
         default=None, metadata=_about("present_file", "", "A TOML file with any of these settings.")
     )

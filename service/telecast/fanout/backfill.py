@@ -15,7 +15,7 @@ from typing import Protocol
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import CatchUp, FetchedPage, Subscriber
 from telecast.fanout.tape import Standing, Tape
-from telecast.model import Entry, Event, Position
+from telecast.model import Entry, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import Door

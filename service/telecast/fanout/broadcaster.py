@@ -38,7 +38,7 @@ AHEAD_SECONDS = 2.0
 SILENT_BEATS = 3
 """Heartbeats without an inbound frame after which a peer that should send is gone."""
 STALL_CHECKS = 9
-"""Looks at a full sink, spread over the stall time: counted, so that a frozen server wakes mildly."""
+"""Looks at a full sink in the stall time: counted, so that a frozen server wakes mildly."""
 FETCH_ENTRIES = 256
 FETCHERS = 4
 """Journal readers at a time: history must not crowd out commits."""

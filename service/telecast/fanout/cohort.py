@@ -22,7 +22,7 @@ SLICE_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class _Conflation:
-    """What a batch leaves out: `count` events between `first` and `last`, the newest at `newest`."""
+    """What a batch leaves out: `count` events in [`first`, `last`], the newest at `newest`."""
 
     count: int
     first: int

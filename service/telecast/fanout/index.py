@@ -20,7 +20,7 @@ class _ChannelIndex:
 
 
 class Index:
-    """(channel, field, value) to cohorts. A filter is indexed under its field with fewest values."""
+    """(channel, field, value) to cohorts; a filter stands under its field with fewest values."""
 
     def __init__(self) -> None:
         self._channels: defaultdict[str, _ChannelIndex] = defaultdict(_ChannelIndex)

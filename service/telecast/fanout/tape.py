@@ -26,7 +26,7 @@ from telecast.protocol.messages import event_of
 SCAN = 2_000
 """Events looked at for one chunk, so that a narrow filter over a long log holds nobody up."""
 SLACK = 1_024
-"""Events that a log may hold for nothing before it moves or sweeps, so that neither is every event's."""
+"""Events that a log may hold for nothing before it moves or sweeps: each is rare so."""
 
 _seq = attrgetter("seq")
 
@@ -222,11 +222,10 @@ class Tape:
         streams = [log.since(after) for log in logs]
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=_seq)
         events: list[Event] = []
-        size = scanned = left_out = 0
-        for event in merged:
+        size = left_out = 0
+        for scanned, event in enumerate(merged, 1):
             if event.seq > end:
                 break
-            scanned += 1
             if selection.wants(event) and not (
                 starts and event.seq <= starts.get(event.channel, 0)
             ):

@@ -24,7 +24,7 @@ class Scheduler(Protocol):
 
 
 class LoopScheduler:
-    """The running event loop's. uvloop's own clock stands still within a turn: not for measuring."""
+    """The running event loop's. uvloop's own clock stands still within a turn: no measure."""
 
     time = staticmethod(time.monotonic)
 

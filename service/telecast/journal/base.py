@@ -107,6 +107,8 @@ class Journal(ABC):
         and changes nothing, whatever `expect` says. Raises IdempotencyConflict when the known
         key has another digest, Conflict when a row is not where `expect` says,
         JournalFull, JournalUnavailable. Cancelling the caller does not cancel the commit.
+        ValueError is the calling code's fault: too many records or none at all, text with NUL
+        or a lone surrogate.
         """
 
     @abstractmethod
@@ -132,7 +134,8 @@ class Journal(ABC):
         """Apply the retention of each channel now; return how many entries went.
 
         Bounded work per call, so that commits are never held up for long: what is left over
-        goes at the next call. Also forgets idempotency keys older than IDEMPOTENCY_SECONDS.
+        goes at the next call, also where this one met only rows to spare and returned 0.
+        Also forgets idempotency keys older than IDEMPOTENCY_SECONDS.
         """
 
     @abstractmethod

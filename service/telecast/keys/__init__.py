@@ -123,6 +123,11 @@ class KeyStore:
             raise PeerFault("KEY_EXPIRED", f"The key {entry.principal.name!r} has expired.")
         return entry.principal
 
+    def fingerprint(self, key_id: str) -> str | None:
+        """Tells a key from another that once has the same id, and nothing about its secret."""
+        entry = self._entries.get(key_id)
+        return None if entry is None else digest(f"fingerprint {entry.sha256}")[:16]
+
     def current(self, key_id: str) -> Principal | None:
         """The rights of a key as they are now; None once it is revoked or expired."""
         entry = self._entries.get(key_id)

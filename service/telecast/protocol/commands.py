@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, Literal
 
 import orjson
+from marshmallow import ValidationError
 
 from telecast.channels.catalogue import FILTERS, nearest
 from telecast.channels.fields import Identifier
@@ -250,14 +251,9 @@ def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
 def _identifier(value: Any, name: str) -> str:
     try:
         text: str = _IDENTIFIER.deserialize(value)
-    except ValueError as fault:  # marshmallow's ValidationError
-        raise PeerFault("BAD_REQUEST", f"`{name}`: {_first(fault)}") from None
+    except ValidationError as fault:
+        raise PeerFault("BAD_REQUEST", f"`{name}`: {fault.messages[0]}") from None
     return text
-
-
-def _first(fault: ValueError) -> str:
-    told = getattr(fault, "messages", [str(fault)])
-    return str(told[0])
 
 
 def _names(value: Any) -> tuple[str, ...]:

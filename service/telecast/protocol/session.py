@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from telecast.errors import PeerFault
@@ -87,28 +87,30 @@ class Session:
 
     def subscribe(self, command: Subscribe) -> tuple[Grant, Start | None]:
         """What a subscribe is granted; the session then holds it. Raises PeerFault."""
-        granted = grant(command.channels, command.fields, self.principal)
         if command.start is not None and self.started:
             raise PeerFault(
                 "BAD_REQUEST", "`since` counts only in the first subscription of a connection."
             )
-        self.hold(granted)
-        return granted, command.start
+        return self.ask(command.channels, command.fields), command.start
 
-    def hold(self, granted: Grant) -> None:
-        """Note what was granted. Raises PeerFault LIMIT_EXCEEDED and notes nothing."""
+    def ask(self, names: Collection[str], fields: Fields) -> Grant:
+        """Note what is granted of this. Raises PeerFault and notes nothing."""
+        # Before the names are looked up: each unknown one is compared with all there are.
+        self._within("max_channels", len(names), self._limits.max_channels)
+        granted = grant(names, fields, self.principal)
         asked = {**self.asked, **granted.asked}
         values = sum(len(each) for fields in asked.values() for each in fields.values())
-        for name, has, most in (
-            ("max_channels", len(asked), self._limits.max_channels),
-            ("max_filter_values", values, self._limits.max_filter_values),
-        ):
-            if has > most:
-                raise PeerFault(
-                    "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
-                )
+        self._within("max_channels", len(asked), self._limits.max_channels)
+        self._within("max_filter_values", values, self._limits.max_filter_values)
         self.asked = asked
         self.started = True
+        return granted
+
+    def _within(self, name: str, has: int, most: int) -> None:
+        if has > most:
+            raise PeerFault(
+                "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
+            )
 
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
         """Forget channels; those that were not subscribed come back as rejected."""

@@ -1,4 +1,4 @@
-"""What a trader has made of its closed positions: the metrics of trader-status, added up exactly."""
+"""What a trader has made of its closed positions: trader-status metrics, added up exactly."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ class Account:
             "averageProfit": plain(_average(self.profit, self.winning)),
             "averageLoss": plain(_average(self.loss, self.losing)),
             "maxDrawdown": plain(self.drawdown),
-            "winRate": ratio(quotient(Decimal(self.winning), Decimal(self.total or 1), SHARE_SCALE)),
+            "winRate": ratio(
+                quotient(Decimal(self.winning), Decimal(self.total or 1), SHARE_SCALE)
+            ),
             "profitFactor": ratio(quotient(self.profit, self.loss, SHARE_SCALE))
             if self.loss
             else None,

@@ -19,7 +19,7 @@ SOURCE = "demo"
 """What every market-data row of the demo names as its source, so that it knows its own again."""
 PER_SECOND = 32.0
 """Ticks a second of the whole market: enough that within half a minute something has happened."""
-SPELL = (30, 160)
+SPELL = (40, 180)
 """A mood of a coin lasts this many of its ticks."""
 FAR = 12
 """One part in this many away from where it began, a coin only trends back."""
@@ -58,8 +58,10 @@ class Coin:
             self._turn(chance)
         self.left -= 1
         stir = self.stir
-        noise = chance.randint(-stir, stir) + chance.randint(-stir, stir)
-        pull = (self.anchor - self.level) // 10 if self.hovering else self.drift
+        noise = (
+            chance.randint(-stir, stir) + chance.randint(-stir, stir) + chance.randint(-stir, stir)
+        )
+        pull = (self.anchor - self.level) // 12 if self.hovering else self.drift
         self.level = max(self.first // 2, self.level + pull + noise)
 
     def _turn(self, chance: random.Random) -> None:
@@ -70,7 +72,7 @@ class Coin:
         up = away < 0 if abs(away) * FAR > self.first else chance.random() < 0.5
         mood = chance.choice(("trend", "trend", "hover", "hover", "jump"))
         self.hovering = mood != "trend"
-        self.drift = chance.randint(stir // 3 + 1, stir) * (1 if up else -1)
+        self.drift = chance.randint(stir // 8, stir * 3 // 8) * (1 if up else -1)
         if mood == "jump":
             self.level += chance.randint(12, 40) * stir * (1 if up else -1)
         self.anchor = self.level

@@ -59,7 +59,7 @@ def plain(value: Decimal) -> str:
 
 
 def ratio(value: Decimal) -> float:
-    """A share as the JSON number that the wire contract wants for it; nothing is computed with it."""
+    """A share as the JSON number that the wire contract wants; nothing is computed with it."""
     return float(value)
 
 

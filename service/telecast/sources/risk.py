@@ -61,6 +61,7 @@ def limits(kind: Kind, *, warning: str, critical: str) -> tuple[Limit, Limit]:
 class Alert:
     """An alert that is not resolved."""
 
+    limit: Limit
     created: int
     due: int
     """When it is told again, if it lasts."""
@@ -88,14 +89,14 @@ class Watch:
     @property
     def critical(self) -> list[str]:
         """Fingerprints of the critical alerts that are active, the oldest first."""
-        return [each for each in self.active if f":{Severity.CRITICAL}:" in each]
+        return [
+            key for key, alert in self.active.items() if alert.limit.severity is Severity.CRITICAL
+        ]
 
     def look(self, now: int, measures: Mapping[Kind, Measure]) -> list[Row]:
         """What there is to tell, given how things stand now."""
         return [
-            row
-            for limit in self.limits
-            for row in self._judge(now, limit, measures[limit.kind])
+            row for limit in self.limits for row in self._judge(now, limit, measures[limit.kind])
         ]
 
     def _judge(self, now: int, limit: Limit, measure: Measure) -> Iterable[Row]:
@@ -103,7 +104,7 @@ class Watch:
         alert = self.active.get(key)
         if alert is None:
             if limit.broken(measure):
-                alert = self.active[key] = Alert(now, now + REPEAT[0])
+                alert = self.active[key] = Alert(limit, now, now + REPEAT[0])
                 yield self._row(limit, measure, alert, "ACTIVE")
         elif limit.eased(measure):
             del self.active[key]

@@ -103,9 +103,9 @@ class TrendFollowing:
     """Goes with a fast mean that has left a slow one behind, out when it comes back."""
 
     name = "trend following"
-    exits = Exits(stop=5, target=None, trail_after=4, trail=4)
+    exits = Exits(stop=10, target=None, trail_after=10, trail=9)
     FAST, SLOW = 6, 18
-    LEAST = Decimal("1.3")
+    LEAST = Decimal("1.5")
 
     def __init__(self) -> None:
         self.recent = Recent(self.SLOW)
@@ -115,7 +115,11 @@ class TrendFollowing:
         fast = sum(list(recent.prices)[-self.FAST :], ZERO)
         # Both means times SLOW: without a division nothing is rounded.
         ahead = fast * (self.SLOW // self.FAST) - recent.total
-        if side is not None and (ahead < 0) is (side is Side.LONG):
+        if (
+            side is not None
+            and (ahead < 0) is (side is Side.LONG)
+            and abs(ahead) * 4 > recent.moved * 3
+        ):
             return Signal(Action.CLOSE, Decimal("0.60"), "the trend has turned")
         least = recent.moved * self.LEAST
         if abs(ahead) <= least:
@@ -130,9 +134,9 @@ class MeanReversion:
     """Buys what fell far below its mean and sells what rose far above; out at the mean."""
 
     name = "mean reversion"
-    exits = Exits(stop=5, target=6, trail_after=None, trail=0)
+    exits = Exits(stop=10, target=9, trail_after=None, trail=0)
     SPAN = 20
-    LEAST = 2
+    LEAST = 4
 
     def __init__(self) -> None:
         self.recent = Recent(self.SPAN)
@@ -140,7 +144,7 @@ class MeanReversion:
     def decide(self, side: Side | None) -> Signal | None:
         recent = self.recent
         away = recent.prices[-1] * self.SPAN - recent.total
-        if side is not None and (away > 0) is (side is Side.LONG):
+        if side is not None and (away > 0) is (side is Side.LONG) and abs(away) > recent.moved:
             return Signal(Action.CLOSE, Decimal("0.70"), "the price is back at its mean")
         least = recent.moved * self.LEAST
         if side is not None or abs(away) <= least:
@@ -154,7 +158,7 @@ class Breakout:
     """Goes with a price that leaves the range of the last ones, out by stop or target alone."""
 
     name = "breakout"
-    exits = Exits(stop=4, target=12, trail_after=5, trail=3)
+    exits = Exits(stop=8, target=22, trail_after=9, trail=7)
     SPAN = 16
 
     def __init__(self) -> None:

@@ -50,6 +50,8 @@ def refusal(fault: TelecastError) -> web.Response:
         headers["Retry-After"] = str(math.ceil(retry_after(fault)))
     if fault.rule.http == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="telecast"'
+    if fault.rule.http == 426:  # RFC 9110 §15.5.22, RFC 6455 §4.4
+        headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
     return web.Response(
         body=orjson.dumps(body),
         status=fault.rule.http,

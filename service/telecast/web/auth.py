@@ -9,21 +9,37 @@ from aiohttp import web
 
 from telecast.errors import PeerFault
 from telecast.model import Principal
+from telecast.web.browsers import holder
 from telecast.web.parts import PRINCIPAL, parts
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def authenticate(request: web.Request) -> Principal:
-    """The holder of the key in X-API-Key or Authorization: Bearer. Raises PeerFault 401."""
+def key_holder(request: web.Request) -> Principal | None:
+    """The holder of the key in X-API-Key or Authorization: Bearer; None without one.
+
+    Raises PeerFault 401.
+    """
     secret = request.headers.get("X-API-Key")
     if secret is None:
         scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             secret = rest.strip()
-    if not secret:
-        raise PeerFault("UNAUTHENTICATED", "This needs a key.")
-    principal = parts(request).keys.authenticate(secret)
+    return parts(request).keys.authenticate(secret) if secret else None
+
+
+def authenticate(request: web.Request) -> Principal:
+    """The holder of the key, else of the ticket or session that a browser shows.
+
+    Raises PeerFault 401, or 403 where another page makes a browser ask.
+    """
+    principal = key_holder(request)
+    if principal is None:
+        principal = holder(request)
+        if principal is None:
+            raise PeerFault("UNAUTHENTICATED", "This needs a key.")
+        check_origin(request)
+        check_site(request)
     request[PRINCIPAL] = principal
     return principal
 
@@ -45,7 +61,7 @@ def check_origin(request: web.Request) -> None:
     if origin is None or origin in parts(request).settings.allowed_origins:
         return
     # Behind a proxy we don't see the scheme that the browser used: the host tells.
-    if origin != "null" and urlsplit(origin).netloc.lower() == (request.host or "").lower():
+    if _host(origin) == (request.host or "").lower():
         return
     raise PeerFault(
         "FORBIDDEN_ORIGIN",
@@ -53,11 +69,30 @@ def check_origin(request: web.Request) -> None:
     )
 
 
+def _host(origin: str) -> str | None:
+    """Host and port of an origin; None where it has none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:  # such as http://[
+        return None
+
+
+def check_site(request: web.Request) -> None:
+    """A request without Origin, as an image of another page makes it, carries cookies too.
+
+    Raises PeerFault where the browser says so (Fetch Metadata §2.4).
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if "Origin" not in request.headers and site not in ("none", "same-origin"):
+        raise PeerFault("FORBIDDEN_ORIGIN", "Another page asks with this browser's session.")
+
+
 def address_of(request: web.Request) -> str:
     """The peer's address; behind a proxy the one that the proxy has seen."""
     if parts(request).settings.behind_proxy:
-        forwarded = request.headers.get("X-Forwarded-For", "")
-        # The last entry is the proxy's own word, those before it are anybody's.
+        # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's own
+        # word; those before it are anybody's.
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         last = forwarded.rsplit(",", 1)[-1].strip()
         if last:
             return last[:64]

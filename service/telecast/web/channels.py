@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from telecast.channels.catalogue import CHANNELS, Channel, channel_named
+from telecast.channels.catalogue import CHANNELS, FILTERS, Channel, channel_named, nearest
 from telecast.errors import PeerFault
 from telecast.fanout.selection import Selection, filter_of
 from telecast.model import Event, Position, Principal
@@ -152,7 +152,11 @@ def _selection(
     request: web.Request, entry: Channel, principal: Principal, own: tuple[str, ...]
 ) -> Selection:
     """The filters of the query, checked as a stream's are, with the key's own."""
-    query = parse_query([pair for pair in request.query.items() if pair[0] not in own], None)
+    for name in request.query:
+        if name not in FILTERS and name not in own:
+            close = nearest(name[:64], (*FILTERS, *own))
+            raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
+    query = parse_query([pair for pair in request.query.items() if pair[0] in FILTERS], None)
     granted = grant((entry.name,), query.fields, principal)
     fields: Mapping[str, frozenset[str]] = narrowed(
         entry.name, granted.asked[entry.name], principal

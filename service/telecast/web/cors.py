@@ -21,7 +21,7 @@ def allow_origins(
     Credentials are allowed since a stream that a ticket opened comes back with a cookie. A
     WebSocket knows no CORS: its door looks at the Origin itself.
     """
-    options = aiohttp_cors.ResourceOptions(
+    options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=True,
         allow_headers=(*TAKEN, *TAKEN_OURS),
         expose_headers=TOLD,

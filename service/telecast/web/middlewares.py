@@ -12,13 +12,14 @@ from aiohttp.typedefs import Handler
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.logs import correlation_id
-from telecast.web.answers import refusal, stream_refusal
+from telecast.web.answers import refusal
 from telecast.web.parts import CORRELATION, PRINCIPAL
 
 log = logging.getLogger(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HTTP_CODES = {
+    403: "FORBIDDEN",
     404: "NOT_FOUND",
     405: "METHOD_NOT_ALLOWED",
     413: "BODY_TOO_LARGE",
@@ -65,27 +66,20 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TelecastError as fault:
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
-        return answer(request, fault)
+        return refusal(fault)
     except web.HTTPException as status:
         code = _HTTP_CODES.get(status.status)
         if code is None:
             if status.status < 400:
                 raise
             code = "BAD_REQUEST"
-        response = answer(request, PeerFault(code, status.reason))
+        response = refusal(PeerFault(code, status.reason))
         if "Allow" in status.headers:
             response.headers["Allow"] = status.headers["Allow"]
         return response
     except Exception:
         log.exception("unhandled")
-        return answer(request, OwnFault("INTERNAL", "Something broke; the log has it."))
-
-
-def answer(request: web.Request, fault: TelecastError) -> web.Response:
-    streams = "text/event-stream" in request.headers.get("Accept", "")
-    if streams and fault.rule.http in (429, 503):
-        return stream_refusal(fault)
-    return refusal(fault)
+        return refusal(OwnFault("INTERNAL", "Something broke; the log has it."))
 
 
 async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:

@@ -14,6 +14,7 @@ from telecast.ingress import Ingress
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.model import Principal
+from telecast.web.tokens import Tokens
 
 
 @dataclass(slots=True, eq=False)
@@ -27,6 +28,7 @@ class Parts:
     feed: Feed
     ingress: Ingress
     clients: Clients
+    tokens: Tokens
     draining: bool = False
     broken: str | None = None
     """Why a worker has died: the service is then not ready for good."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from telecast.errors import PeerFault
-from telecast.web import channels, health, metrics, publish, sse, ws
+from telecast.web import channels, front, health, metrics, publish, session, sse, ws
 
 API = "/api/v1"
 
@@ -24,6 +24,12 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key}}", publish.withdraw),
+        web.post(f"{API}/tickets", session.ticket),
+        web.get(f"{API}/session", session.read_session),
+        web.post(f"{API}/session", session.open_session),
+        web.delete(f"{API}/session", session.close_session),
+        web.get("/", front.page),
+        web.get("/page/{name}", front.asset),
         web.get("/livez", health.livez),
         web.get("/readyz", health.readyz),
         web.get("/metrics", metrics.metrics),
@@ -33,6 +39,4 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/clients", not_yet),
         web.route("*", f"{API}/clients/{{connection_id}}", not_yet),
         web.get(f"{API}/stats", not_yet),
-        web.post(f"{API}/tickets", not_yet),
-        web.route("*", f"{API}/session", not_yet),
     ]

@@ -29,9 +29,7 @@ async def ticket(request: web.Request) -> web.Response:
     if request.get(BROWSER):
         raise PeerFault("FORBIDDEN", "A ticket is given for a key, not for a session.")
     own = parts(request)
-    text = own.tokens.issue(
-        TICKET, principal.key_id, own.keys.fingerprint(principal.key_id) or ""
-    )
+    text = own.tokens.issue(TICKET, principal.key_id, own.keys.fingerprint(principal.key_id) or "")
     told = {
         "ticket": text,
         "expiresAt": rfc3339(time.time() + TICKET.seconds),

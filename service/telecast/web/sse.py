@@ -11,9 +11,9 @@ from aiohttp_sse import EventSourceResponse
 from telecast.errors import PeerFault, TelecastError
 from telecast.model import Principal
 from telecast.protocol import messages
-from telecast.protocol.framing import SSE, SSE_HTTP10, Message, SseDoor, sse_retry
-from telecast.protocol.subscription import grant, readable
-from telecast.web.answers import retry_after
+from telecast.protocol.framing import SSE, SSE_HTTP10, SseDoor, sse_retry
+from telecast.protocol.subscription import readable
+from telecast.web.answers import retry_after, stream_refusal
 from telecast.web.stream import Stream, now_ms
 from telecast.web.wire import Wire
 
@@ -26,14 +26,17 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     """Everything the key may read, or what the query asks for, until the client goes."""
     stream = Stream(request, "sse")
     names = stream.query.channels
-    asked = grant(
-        readable(stream.session.principal) if names is None else names,
-        stream.query.fields,
-        stream.session.principal,
-    )
-    stream.session.hold(asked)
-    with stream.admitted():
-        return await _serve(request, stream, [each.told() for each in asked.rejected])
+    if names is None:
+        names = readable(stream.session.principal)
+    asked = stream.session.ask(names, stream.query.fields)
+    try:
+        with stream.admitted():
+            return await _serve(request, stream, [each.told() for each in asked.rejected])
+    except TelecastError as fault:
+        # Here alone: to a publisher the same header and status would say that it is committed.
+        if "text/event-stream" in request.headers.get("Accept", "") and fault.retryable:
+            return stream_refusal(fault)
+        raise
 
 
 async def _serve(
@@ -70,7 +73,7 @@ async def _serve(
         if fault.code == "NO_PROGRESS":
             wire.abort()
         else:
-            await _farewell(response, wire, door.join([door.message(_notice(fault))]))
+            await _farewell(response, wire, door.join(_last_words(fault, door)))
     finally:
         broadcaster.detach(subscriber)
         await wire.end()
@@ -84,9 +87,12 @@ def _greet(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, s
     wire.write(door.join([retry, *map(door.message, told)]))
 
 
-def _notice(fault: TelecastError) -> Message:
-    wait = int(retry_after(fault) * 1000) if fault.retryable else None
-    return messages.notice(now_ms(), fault, wait)
+def _last_words(fault: TelecastError, door: SseDoor) -> list[bytes]:
+    """The reason; and when to come back, in the one form that an EventSource heeds."""
+    if not fault.retryable:
+        return [door.message(messages.notice(now_ms(), fault))]
+    wait = int(retry_after(fault) * 1000)
+    return [sse_retry(wait), door.message(messages.notice(now_ms(), fault, wait))]
 
 
 async def _farewell(response: EventSourceResponse, wire: Wire, notice: bytes) -> None:

@@ -19,6 +19,7 @@ from telecast.protocol.commands import StreamQuery, parse_query
 from telecast.protocol.framing import Door, Message
 from telecast.protocol.session import Session, SessionLimits
 from telecast.web.auth import address_of, check_origin, require
+from telecast.web.browsers import BROWSER, redeem_ticket
 from telecast.web.parts import Parts, parts
 from telecast.web.wire import Wire
 
@@ -33,10 +34,12 @@ class Stream:
     def __init__(self, request: web.Request, door: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
         self.parts: Parts = parts(request)
+        self._request = request
         check_origin(request)
         principal = require(request, "read")
         self.query: StreamQuery = parse_query(
-            request.query.items(), request.headers.get("Last-Event-ID")
+            [pair for pair in request.query.items() if pair[0] != "ticket"],
+            request.headers.get("Last-Event-ID"),
         )
         settings = self.parts.settings
         self.session = Session(
@@ -57,6 +60,7 @@ class Stream:
             address=address_of(request),
             door=door,
             opened_at=time.time(),
+            reads_only=request.get(BROWSER, False),
         )
 
     @contextmanager
@@ -65,6 +69,7 @@ class Stream:
         self.parts.clients.admit(self.client)
         token = connection_id.set(self.client.connection_id)
         try:
+            redeem_ticket(self._request)
             yield
         finally:
             self.parts.clients.leave(self.client)

@@ -22,7 +22,6 @@ from telecast.protocol.commands import (
     Unsubscribe,
 )
 from telecast.protocol.framing import WS, Message, ws_pong
-from telecast.protocol.subscription import grant
 from telecast.web.answers import retry_after
 from telecast.web.stream import Stream, now_ms, selection_of
 from telecast.web.wire import Wire
@@ -36,12 +35,11 @@ FAREWELL_SECONDS = 2.0
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Upgrade and serve one client until it goes."""
     if request.headers.get("Sec-WebSocket-Version", "13") != "13":
-        raise web.HTTPUpgradeRequired(headers={"Sec-WebSocket-Version": "13"})
+        raise PeerFault("UPGRADE_REQUIRED", "This is version 13 of the protocol alone.")
     stream = Stream(request, "ws")
     rejected: list[dict[str, str]] = []
     if stream.query.channels is not None:
-        asked = grant(stream.query.channels, stream.query.fields, stream.session.principal)
-        stream.session.hold(asked)
+        asked = stream.session.ask(stream.query.channels, stream.query.fields)
         rejected = [each.told() for each in asked.rejected]
     elif stream.query.fields:
         raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")

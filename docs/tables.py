@@ -1,0 +1,225 @@
+"""The tables that are made from the code, so that they can't differ from it.
+
+A page has a marker on a line of its own, such as `<!-- telecast:settings -->`; it is replaced
+when the pages are built. Run this file to see what comes out:
+
+    python docs/tables.py settings
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from telecast.app import create_app
+from telecast.channels.catalogue import CHANNELS, Channel
+from telecast.channels.fields import (
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    Identifier,
+    Instant,
+    PlainDecimal,
+    Ratio,
+    Text,
+)
+from telecast.config import Settings, table
+from telecast.errors import CODES
+from telecast.keys import KeyStore
+from telecast.web.metrics import REGISTRY
+
+_MARKER = re.compile(r"^<!-- telecast:([a-z]+) -->$", re.MULTILINE)
+
+
+def filled(text: str) -> str:
+    """The page with every marker replaced. Raises KeyError for a marker of no table."""
+    return _MARKER.sub(lambda match: TABLES[match[1]](), text)
+
+
+def settings() -> str:
+    rows = [
+        (
+            f"`{about.name}`",
+            _default(about.default),
+            _plain(about.right),
+            _plain(about.why),
+        )
+        for about in table()
+    ]
+    return _table(("setting", "default", "right values", "why"), rows)
+
+
+def errors() -> str:
+    rows = [
+        (
+            f"`{name}`",
+            str(code.http),
+            "-" if code.close is None else str(code.close),
+            "yes" if code.retryable else "no",
+            _plain(code.advice),
+        )
+        for name, code in CODES.items()
+    ]
+    return _table(("code", "HTTP", "close code", "try again", "what to do"), rows)
+
+
+def metrics() -> str:
+    rows = [
+        (f"`{name}`", kind, _plain(told.removesuffix("."))) for name, kind, told in collectors()
+    ]
+    return _table(("metric", "type", "what"), rows)
+
+
+def channels() -> str:
+    return "\n\n".join(_channel(channel) for channel in CHANNELS.values())
+
+
+def overview() -> str:
+    rows = [
+        (
+            f"`{channel.name}`",
+            _plain(channel.description),
+            ", ".join(f"`{name}`" for name in channel.filters),
+            f"{channel.retention.events:,} events, {_days(channel.retention.seconds)}",
+        )
+        for channel in CHANNELS.values()
+    ]
+    return _table(("channel", "what", "filters", "kept at the most"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "errors": errors,
+    "metrics": metrics,
+    "channels": channels,
+    "overview": overview,
+}
+
+
+def collectors() -> list[tuple[str, str, str]]:
+    """(name, type, help) of every metric, from the registry of a service that was started."""
+
+    async def ask() -> list[tuple[str, str, str]]:
+        chosen = Settings(journal="memory:", port=0)
+        keys, _ = KeyStore.of(now=lambda: 0.0)
+        app = create_app(chosen, keys=keys)
+        app.freeze()
+        await app.startup()
+        try:
+            found = app[REGISTRY].get_all()
+            return sorted((each.name, each.kind.name, each.doc) for each in found)
+        finally:
+            await app.cleanup()
+
+    return asyncio.run(ask())
+
+
+def _channel(channel: Channel) -> str:
+    schema = channel.json_schema
+    kept = f"{channel.retention.events:,} events, none older than {_days(channel.retention.seconds)}"
+    return "\n\n".join(
+        [
+            f"## {channel.name}",
+            _plain(channel.description),
+            f"Filters: {', '.join(f'`{name}`' for name in channel.filters)}. "
+            f"The journal keeps the newest {kept}; the newest row of each key stays beyond both.",
+            *_fields(channel.schema),
+            "JSON Schema of a payload as it is published:",
+            f"```json\n{_schema(schema)}\n```",
+        ]
+    )
+
+
+def _schema(schema: dict[str, Any]) -> str:
+    """With a line for each member and each property: readable, and not a page long."""
+    lines = []
+    for name, value in schema.items():
+        told = json.dumps(value)
+        if name == "properties":
+            below = (f"    {json.dumps(each)}: {json.dumps(of)}" for each, of in value.items())
+            told = "{\n" + ",\n".join(below) + "\n  }"
+        lines.append(f"  {json.dumps(name)}: {told}")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+def _fields(schema: Schema, name: str = "") -> Iterable[str]:
+    """A table of the fields, then one for each object that is nested in them."""
+    nested = []
+    rows = []
+    for each, field in schema.fields.items():
+        rows.append((f"`{each}`", _kind(field), _needed(field)))
+        inner = field.inner if isinstance(field, fields.List) else field
+        if isinstance(inner, fields.Nested):
+            nested.append((each, inner.schema))
+    if name:
+        yield f"`{name}`:"
+    yield _table(("field", "type", "when publishing"), rows)
+    for each, below in nested:
+        yield from _fields(below, f"{name}.{each}" if name else each)
+
+
+_KINDS: Sequence[tuple[type[fields.Field[Any]], str]] = (
+    (PlainDecimal, "decimal, in a string"),
+    (Instant, "instant (RFC 3339)"),
+    (Duration, "duration (ISO 8601)"),
+    (Identifier, "id: 1 to 128 characters, no control characters"),
+    (Text, "text: at most 4,096 characters"),
+    (Count, "whole number from 0"),
+    (Ratio, "finite number"),
+    (Flag, "true or false"),
+    (fields.Nested, "object"),
+    (fields.Dict, "object of text to text or null"),
+)
+
+
+def _kind(field: fields.Field[Any]) -> str:
+    if isinstance(field, Choice):
+        return ", ".join(f"`{each}`" for each in field.validators[0].choices)
+    if isinstance(field, fields.List):
+        return f"list of {_kind(field.inner)}s"
+    return next(told for kind, told in _KINDS if isinstance(field, kind))
+
+
+def _needed(field: fields.Field[Any]) -> str:
+    if field.required:
+        return "required"
+    if field.allow_none:
+        return "may be left out or null"
+    default = field.load_default
+    told = default() if callable(default) else default
+    return f"may be left out: `{json.dumps(told)}`"
+
+
+def _days(seconds: float) -> str:
+    days = timedelta(seconds=seconds).days
+    return f"{days} days"
+
+
+def _default(value: object) -> str:
+    if value is None or value == ():
+        return "-"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value}`"
+
+
+def _plain(text: str) -> str:
+    """Text for a cell: what Markdown would take for itself is escaped, code stays code."""
+    return text.replace("|", r"\|").replace("*", r"\*").replace("<", r"\<")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    print("\n\n".join(TABLES[name]() for name in sys.argv[1:] or TABLES))

@@ -1,0 +1,128 @@
+// Browsers allow six connections to a host: all tabs of this page live on one stream. Whoever
+// holds the lock leads and tells the others what it hears; when it closes, the next one leads.
+
+const LOCK = "telecast stream 1";
+const CHANNEL = "telecast tabs 1";
+const ANSWER_MS = 2000;
+const SILENCE_MS = 50_000; // more than three heartbeats
+
+export class Share {
+  #channel = null;
+  #me = crypto.getRandomValues(new Uint32Array(2)).join("-");
+  #followers = new Set();
+  #outbox = [];
+  #pump = new MessageChannel(); // a task at once: timers of a hidden tab are held back
+  #awaiting = 0;
+  #heardAt = 0;
+  #asking = null;
+
+  // role: "leader", "follower", or "alone" where tabs can't or won't share.
+  role = null;
+
+  // `lead()` opens the stream; `hear(items)` and `load(state)` are for followers; `dump()` gives
+  // the state for a newcomer; `changed()` is called after the role or the session has changed.
+  constructor({ lead, hear, load, dump, changed, sessionChanged }) {
+    Object.assign(this, { lead, hear, load, dump, changed, sessionChanged });
+    this.#pump.port1.onmessage = () => this.#flush();
+    if ("BroadcastChannel" in self) {
+      this.#channel = new BroadcastChannel(CHANNEL);
+      this.#channel.onmessage = ({ data }) => this.#receive(data);
+    }
+  }
+
+  async start() {
+    if (this.#channel === null || !navigator.locks) return this.#become("alone");
+    const led = await this.#request({ ifAvailable: true });
+    if (led) return;
+    this.#asking = new AbortController();
+    this.#request({ signal: this.#asking.signal }).catch(() => {}); // aborted when we go alone
+    this.#become("follower");
+    this.#hello();
+    setInterval(() => {
+      if (this.role === "follower" && Date.now() - this.#heardAt > SILENCE_MS) this.#hello();
+    }, 5000);
+    return undefined;
+  }
+
+  // Resolves false at once where another holds the lock, else true at once; the lock is kept.
+  #request(options) {
+    return new Promise((resolve, reject) => {
+      navigator.locks
+        .request(LOCK, options, (lock) => {
+          resolve(lock !== null);
+          if (lock === null) return undefined;
+          this.#become("leader");
+          return new Promise(() => {});
+        })
+        .catch(reject);
+    });
+  }
+
+  #become(role) {
+    clearTimeout(this.#awaiting);
+    this.role = role;
+    if (role === "leader") this.#post({ kind: "leads" });
+    this.changed();
+    if (role !== "follower") this.lead();
+  }
+
+  // To the other tabs, as one message for all that was heard in this turn.
+  tell(item) {
+    if (this.role !== "leader" || this.#followers.size === 0) return;
+    if (this.#outbox.push(item) === 1) this.#pump.port2.postMessage(null);
+  }
+
+  tellSessionChanged() {
+    this.#post({ kind: "session" });
+  }
+
+  #flush() {
+    const items = this.#outbox;
+    this.#outbox = [];
+    if (items.length) this.#post({ kind: "items", items });
+  }
+
+  #hello() {
+    this.#heardAt = Date.now();
+    this.#post({ kind: "hello" });
+    clearTimeout(this.#awaiting);
+    // A leader that is frozen holds the lock and says nothing.
+    this.#awaiting = setTimeout(() => {
+      this.#asking?.abort();
+      this.#become("alone");
+    }, ANSWER_MS);
+  }
+
+  #post(message) {
+    this.#channel?.postMessage({ ...message, from: this.#me });
+  }
+
+  #receive(message) {
+    switch (message.kind) {
+      case "hello":
+        if (this.role !== "leader") return;
+        this.#followers.add(message.from);
+        this.#flush(); // what the others were not told yet is in the state: not twice
+        this.#post({ kind: "state", to: message.from, state: this.dump() });
+        break;
+      case "leads":
+        if (this.role === "follower") this.#hello();
+        break;
+      case "state":
+        if (message.to !== this.#me || this.role !== "follower") return;
+        clearTimeout(this.#awaiting);
+        this.#heardAt = Date.now();
+        this.synced = true;
+        this.load(message.state);
+        break;
+      case "items":
+        if (this.role !== "follower" || !this.synced) return;
+        this.#heardAt = Date.now();
+        this.hear(message.items);
+        break;
+      case "session":
+        this.sessionChanged();
+        break;
+    }
+  }
+}

@@ -1,0 +1,100 @@
+"""Bytes of both doors, read back by small parsers of our own."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import EPOCH, dechunked, sse_events, told_by, ws_frames
+from telecast.model import Entry, Event, Position
+from telecast.protocol import framing, messages
+from telecast.protocol.framing import SSE, SSE_HTTP10, WS, Message
+from telecast.protocol.messages import event_of
+
+TEXT = st.text(
+    st.one_of(st.characters(codec="utf-8"), st.sampled_from("\r\n\0\u2028\u2029\u0085:\ufeff\x1e")),
+    max_size=30,
+)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    data = orjson.dumps(
+        {draw(TEXT): draw(TEXT), "pad": "x" * draw(st.sampled_from((0, 70, 70000)))}
+    )
+    seq = draw(st.integers(1, 2**53 - 1))
+    return event_of(Entry(seq, 5, "market-data", draw(TEXT), "upsert", False, data), {})
+
+
+@given(st.lists(events(), min_size=1, max_size=5))
+def test_one_event_in_is_one_event_out_at_every_door(told: list[Event]) -> None:
+    """For any Unicode: CR, LF, NUL, U+2028, a colon or a byte order mark end nothing."""
+    expected = [event.json for event in told]
+    ws = WS.join([WS.event(event, EPOCH) for event in told])
+    assert [(op, payload) for op, payload, _ in ws_frames(ws)] == [(1, json) for json in expected]
+    chunk = SSE.join([SSE.event(event, EPOCH) for event in told])
+    plain = SSE_HTTP10.join([SSE_HTTP10.event(event, EPOCH) for event in told])
+    assert dechunked(chunk) == plain
+    assert list(sse_events(plain)) == [
+        ("market-data", event.json.decode(), f"{EPOCH}:{event.seq}") for event in told
+    ]
+
+
+@given(events())
+def test_a_row_of_a_snapshot_has_no_id(event: Event) -> None:
+    assert WS.row(event) == WS.event(event, EPOCH)
+    block = SSE.row(event)
+    assert list(sse_events(block)) == [("market-data", event.json.decode(), None)]
+    assert b"id:" not in block.splitlines()[0]
+
+
+@given(TEXT, TEXT)
+def test_a_message_is_its_type_and_its_json(channel: str, note: str) -> None:
+    message = Message("notice", orjson.dumps({"type": "notice", "channel": channel, "note": note}))
+    (ws,) = told_by("ws", WS.message(message))
+    (sse,) = told_by("sse", SSE.join([SSE.message(message)]))
+    assert ws.json == sse.json == message.json
+    assert sse.id is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+def test_a_frame_says_its_length_in_the_shortest_form(size: int) -> None:
+    """RFC 6455 §5.2: the minimal number of bytes must be used."""
+    frame = framing.ws_text(b"x" * size)
+    assert list(ws_frames(frame)) == [(1, b"x" * size, len(frame))]
+    assert len(frame) - size == (2 if size < 126 else 4 if size < 65_536 else 10)
+
+
+@pytest.mark.parametrize("size", [0, 125])
+def test_a_pong_repeats_the_ping(size: int) -> None:
+    assert list(ws_frames(framing.ws_pong(b"p" * size))) == [(10, b"p" * size, size + 2)]
+    assert list(ws_frames(framing.WS_PING)) == [(9, b"", 2)]
+
+
+def test_positions_stand_where_a_client_may_resume_from() -> None:
+    at = Position(EPOCH, 7)
+    told = {
+        "live": messages.live(0, at, 3),
+        "heartbeat": messages.heartbeat(0, at),
+        "snapshot": messages.snapshot(0, ["positions"], "NEW"),
+        "resume": messages.resume(0, at, ["positions"]),
+        "conflated": messages.conflated(0, 1, 7, None),
+        "gap": messages.gap(0, "positions", 1, 7),
+    }
+    ids = {kind: next(sse_events(SSE.message(one)))[2] for kind, one in told.items()}
+    assert {kind for kind, position in ids.items() if position == "abcd:7"} == {"live", "heartbeat"}
+    assert [ids[kind] for kind in ("snapshot", "resume", "conflated", "gap")] == [None] * 4
+
+
+def test_an_error_is_a_fault_at_sse() -> None:
+    """EventSource dispatches its own `error` events: a listener could not tell them apart."""
+    message = Message("error", b'{"type":"error"}')
+    assert list(sse_events(SSE.message(message))) == [("fault", '{"type":"error"}', None)]
+    assert next(ws_frames(WS.message(message)))[1] == b'{"type":"error"}'
+
+
+def test_a_retry_is_no_event() -> None:
+    assert framing.sse_retry(1_500) == b"retry: 1500\n\n"
+    assert list(sse_events(framing.sse_retry(1_500))) == []

@@ -1,0 +1,48 @@
+"""The index finds exactly the cohorts that asking each of them would find."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import Change, Ledger, commit, histories, selections, told_event
+from telecast.fanout.cohort import Cohort
+from telecast.fanout.index import Index
+from telecast.fanout.selection import Selection
+from telecast.protocol.framing import WS
+
+
+@given(histories(20), st.lists(selections(least=0), max_size=8), st.data())
+def test_wanting_is_what_asking_every_cohort_says(
+    changes: list[Change], wishes: list[Selection], data: st.DataObject
+) -> None:
+    """Null fields, filters without values and cohorts that have gone included."""
+    index = Index()
+    cohorts = [Cohort(selection, WS, None) for selection in wishes]
+    for cohort in cohorts:
+        index.add(cohort)
+    gone = data.draw(st.sets(st.sampled_from(cohorts))) if cohorts else set()
+    for cohort in gone:
+        index.discard(cohort)
+    for entry in commit(Ledger(), changes):
+        event = told_event(entry)
+        found = list(index.wanting(event))
+        assert len(found) == len(set(found)), "each once"
+        assert set(found) == {
+            cohort for cohort in cohorts if cohort not in gone and cohort.selection.wants(event)
+        }
+
+
+@given(st.lists(selections(least=0), max_size=8), st.randoms(use_true_random=False))
+def test_nothing_is_left_when_all_cohorts_are_gone(wishes: list[Selection], random: object) -> None:
+    index = Index()
+    cohorts = [Cohort(selection, WS, None) for selection in wishes]
+    for cohort in cohorts:
+        index.add(cohort)
+    assert len(index) >= sum(bool(selection) for selection in wishes)
+    random.shuffle(cohorts)  # type: ignore[attr-defined]
+    for cohort in cohorts:
+        index.discard(cohort)
+        index.discard(cohort)
+    assert len(index) == 0
+    assert not any(each.by_value for each in index._channels.values())
