@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 settings.register_profile(
     "desk",
     deadline=None,
-    max_examples=60,
+    max_examples=100,
     report_multiple_bugs=False,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
 )

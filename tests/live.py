@@ -301,6 +301,7 @@ async def served(
     keys: KeyStore | None = None,
     secrets: Mapping[str, str] | None = None,
     journal: Journal | None = None,
+    secret: bytes | None = None,
     now: Callable[[], float] = time.time,
     **settings: Any,
 ) -> AsyncIterator[Live]:
@@ -313,10 +314,13 @@ async def served(
         keys, issued = KeyStore.of(*holders, now=now)
         secrets = {holder.name: issued[holder.key_id] for holder in holders}
     chosen = Settings(**{"port": 0, "journal": "memory:", "drain_seconds": 0.0} | settings)
-    app = create_app(chosen, keys=keys, journal=journal, now=now)
+    app = create_app(chosen, keys=keys, journal=journal, secret=secret, now=now)
     async with (
         Server(app, chosen) as server,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE),
+        ) as session,
     ):
         yield Live(server.url, app, server, secrets or {}, session)
 

@@ -133,7 +133,8 @@ async def service(folder: Path, **settings: Any) -> AsyncIterator[Service]:
         await own.start()
         yield own
         await own.stop()
-        assert own.complaints() == []
+        complaints = own.complaints()
+        assert not complaints, "\n".join(complaints)
     finally:
         await own.end()
 

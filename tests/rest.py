@@ -24,6 +24,18 @@ async def ask(own: Service, path: str, **query: Any) -> bytes:
         return body
 
 
+async def publish(own: Service, channel: str, *payloads: Any) -> dict[str, Any]:
+    """The receipt of a publish that is accepted."""
+    async with (
+        aiohttp.ClientSession(headers=own.headers) as session,
+        session.post(f"{own.url}/api/v1/channels/{channel}/events", json=payloads) as response,
+    ):
+        answer = orjson.loads(await response.read())
+        assert response.status == 201, answer
+        receipt: dict[str, Any] = answer["data"]
+        return receipt
+
+
 async def history(own: Service, channel: str, *, after: str | None = None) -> list[bytes]:
     """Each event of a channel after a position as its JSON was sent, page by page."""
     found: list[bytes] = []

@@ -71,7 +71,6 @@ class Story:
         self.first: dict[str, int] = {}
         """When, in milliseconds from the start."""
         self.open: dict[str, Row] = {}
-        self.closed: dict[str, list[Row]] = defaultdict(list)
         self.prices: dict[tuple[str | None, str], Fraction] = {}
         self.alerts: dict[str, Row] = {}
         self.traders: dict[str, Row] = {}
@@ -79,6 +78,7 @@ class Story:
         self._mandates = {mandate.id: mandate for mandate in desk}
         self._started, self._day, self._thinned = started, day, thinned
         self._gone: set[str] = set()
+        self._sums: dict[str, Sums] = defaultdict(Sums)
         self._now = started
         self._signals: Counter[str] = Counter()
 
@@ -174,7 +174,7 @@ class Story:
             assert sign * (price - Fraction(row["takeProfitPrice"])) >= 0
         del self.open[row["id"]]
         self._gone.add(row["id"])
-        self.closed[row["traderId"]].append(row)
+        self._sums[row["traderId"]].add(row, self._today)
         self._happened(f"CLOSED {ending}")
 
     # --- alerts
@@ -211,11 +211,14 @@ class Story:
         assert limit in [Fraction(each.most) * base for each in mandate.limits if each.kind == kind]
 
     def day_result(self, trader: str) -> Fraction:
-        day = (self._now - self._started) // self._day
-        since = self._started + day * self._day
-        closed = [row["realizedPnL"] for row in self.closed[trader] if ms(row["updatedAt"]) >= since]
         shown = [row["unrealizedPnL"] for row in self.open.values() if row["traderId"] == trader]
-        return sum(map(Fraction, closed + shown), Fraction(0))
+        sums = self._sums[trader]
+        today = sums.today if sums.day == self._today else Fraction(0)
+        return sum(map(Fraction, shown), today)
+
+    @property
+    def _today(self) -> int:
+        return (self._now - self._started) // self._day
 
     # --- traders
 
@@ -246,34 +249,46 @@ class Story:
             assert not [1 for each in self.open.values() if each["traderId"] == row["id"]]
 
     def _adds_up(self, row: Row) -> None:
-        metrics, closed = row["metrics"], self.closed[row["id"]]
-        results = [Fraction(each["realizedPnL"]) for each in closed]
-        won, lost = [r for r in results if r > 0], [-r for r in results if r < 0]
-        total_won, total_lost = sum(won, Fraction(0)), sum(lost, Fraction(0))
-        assert (metrics["totalTrades"], metrics["winningTrades"], metrics["losingTrades"]) == (
-            *(len(results), len(won), len(lost)),
-        )
-        assert Fraction(metrics["totalProfit"]) == total_won
-        assert Fraction(metrics["totalLoss"]) == total_lost
-        assert Fraction(metrics["netProfit"]) == sum(results)
-        assert Fraction(metrics["averageProfit"]) == half_even(total_won / (len(won) or 1), 8)
-        assert Fraction(metrics["averageLoss"]) == half_even(total_lost / (len(lost) or 1), 8)
-        assert metrics["winRate"] == float(half_even(Fraction(len(won), len(results) or 1), 4))
-        factor = float(half_even(total_won / total_lost, 4)) if total_lost else None
+        metrics, sums = row["metrics"], self._sums[row["id"]]
+        told = (metrics["totalTrades"], metrics["winningTrades"], metrics["losingTrades"])
+        assert told == (sums.total, sums.won, sums.lost)
+        assert Fraction(metrics["totalProfit"]) == sums.profit
+        assert Fraction(metrics["totalLoss"]) == sums.loss
+        assert Fraction(metrics["netProfit"]) == sums.profit - sums.loss
+        assert Fraction(metrics["averageProfit"]) == half_even(sums.profit / (sums.won or 1), 8)
+        assert Fraction(metrics["averageLoss"]) == half_even(sums.loss / (sums.lost or 1), 8)
+        assert Fraction(metrics["maxDrawdown"]) == sums.deepest
+        assert metrics["winRate"] == float(half_even(Fraction(sums.won, sums.total or 1), 4))
+        factor = float(half_even(sums.profit / sums.loss, 4)) if sums.loss else None
         assert metrics["profitFactor"] == factor
-        self._fell_no_deeper(metrics, results)
         assert metrics["signalsExecuted"] == self._signals[row["id"]]
-        by_signal = {each["updatedAt"] for each in closed if each["reason"] == Ending.SIGNAL}
-        assert metrics["closeSignalsExecuted"] == len(by_signal), "one signal may close several"
+        assert metrics["closeSignalsExecuted"] == len(sums.signalled)
         if metrics["startTime"] is not None and row["status"] not in ("STOPPED", "ERROR"):
             ran = ms(row["updatedAt"]) - ms(metrics["startTime"])
             assert seconds(metrics["uptime"]) == ran // 1000
 
-    @staticmethod
-    def _fell_no_deeper(metrics: Row, results: list[Fraction]) -> None:
-        net = peak = deepest = Fraction(0)
-        for result in results:
-            net += result
-            peak = max(peak, net)
-            deepest = max(deepest, peak - net)
-        assert Fraction(metrics["maxDrawdown"]) == deepest
+
+class Sums:
+    """Of one trader's closed positions."""
+
+    def __init__(self) -> None:
+        self.total = self.won = self.lost = 0
+        self.profit = self.loss = self.deepest = self._peak = Fraction(0)
+        self.today = Fraction(0)
+        self.day = 0
+        self.signalled: set[str] = set()
+        """Moments at which a signal closed something: one signal may close several positions."""
+
+    def add(self, row: Row, day: int) -> None:
+        result = Fraction(row["realizedPnL"])
+        self.total += 1
+        self.won += result > 0
+        self.lost += result < 0
+        self.profit += max(result, Fraction(0))
+        self.loss -= min(result, Fraction(0))
+        self._peak = max(self._peak, self.profit - self.loss)
+        self.deepest = max(self.deepest, self._peak - (self.profit - self.loss))
+        self.today = result if day != self.day else self.today + result
+        self.day = day
+        if row["reason"] == Ending.SIGNAL:
+            self.signalled.add(row["updatedAt"])

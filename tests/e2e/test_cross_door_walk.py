@@ -23,7 +23,7 @@ from history import Book, Change, Publish, listener_flaws, publisher_flaws
 from payloads import Payload, alert, position, price, trader
 from process import CHANNELS, Service, service
 from raw import Line, Over, dial
-from rest import history
+from rest import history, publish
 
 KILLS = 6
 ANSWERS_A_ROUND = 60
@@ -31,6 +31,8 @@ ANSWERS_A_ROUND = 60
 TAPE_EVENTS = 400
 """So few that a listener who was away needs the journal for what the tape has lost."""
 MOST_SECONDS = 90
+END = "the end"
+"""The key of the very last event."""
 FILTERS = {
     "positions": ("traderId", "exchange", "symbol"),
     "risk-alerts": ("traderId", "severity"),
@@ -155,8 +157,10 @@ async def by_rest(own: Service, desk: Desk, ledger: Ledger, *, batches: bool) ->
                 "Idempotency-Key": f"{desk.name}-{number}",
             }
             ledger.under_way += 1
-            for again in itertools.count():
+            tries = 0
+            while True:
                 await own.up.wait()
+                tries += 1
                 try:
                     async with session.post(
                         f"{own.url}/api/v1/channels/{channel}/events", data=body, headers=headers
@@ -172,14 +176,14 @@ async def by_rest(own: Service, desk: Desk, ledger: Ledger, *, batches: bool) ->
             told = answer["data"]
             assert told["accepted"] == len(payloads), told
             assert told["lastSeq"] - told["firstSeq"] + 1 == len(changes), (told, changes)
-            ledger.note(desk.name, changes, told, told["lastSeq"], again=again > 0)
+            ledger.note(desk.name, changes, told, told["lastSeq"], again=tries > 1)
 
 
 async def by_ws(own: Service, desk: Desk, ledger: Ledger) -> None:
-    """Several at a time on one connection; what a lost one leaves unanswered goes again in order."""
+    """Several at a time on one connection; what it leaves unanswered goes again, in order."""
     numbers = itertools.count()
     waiting: dict[str, tuple[str, Payload, Sequence[Change]]] = {}
-    sent: set[str] = set()
+    again: set[str] = set()
     while waiting or not ledger.enough:
         await own.up.wait()
         try:
@@ -188,8 +192,8 @@ async def by_ws(own: Service, desk: Desk, ledger: Ledger) -> None:
             continue
         try:
             for name in waiting:
+                again.add(name)
                 await line.send(_publish(name, *waiting[name]))
-            again = set(waiting)
             while True:
                 while len(waiting) < 12 and not ledger.enough:
                     name = f"{desk.name}-{next(numbers)}"
@@ -207,11 +211,9 @@ async def by_ws(own: Service, desk: Desk, ledger: Ledger) -> None:
                 assert name == next(iter(waiting)), "answers come in the order of the publishes"
                 _, _, changes = waiting.pop(name)
                 ledger.under_way -= 1
-                ledger.note(
-                    desk.name, changes, told.body, told.body["seq"], again=name in again | sent
-                )
+                ledger.note(desk.name, changes, told.body, told.body["seq"], again=name in again)
         except Over:
-            sent |= set(waiting)
+            pass
         finally:
             line.cut()
 
@@ -224,6 +226,12 @@ def _publish(name: str, channel: str, payload: Payload, _: object) -> dict[str, 
         "data": payload,
         "idempotencyKey": name,
     }
+
+
+async def say_end(own: Service, ledger: Ledger) -> None:
+    told = await publish(own, "trader-status", trader(END))
+    change = Change("trader-status", "upsert", END, trader(END))
+    ledger.note("end", [change], told, told["lastSeq"], again=False)
 
 
 # --- who listens
@@ -243,28 +251,31 @@ class Listener:
         self._own = own
         self._doors: Iterator[str] = itertools.cycle(doors)
         self._chance = chance
+        self._done = False
 
     @property
     def latest(self) -> int:
         """The seq of the last position that it was told."""
         return int(self.positions[-1].rpartition(":")[2]) if len(self.positions) > 1 else 0
 
-    async def listen(self, last: asyncio.Future[int]) -> None:
-        """Until it has everything up to what `last` turns out to be."""
-        while not last.done() or self.latest < last.result():
+    async def listen(self) -> None:
+        """Until it has heard of the end."""
+        while not self._done:
             await self._own.up.wait()
             door = next(self._doors)
             try:
                 line = await self._dial(door)
             except (Over, OSError):
                 continue
+            ended = False
             try:
-                await self._hear(line, self._chance.choice([3, 40, 300, 2_000]), last)
+                await self._hear(line, self._chance.choice([3, 40, 300, 2_000]))
             except Over:
-                self.cuts[f"{door} with the service"] += 1
-                line.cut()
-            else:
-                self.cuts[f"{door} {'in a message' if line.cut() else 'between two'}"] += 1
+                ended = True
+            finally:
+                midway = line.cut()
+            how = "with the service" if ended else "in a message" if midway else "between two"
+            self.cuts[f"{door} {how}"] += 1
 
     async def _dial(self, door: str) -> Line:
         appetite = self._chance.choice([61, 1_009, 65_536])
@@ -290,7 +301,7 @@ class Listener:
             return line
         return await dial(door, own.port, own.key, appetite=appetite, since=since, **everything)
 
-    async def _hear(self, line: Line, most: int, last: asyncio.Future[int]) -> None:
+    async def _hear(self, line: Line, most: int) -> None:
         count: int | None = None
         for _ in range(most):
             told = await line.read()
@@ -313,7 +324,8 @@ class Listener:
                 seq = int(told.position.rpartition(":")[2])
                 assert seq >= self.latest, (self.name, told, self.positions[-3:])
                 self.positions.append(told.position)
-            if last.done() and self.latest >= last.result():
+            if told.type == "event" and told.body["key"] == END:
+                self._done = True
                 return
 
 
@@ -383,7 +395,6 @@ async def test_through_cuts_changes_of_doors_and_kills_there_is_one_history(
 
 async def walk(own: Service, chance: random.Random) -> dict[str, object]:
     ledger = Ledger()
-    last: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def apart() -> random.Random:
         return random.Random(chance.random())
@@ -404,7 +415,7 @@ async def walk(own: Service, chance: random.Random) -> dict[str, object]:
     ]
     told_before: list[list[str]] = []
     torn_pages, in_flight = [], []
-    async with working(*(listener.listen(last) for listener in listeners)):
+    async with working(*(listener.listen() for listener in listeners)):
         async with working(*publishers):
             for _ in range(KILLS):
                 for _ in range(ANSWERS_A_ROUND + chance.randrange(ANSWERS_A_ROUND)):
@@ -419,7 +430,7 @@ async def walk(own: Service, chance: random.Random) -> dict[str, object]:
             for _ in range(ANSWERS_A_ROUND):
                 await ledger.answered.acquire()
             ledger.enough = True
-        last.set_result(max(publish.last_seq for publish in ledger.publishes))
+        await say_end(own, ledger)
 
     truth = sorted(
         [json for name in CHANNELS for json in await history(own, name)],

@@ -336,7 +336,6 @@ async def test_an_unknown_channel_is_told_with_the_nearest_name() -> None:
         {"Content-Type": ""},
         {"Content-Encoding": "gzip"},
         {"Content-Encoding": "deflate"},
-        {"Content-Encoding": "br"},
     ],
 )
 async def test_another_type_or_a_compressed_body_is_refused(headers: dict[str, str]) -> None:

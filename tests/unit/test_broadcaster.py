@@ -338,10 +338,13 @@ class World:
     def __enter__(self) -> World:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.loop.run_until_complete(self.broadcaster.close())
-        self.loop.turn()
-        self.loop.close()
+    def __exit__(self, fault: object, *_: object) -> None:
+        try:
+            self.loop.run_until_complete(self.broadcaster.close())
+            if fault is None:
+                self.loop.turn()
+        finally:
+            self.loop.close()
 
     def commit(self, *changes: Change) -> list[Entry]:
         entries = commit(self.ledger, changes)
@@ -577,7 +580,7 @@ ACTS = st.one_of(
 )
 
 
-@settings(max_examples=4 * settings.default.max_examples)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     st.integers(1, 12),
     st.lists(CHANGES, min_size=5, max_size=40),
@@ -1039,6 +1042,31 @@ def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> 
     assert writes[0] > writes[-1], "the flush is between two slices"
     world.broadcaster.heartbeat(lines[-1].subscriber)
     world.check_at_rest()
+
+
+@pytest.mark.parametrize("delivery", ["conflated", "all"])
+def test_a_channel_that_is_added_in_a_stall_starts_with_its_snapshot_and_goes_on_from_there(
+    world: World, delivery: str
+) -> None:
+    """What the snapshot held does not come again as events, and the other channel goes on from
+    where it stalled."""
+    world.commit(*(price(key) for key in range(3)), trader(0))
+    line = world.line(WS, MARKET, delivery=delivery)
+    world.loop.run_for(0.1)
+    fill(world, line)
+    for number in range(4):
+        world.commit(trader(number % 3, number % 2), price(0))
+    added = line.selection.having({"trader-status": ()})
+    world.change(line, added)
+    before = len(line.told)
+    for number in range(4):
+        world.commit(trader(number % 3), price(1))
+    world.check_at_rest()
+    told = line.told[before:]
+    assert [one.body["channels"] for one in told if one.type == "snapshot"] == [["trader-status"]]
+    assert told[0].type == "snapshot"
+    seqs = [one.body["seq"] for one in told if one.type == "event"]
+    assert len(seqs) == len(set(seqs))
 
 
 def test_a_storm_of_resumes_is_served_from_one_encoding(world: World) -> None:

@@ -37,8 +37,13 @@ def welcome(beat: float = NEVER, **more: Any) -> dict[str, Any]:
 def event(seq: int) -> dict[str, Any]:
     data = {"id": "p1"}
     return {
-        "type": "event", "channel": "positions", "seq": seq, "op": "upsert",
-        "key": "p1", "data": data, "timestamp": 1,
+        "type": "event",
+        "channel": "positions",
+        "seq": seq,
+        "op": "upsert",
+        "key": "p1",
+        "data": data,
+        "timestamp": 1,
     }
 
 
@@ -438,6 +443,18 @@ async def test_busy_is_waited_for_as_long_as_it_says(serve, door):
     assert client.waits.seconds == [7.0, pytest.approx(0.001)]
     assert client.reports[0].reason == "OVERLOADED: It is OVERLOADED"
     assert client.reports[-1] == Reconnected(door, None, 2)
+
+
+async def test_at_sse_busy_is_a_stream_that_ends_at_once(serve):
+    async def busy(peer):
+        await peer.open(notice("OVERLOADED", retryable=True, wait=3000), retry=3000)
+        await peer.close(0)
+
+    server = await serve(busy, settled)
+    client = Client(server.url, "sse", insist=False)
+    await client.until("live")
+    assert client.waits.seconds == [3.0]
+    assert [type(report) for report in client.reports] == [Dropped, Reconnected]
 
 
 async def test_a_redirect_is_not_followed_with_the_key(serve):

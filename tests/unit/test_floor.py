@@ -1,28 +1,34 @@
-"""The story of the demo: four channels that never contradict each other, told the same each time."""
+"""The story of the demo: four channels that never contradict each other, the same each time."""
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from story import Story
 from telecast.model import Row
 from telecast.sources.demo import instruments, market
-from telecast.sources.desk import TRADERS, Mandate, hire, liveliest
+from telecast.sources.desk import DESK_LIMITS, Mandate, hire, liveliest
 from telecast.sources.floor import DAY, Floor
+from telecast.sources.holdings import Ending
 from telecast.sources.pace import Pace
 from telecast.sources.replay import read_recording
+from telecast.sources.risk import Kind, Limit, limits
 from telecast.sources.traders import TRANSITIONS, Told
 
 RECORDINGS = sorted((Path(__file__).parent.parent / "data").glob("ticks*.ndjson"))
 """An excerpt of real ticks; longer ones that are put beside it are played too."""
 START = 1_790_000_000_000
 BEAT = 250
-MINUTES = 100
-ROUNDS = 12
+SEEDS = range(10)
+SLOW_DAY = 1_200_000
+"""Where ticks are few, a day must be longer for as much to happen in it."""
+ROUNDS = 8
 
 
 def played(
@@ -33,10 +39,11 @@ def played(
     seed: int = 1,
     day: int = DAY,
     beat: int = BEAT,
+    limits: tuple[Limit, ...] = DESK_LIMITS,
     end: bool = True,
 ) -> Iterable[tuple[int, list[Told]]]:
     """What the floor tells, with its moments; time passes between ticks as in the demo."""
-    floor = Floor(desk, seed=seed, started=START, day=day)
+    floor = Floor(desk, seed=seed, started=START, day=day, limits=limits)
     yield START, floor.open(START)
     beaten = now = START
     for at, row in tape:
@@ -51,7 +58,7 @@ def played(
         yield now, floor.end(now)
 
 
-def synthetic(seed: int, seconds: float, **options: float) -> Iterable[tuple[int, list[Told]]]:
+def synthetic(seed: int, seconds: float, **options: Any) -> Iterable[tuple[int, list[Told]]]:
     return played(market(seed), hire(instruments()), seconds=seconds, seed=seed, **options)
 
 
@@ -62,48 +69,71 @@ def rounds(path: Path, times: int) -> tuple[list[tuple[float, Row]], list[Mandat
     return tape, hire(liveliest(each.payload for each in items))
 
 
-def test_the_story_holds_over_ten_minutes_as_the_demo_shows_them():
+def test_the_story_holds_at_the_pace_at_which_the_demo_shows_it():
     story = Story(hire(instruments()), started=START, day=DAY)
-    for now, told in synthetic(7, 600, end=False):
+    for now, told in synthetic(7, 200, end=False):
         story.hear(now, told)
-    assert story.seen["OPEN"] > 200
+    assert story.seen["OPEN"] > 50
     for ending in ("STOP_LOSS", "TRAILING_STOP", "TAKE_PROFIT", "SIGNAL"):
-        assert story.seen[f"CLOSED {ending}"] > 5, ending
+        assert story.seen[f"CLOSED {ending}"], ending
     assert story.seen["RUNNING PAUSED"]
     assert story.seen["PAUSED RUNNING"]
 
 
-SEEN: Counter[str] = Counter()
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_the_story_holds_over_a_hundred_minutes_of_any_seed(seed):
-    day = 1_200_000
+@functools.cache
+def hundred_minutes(seed: int) -> Story:
+    """Played and held against its invariants once, at a slow market's pace, to the tape's end."""
     desk = hire(instruments())
-    story = Story(desk, started=START, day=day)
-    tape = market(seed, per_second=1.0)
-    for now, told in played(tape, desk, seconds=MINUTES * 60, seed=seed, day=day, beat=2_000):
-        story.ended = len(told) > 0 and told[-1][1].get("reason") == "the tape has ended"
+    story = Story(desk, started=START, day=SLOW_DAY)
+    tape = market(seed, per_second=0.7)
+    for now, told in played(tape, desk, seconds=6_000, seed=seed, day=SLOW_DAY, beat=12_000):
+        story.ended = any(row.get("reason") == "the tape has ended" for _, row in told)
         story.hear(now, told)
-    SEEN.update(story.seen)
+    return story
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_story_holds_over_a_hundred_minutes_of_any_seed(seed):
+    story = hundred_minutes(seed)
+    assert story.seen["OPEN"] > 30
     assert not story.open
     assert not story.alerts
     assert {row["status"] for row in story.traders.values()} == {"STOPPED"}
 
 
 def test_over_a_thousand_minutes_everything_happens_that_can():
-    if SEEN["OPEN"] == 0:
-        pytest.skip("tells of the thousand minutes before it, which were not played")
+    seen = {re.sub(r" t\d:", " ", what) for seed in SEEDS for what in hundred_minutes(seed).seen}
     moves = {f"{before} {after}" for before in TRANSITIONS for after in TRANSITIONS[before]}
-    assert moves - set(SEEN) <= {"STARTING STOPPING", "PAUSED STOPPING", "ERROR STOPPING"}
-    for kind in ("EXPOSURE", "DAILY_LOSS", "LEVERAGE"):
-        for severity in ("WARNING", "CRITICAL"):
-            for what in ("ACTIVE", "REPEAT", "RESOLVED"):
-                assert any(SEEN[f"{what} {trader}:{severity}:{kind}"] for trader in TRADERS)
-    assert SEEN["ACTIVE ALL:WARNING:EXPOSURE"]
-    assert SEEN["RESOLVED ALL:WARNING:EXPOSURE"]
-    assert SEEN["ACTIVE ALL:CRITICAL:DAILY_LOSS"], "the desk is stopped now and then"
-    assert SEEN["CLOSED EMERGENCY_STOP"]
+    endings = {f"CLOSED {ending}" for ending in Ending}
+    alerts = {
+        f"{what} {severity}:{kind}"
+        for what in ("ACTIVE", "REPEAT", "RESOLVED")
+        for severity in ("WARNING", "CRITICAL")
+        for kind in Kind
+    }
+    rare = {"CLOSED EMERGENCY_STOP", "ERROR STOPPING", "PAUSED STOPPING"}
+    assert (moves | endings | alerts) - seen <= rare
+    assert {"ACTIVE ALL:WARNING:EXPOSURE", "RESOLVED ALL:WARNING:EXPOSURE"} <= seen
+
+
+def test_a_critical_alert_of_the_desk_stops_everybody_until_it_is_resolved():
+    desk = hire(instruments())
+    story = Story(desk, started=START, day=60_000)
+    strict = limits(Kind.DAILY_LOSS, warning="0.0001", critical="0.0002")
+    told_all = []
+    for now, told in synthetic(1, 130, day=60_000, limits=(*DESK_LIMITS[:2], *strict), end=False):
+        story.hear(now, told)
+        told_all += [row for _, row in told]
+        if "ALL:CRITICAL:DAILY_LOSS" in story.alerts:
+            running = [row["id"] for row in story.traders.values() if row["status"] == "RUNNING"]
+            assert not running
+    (alert, *_) = [row for row in told_all if row["id"] == "ALL:CRITICAL:DAILY_LOSS"]
+    assert (alert["traderId"], alert["recommendation"]) == (None, "EMERGENCY_STOP")
+    for happened in (
+        *("ACTIVE ALL:CRITICAL:DAILY_LOSS", "RESOLVED ALL:CRITICAL:DAILY_LOSS"),
+        *("CLOSED EMERGENCY_STOP", "STOPPING STOPPED", "STOPPED STARTING"),
+    ):
+        assert story.seen[happened], happened
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
@@ -138,7 +168,7 @@ def test_thinned_out_the_story_still_adds_up():
     pace = Pace()
     told_at: dict[str, int] = {}
     updates = all_updates = 0
-    for now, told in synthetic(5, 240):
+    for now, told in synthetic(5, 120):
         all_updates += sum(row.get("status") == "UPDATED" for _, row in told)
         passed = pace.through(now, told)
         story.hear(now, passed)
@@ -161,6 +191,7 @@ def test_two_traders_may_share_an_instrument():
 
 def test_a_price_that_nobody_trades_is_told_alone():
     floor = Floor(hire([("OKX", "SOLUSDT")]), seed=1, started=START)
+    floor.open(START)
     row = {"id": "X", "symbol": "X", "exchange": None, "price": "1.5", "source": "demo"}
     assert floor.tick(START + 1, row) == [
         ("market-data", {**row, "updatedAt": "2026-09-21T14:13:20.001Z"})

@@ -18,10 +18,11 @@ FLOORS = (
     ("model",),
     ("channels",),
     ("protocol",),
-    ("journal", "fanout"),
-    ("feed", "ingress", "alerts", "clients", "keys", "config", "logs"),
+    ("journal", "fanout", "keys", "config", "logs"),
+    ("feed", "ingress", "alerts", "clients"),
     ("web", "sources"),
     ("app",),
+    ("server",),
     ("cli",),
     ("__main__",),
 )

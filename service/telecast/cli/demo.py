@@ -33,6 +33,7 @@ from telecast.sources.replay import TICKS, RecordingFault, Timed, read_recording
 from telecast.sources.risk import DESK
 from telecast.sources.traders import Told
 from telecast.web.answers import retry_after
+from telecast.web.browsers import sign_in_link
 
 TURN_SECONDS = 0.02
 """Ticks that are due within this are published together, as a feed handler would."""
@@ -53,7 +54,9 @@ TimedRow = tuple[float, Row]
 
 
 @click.command(name="demo")
-@settings_options(without=("host", "keys", "config", "tls_cert", "tls_key", "behind_proxy"))
+@settings_options(
+    without=("host", "keys", "config", "secret_file", "tls_cert", "tls_key", "behind_proxy")
+)
 @click.option(
     "--ticks",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -91,7 +94,8 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
     app = create_app(settings, keys=keys)
 
     async def started(url: str) -> None:
-        click.echo(_greeting(url, secrets[principal.key_id], told))
+        link = url + sign_in_link(parts_of(app), principal.key_id)
+        click.echo(_greeting(url, link, secrets[principal.key_id], told))
         sys.stdout.flush()
 
     async def play() -> None:
@@ -112,11 +116,12 @@ def _settings(flags: dict[str, Any]) -> Settings:
     return dataclasses.replace(settings, tls_cert=None, tls_key=None, behind_proxy=False)
 
 
-def _greeting(url: str, key: str, told: str) -> str:
+def _greeting(url: str, link: str, key: str, told: str) -> str:
     return f"""
 Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
 
-  {_page(url)}
+  {link}
+  (opens the page and signs in, once, within ten minutes; later ones sign in with the key below)
 
   curl -N -H 'X-API-Key: {key}' '{url}/sse/telemetry'
 
@@ -124,11 +129,6 @@ Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
 
 Ctrl-C ends it.
 """
-
-
-def _page(url: str) -> str:
-    """What to open in a browser. A link that signs in belongs here."""
-    return f"{url}/"
 
 
 # --- the tape

@@ -15,6 +15,9 @@ from telecast.cli.exits import Exit
 from telecast.client import Publisher, Refused, Unreachable
 from telecast.errors import PeerFault
 
+PATIENCE_SECONDS = 60.0
+"""How long it waits for a service that is away or busy."""
+
 
 class Scope(click.ParamType[str]):
     """`field:value`: the rows that a batch replaces."""
@@ -63,7 +66,9 @@ def command(
         click.echo(f"# {fault.message} Trying again in {delay:.1f} s", err=True)
 
     async def publish() -> dict[str, Any]:
-        async with Publisher(url, key, insist=False, report=waiting) as publisher:
+        async with Publisher(
+            url, key, patience=PATIENCE_SECONDS, insist=False, report=waiting
+        ) as publisher:
             return await publisher.publish(channel, payloads, idempotency_key=once, replace=replace)
 
     try:
@@ -71,7 +76,7 @@ def command(
     except Refused as refused:
         if refused.code == "VALIDATION_FAILED" and _tell_problems(refused.details):
             sys.exit(Exit.ERROR)
-        if tries:
+        if refused.retryable:
             _tell_repeat(once)
         raise
     except click.ClickException:

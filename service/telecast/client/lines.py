@@ -54,8 +54,8 @@ class Line(Protocol):
         """
         ...
 
-    async def close(self, *, politely: bool) -> None:
-        """Let go of the connection; `politely` says goodbye first where the door knows how."""
+    async def close(self) -> None:
+        """Let go of the connection, with a goodbye where it still works and the door has one."""
         ...
 
 
@@ -74,7 +74,7 @@ async def open_line(
     except BaseException as fault:
         await session.close()
         if isinstance(fault, Refused) and fault.retryable:
-            why = f"{fault.code}: {fault.message}"
+            why = f"{fault.code}: {fault.message}".rstrip(".")
             raise Cut(why, wait=fault.retry_after) from None
         if isinstance(fault, LOST):
             raise Cut(words(fault), heard=isinstance(fault, _HEARD)) from None
@@ -151,7 +151,7 @@ class SseLine:
     def _retry(self) -> float:
         return (self._parser.retry or 0) / 1000
 
-    async def close(self, *, politely: bool) -> None:
+    async def close(self) -> None:
         self._response.close()
         await self._session.close()
 
@@ -190,9 +190,9 @@ class WsLine:
             case _:
                 raise Cut("the connection broke off")
 
-    async def close(self, *, politely: bool) -> None:
+    async def close(self) -> None:
         try:
-            if politely:
+            async with asyncio.timeout(FAREWELL_SECONDS):
                 await self._socket.close()
         except LOST:
             pass  # it is over either way

@@ -137,7 +137,6 @@ class Stream:
             door = self._door(connections)
             connections += 1
             line: Line | None = None
-            politely = True
             try:
                 line = await open_line(
                     door, self._base, self._key, self._query, self._cursor.proven, self._silence
@@ -152,17 +151,15 @@ class Stream:
                     self._note(told)
                     yield told
             except Cut as cut:
-                politely = False
                 answered = answered or cut.heard
                 if not answered and not self._insist:
                     raise Unreachable(f"Nobody answers at {self._base}: {cut.why}.") from None
                 ended = cut
             except Garbled as fault:
-                politely = False
                 ended = Cut(f"garbled: {fault}")
             finally:
                 if line is not None:
-                    await line.close(politely=politely)
+                    await line.close()
             if ended.code == ASKED_FOR:
                 return
             await self._come_back(ended)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import Subscriber
@@ -18,6 +20,8 @@ comes after the piece, and resumes there."""
 SLICE_MEMBERS = 500
 SLICE_BYTES = 4 * 2**20
 """Writes after which a flush lets the loop turn: about 2 ms at 4 µs each, or the memory copied."""
+
+_seq = attrgetter("seq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,7 @@ class Cohort:
         self._left_out = self._left_out_newest = 0
         self._newest.clear()
         if self.max_rate is not None:
-            pending.sort(key=lambda event: event.seq)
+            pending.sort(key=_seq)
         self.flushing = True
         try:
             first = 0
@@ -166,23 +170,23 @@ class Cohort:
                 data = whole
                 cursor = member.cursor
                 if cursor != base and cursor >= first:
-                    if cursor >= end:
-                        continue
-                    # It joined while this piece was pending: it has the first of it already.
+                    # It joined while this batch was pending: it has the first of it already.
                     part = parts.get(cursor)
                     if part is None:
-                        index = next(i for i, event in enumerate(piece) if event.seq > cursor)
+                        index = bisect_right(piece, cursor, key=_seq)
                         blocks = frames[index:]
-                        if conflation.newest > cursor:
+                        if left_out and conflation.newest > cursor:
                             notice = messages.conflated(now, cursor + 1, last, None)
                             blocks.insert(0, door.message(notice))
-                        part = parts[cursor] = (door.join(blocks), index)
+                        part = parts[cursor] = (door.join(blocks) if blocks else b"", index)
                     data, index = part
+                    if not data:
+                        continue
                     counts.subtract(event.channel for event in piece[:index])
                 elif left_out:
                     member.left_out += left_out
                     missed += left_out
-                member.cursor = end
+                member.cursor = end if cursor < end else cursor
                 told += 1
                 since += len(data)
                 if not member.write(data):

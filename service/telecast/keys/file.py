@@ -18,6 +18,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
+from telecast.channels.catalogue import FILTERS
 from telecast.errors import SettingsError
 from telecast.model import SCOPES, Principal
 
@@ -222,6 +223,12 @@ def _entry(table: Mapping[str, Any], where: str, problems: list[str]) -> Entry |
         isinstance(forced, dict) and all(_texts(values) for values in forced.values()),
         '`filter` must be a table of lists, such as { traderId = ["t1"] }.',
     )
+    for field in forced if isinstance(forced, dict) else ():
+        # A misspelt one would narrow nothing, and its holder see everything.
+        must(
+            field in FILTERS,
+            f"no channel has a filter {field!r}; there are {', '.join(sorted(FILTERS))}.",
+        )
     if len(problems) > found:
         return None
     principal = Principal(

@@ -58,7 +58,7 @@ STYLES: dict[type[Strategy], Style] = {
         most_positions=3,
         limits=(
             *limits(Kind.EXPOSURE, warning="6", critical="8"),
-            *limits(Kind.DAILY_LOSS, warning="0.01", critical="0.02"),
+            *limits(Kind.DAILY_LOSS, warning="0.006", critical="0.012"),
             *limits(Kind.LEVERAGE, warning="8", critical="10"),
         ),
     ),
@@ -67,7 +67,7 @@ STYLES: dict[type[Strategy], Style] = {
         most_positions=1,
         limits=(
             *limits(Kind.EXPOSURE, warning="3.2", critical="4"),
-            *limits(Kind.DAILY_LOSS, warning="0.006", critical="0.012"),
+            *limits(Kind.DAILY_LOSS, warning="0.004", critical="0.008"),
             *limits(Kind.LEVERAGE, warning="3.6", critical="5"),
         ),
     ),
@@ -76,7 +76,7 @@ STYLES: dict[type[Strategy], Style] = {
         most_positions=1,
         limits=(
             *limits(Kind.EXPOSURE, warning="3.8", critical="5"),
-            *limits(Kind.DAILY_LOSS, warning="0.006", critical="0.012"),
+            *limits(Kind.DAILY_LOSS, warning="0.004", critical="0.008"),
             *limits(Kind.LEVERAGE, warning="3.5", critical="4"),
         ),
     ),
@@ -84,7 +84,7 @@ STYLES: dict[type[Strategy], Style] = {
 
 DESK_LIMITS = (
     *limits(Kind.EXPOSURE, warning="3.5", critical="6"),
-    *limits(Kind.DAILY_LOSS, warning="0.0015", critical="0.003"),
+    *limits(Kind.DAILY_LOSS, warning="0.0015", critical="0.004"),
 )
 """Of the whole desk: multiples of the capital of an average trader."""
 

@@ -13,11 +13,11 @@ from decimal import Decimal, localcontext
 from telecast.model import Row
 from telecast.sources.desk import DESK_LIMITS, Mandate
 from telecast.sources.notation import EXACT, ZERO, instant, quotient
-from telecast.sources.risk import Kind, Measure, Watch
+from telecast.sources.risk import Kind, Limit, Measure, Watch
 from telecast.sources.traders import Told, Trader
 
-DAY = 300_000
-"""Milliseconds. A day of the demo is five minutes, so that what ends with a day can be watched."""
+DAY = 180_000
+"""Milliseconds. A day of the demo is three minutes, so that what ends with a day can be watched."""
 
 
 class Floor:
@@ -27,7 +27,16 @@ class Floor:
     be published: prices before what they did, alerts before the pause that they caused.
     """
 
-    def __init__(self, desk: Sequence[Mandate], *, seed: int, started: int, day: int = DAY) -> None:
+    def __init__(
+        self,
+        desk: Sequence[Mandate],
+        *,
+        seed: int,
+        started: int,
+        day: int = DAY,
+        limits: tuple[Limit, ...] = DESK_LIMITS,
+    ) -> None:
+        """`limits` are the whole desk's; each trader's stand in its mandate."""
         run = f"{started:x}"
         self.traders = [
             Trader(mandate, random.Random(f"{seed}:{mandate.id}"), run=run)  # noqa: S311 - no secret
@@ -40,7 +49,7 @@ class Floor:
         self._watches = {
             mandate.id: Watch(mandate.id, mandate.name, mandate.limits) for mandate in desk
         }
-        self._desk = Watch(None, "The desk", DESK_LIMITS, stop="EMERGENCY_STOP")
+        self._desk = Watch(None, "The desk", limits, stop="EMERGENCY_STOP")
         self._started = started
         self._day_length = day
         self._day = 0

@@ -164,7 +164,6 @@ class Trader:
 
     def new_day(self) -> None:
         self.account.new_day()
-        self._changed = True
 
     # --- what it is asked
 

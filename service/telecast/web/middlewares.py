@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.logs import correlation_id
 from telecast.web.answers import refusal
-from telecast.web.parts import CORRELATION, PRINCIPAL
+from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,7 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
                     "seconds": round(time.monotonic() - started, 4),
                     "key_id": None if principal is None else principal.key_id,
                     "remote": request.remote,
+                    "connection_id": request.get(CONNECTION),
                 },
             )
         correlation_id.reset(token)

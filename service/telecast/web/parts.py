@@ -51,6 +51,8 @@ class Parts:
 PARTS = web.AppKey("parts", Parts)
 CORRELATION = web.RequestKey("correlation", str)
 PRINCIPAL = web.RequestKey("principal", Principal)
+CONNECTION = web.RequestKey("connection", str)
+"""The id of the stream that a request has become."""
 
 
 def parts(request: web.Request) -> Parts:

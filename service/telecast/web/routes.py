@@ -23,7 +23,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/snapshot", channels.snapshot),
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
-        web.delete(f"{API}/channels/{{channel}}/rows/{{key}}", publish.withdraw),
+        web.delete(f"{API}/channels/{{channel}}/rows/{{key:[^/]+}}", publish.withdraw),
         web.post(f"{API}/tickets", session.ticket),
         web.get(f"{API}/session", session.read_session),
         web.post(f"{API}/session", session.open_session),

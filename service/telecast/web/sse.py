@@ -44,6 +44,8 @@ async def _serve(
 ) -> web.StreamResponse:
     broadcaster = stream.parts.broadcaster
     response = EventSourceResponse(sep="\n", send_timeout=None)
+    # Or a client would send its next request into a connection that ends with the stream.
+    response.headers["Connection"] = "close"
     writer = await response.prepare(request)
     # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
     response.stop_streaming()

@@ -20,7 +20,7 @@ from telecast.protocol.framing import Door, Message
 from telecast.protocol.session import Session, SessionLimits
 from telecast.web.auth import address_of, check_origin, require
 from telecast.web.browsers import BROWSER, redeem_ticket
-from telecast.web.parts import Parts, parts
+from telecast.web.parts import CONNECTION, Parts, parts
 from telecast.web.wire import Wire
 
 
@@ -67,6 +67,7 @@ class Stream:
     def admitted(self) -> Iterator[None]:
         """Counted among the clients, and its id in every log line. Raises TelecastError."""
         self.parts.clients.admit(self.client)
+        self._request[CONNECTION] = self.client.connection_id
         token = connection_id.set(self.client.connection_id)
         try:
             redeem_ticket(self._request)

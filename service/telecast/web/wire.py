@@ -59,7 +59,8 @@ class Wire:
 
     def write(self, data: bytes) -> bool:
         transport, request = self._transport, self._request
-        if transport is None or request is None:
+        if transport is None or request is None or transport.is_closing():
+            # uvloop raises for a connection that is lost before its handler has heard of it.
             return True
         transport.write(data)
         return not request.protocol.writing_paused

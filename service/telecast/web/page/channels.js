@@ -16,7 +16,7 @@ export const VIEWS = {
   positions: {
     title: "Positions",
     empty: "No open positions.",
-    sort: (row, key) => [row.traderName ?? row.traderId, row.symbol, key],
+    sort: (row, key) => [row.symbol, row.traderName ?? row.traderId, key],
     columns: [
       { title: "Symbol", name: "first", cell: (row) => ({ text: row.symbol, sub: row.traderName ?? row.traderId }) },
       { title: "Side", cell: (row) => ({ text: row.action, tone: row.action === "LONG" ? "long" : "short", chip: true }) },
@@ -87,10 +87,10 @@ export const VIEWS = {
       { title: "Ask", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.ask) }) },
       {
         title: "24 h", numeric: true,
-        cell: (row) => ({
-          text: percent(row.change24h, { signed: true }),
-          tone: row.change24h ? (row.change24h < 0 ? "loss" : "gain") : "",
-        }),
+        cell: (row) => {
+          const text = percent(row.change24h, { signed: true });
+          return { text, tone: toneOf(text.replace("%", "")) };
+        },
       },
       {
         title: "Trail", name: "trail", create: sparkline,

@@ -16,7 +16,7 @@ export function decimal(text, { signed = false } = {}) {
 
 export function toneOf(text) {
   if (text == null || !/[1-9]/.test(text)) return "";
-  return text.startsWith("-") ? "loss" : "gain";
+  return text.startsWith("-") || text.startsWith(MINUS) ? "loss" : "gain";
 }
 
 // The exact sum of decimal texts, as decimal text.

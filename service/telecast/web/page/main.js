@@ -125,11 +125,12 @@ class Page {
 
   render() {
     const now = Date.now();
-    for (const [channel, keys] of this.store.takeDirty()) {
+    const dirty = this.store.takeDirty();
+    for (const [channel, keys] of dirty) {
       this.tables.get(channel)?.render(this.store.of(channel), keys, this.store.left.get(channel));
     }
     this.#renderState(now);
-    this.#renderSums();
+    if (dirty.size) this.#renderSums(dirty);
     this.#renderPace(now);
     if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
   }
@@ -137,7 +138,7 @@ class Page {
   #renderState(now) {
     const { word, tone } = PHASES[this.link.phase];
     find("state").dataset.tone = tone;
-    find("state").dataset.phase = this.link.phase;
+    document.documentElement.dataset.phase = this.link.phase;
     document.title = this.link.phase === "live" ? "Telecast" : `${word} – Telecast`;
     set(find("state-word"), word);
     set(find("state-note"), note(this.link, now));
@@ -162,22 +163,28 @@ class Page {
     }
   }
 
-  #renderSums() {
-    const positions = [...this.store.of("positions").values()];
-    const total = sum(positions.map(({ data }) => data.unrealizedPnL));
-    const pnl = find("sum-pnl");
-    set(pnl, positions.length ? decimal(shorten(total, 2), { signed: true }) : "–");
-    pnl.dataset.tone = positions.length ? toneOf(total) : "";
-    set(find("sum-pnl-note"), many(positions.length, "position"));
-    const traders = [...this.store.of("trader-status").values()];
-    const running = traders.filter(({ data }) => data.status === "RUNNING").length;
-    set(find("sum-traders"), traders.length ? String(running) : "–");
-    set(find("sum-traders-note"), traders.length ? `of ${traders.length} running` : "");
-    const alerts = [...this.store.of("risk-alerts").values()];
-    const critical = alerts.filter(({ data }) => data.severity === "CRITICAL").length;
-    set(find("sum-alerts"), String(alerts.length));
-    find("sum-alerts").dataset.tone = critical ? "loss" : "";
-    set(find("sum-alerts-note"), critical ? `${critical} critical` : "none critical");
+  #renderSums(dirty) {
+    const rows = (channel) => [...this.store.of(channel).values()].map(({ data }) => data);
+    if (dirty.has("positions")) {
+      const positions = rows("positions");
+      const total = sum(positions.map((row) => row.unrealizedPnL));
+      set(find("sum-pnl"), positions.length ? decimal(shorten(total, 2), { signed: true }) : "–");
+      find("sum-pnl").dataset.tone = positions.length ? toneOf(total) : "";
+      set(find("sum-pnl-note"), many(positions.length, "position"));
+    }
+    if (dirty.has("trader-status")) {
+      const traders = rows("trader-status");
+      const running = traders.filter((row) => row.status === "RUNNING").length;
+      set(find("sum-traders"), traders.length ? String(running) : "–");
+      set(find("sum-traders-note"), traders.length ? `of ${traders.length} running` : "");
+    }
+    if (dirty.has("risk-alerts")) {
+      const alerts = rows("risk-alerts");
+      const critical = alerts.filter((row) => row.severity === "CRITICAL").length;
+      set(find("sum-alerts"), String(alerts.length));
+      find("sum-alerts").dataset.tone = critical ? "loss" : "";
+      set(find("sum-alerts-note"), critical ? `${critical} critical` : "none critical");
+    }
   }
 
   #renderPace(now) {
@@ -196,9 +203,10 @@ class Page {
 }
 
 function skew(offset, doubt) {
-  const sure = `±${doubt < 10 ? doubt.toFixed(1) : Math.round(doubt)} ms`;
-  if (Math.abs(offset) < 50) return sure;
-  return `${sure}; this clock is ${span(Math.abs(offset))} ${offset > 0 ? "slow" : "fast"}, corrected`;
+  const sure = `${Math.max(1, Math.round(doubt))} ms`;
+  if (Math.abs(offset) < 50) return `clocks agree to ${sure}`;
+  const wrong = `${span(Math.abs(offset))} ${offset > 0 ? "slow" : "fast"}`;
+  return `this clock is ${wrong}; corrected, ±${sure}`;
 }
 
 function many(number, word) {

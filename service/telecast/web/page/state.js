@@ -1,5 +1,7 @@
 // The connection in words. A pure fold over what the stream tells, the same in every tab.
 
+import { time } from "./format.js";
+
 export const PHASES = {
   connecting: { word: "Connecting", tone: "busy" },
   filling: { word: "Catching up", tone: "busy" },
@@ -76,10 +78,10 @@ export function fold(state, item, message) {
 // What stands beside the word; `now` so that it can count.
 export function note(state, now) {
   if (state.phase === "lost") {
-    if (state.retryAt !== null && state.retryAt > now) {
-      return `in ${Math.ceil((state.retryAt - now) / 1000)} s`;
-    }
-    return `for ${Math.max(0, Math.round((now - state.since) / 1000))} s`;
+    const seconds = Math.max(0, Math.round((now - state.since) / 1000));
+    const waiting = state.retryAt !== null && state.retryAt > now;
+    const when = waiting ? `in ${Math.ceil((state.retryAt - now) / 1000)} s` : `for ${seconds} s`;
+    return `${when}; this is how it stood at ${time(state.since)}`;
   }
   if (state.phase === "ended") return state.ended.message;
   return state.note;

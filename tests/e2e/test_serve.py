@@ -1,0 +1,296 @@
+"""`telecast serve` as an operator meets it: a process, its settings, its last words, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from live import Ended, SseReader, WsReader, types
+from payloads import position, price
+from process import HOST, PATIENCE, Service, service
+from telecast.keys import create_key
+
+STREAM = aiohttp.ClientTimeout(total=None)
+
+
+async def run(folder: Path, *flags: str, **environment: str) -> tuple[int, str]:
+    """Exit status and stderr of `telecast serve` that does not start."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TELECAST_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "telecast", "serve", *flags),
+        cwd=folder,
+        env=clean | environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert out == b""
+    assert process.returncode is not None
+    text = err.decode()
+    assert "Traceback" not in text, text
+    return process.returncode, text
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    create_key(tmp_path / "keys.toml", "desk", ["read", "publish"])
+    return tmp_path / "keys.toml"
+
+
+# --- it does not start
+
+
+async def test_without_keys_it_does_not_start_and_says_what_to_run(tmp_path: Path) -> None:
+    status, text = await run(tmp_path, "--port", "0")
+    assert status == 1
+    assert "There is no keys file keys.toml" in text
+    assert "telecast keys new NAME --scope read" in text
+    (tmp_path / "keys.toml").touch()
+    status, text = await run(tmp_path, "--port", "0")
+    assert status == 1
+    assert "telecast keys new NAME" in text
+    assert not list(tmp_path.glob("telecast.db*")), "nothing was made"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+async def test_off_loopback_it_wants_tls_or_a_proxy(host: str, tmp_path: Path, keys: Path) -> None:
+    status, text = await run(tmp_path, "--host", host, "--port", "0")
+    assert status == 1
+    for way in ("tls_cert", "tls_key", "behind_proxy", "127.0.0.1"):
+        assert way in text
+
+
+async def test_all_wrong_settings_are_told_at_once_with_their_source(
+    tmp_path: Path, keys: Path
+) -> None:
+    (tmp_path / "telecast.toml").write_text("max_channels = '7.9'\nmax_chanels = 3\n", "utf-8")
+    status, text = await run(
+        tmp_path,
+        *("--port", "99999", "--log-level", "loud", "--config", "telecast.toml"),
+        TELECAST_MAX_CONNECTIONS="1_000",
+        TELECAST_JOURNAL="postgres:",
+    )
+    assert status == 1
+    lines = [line for line in text.splitlines() if line.startswith("Error: ")]
+    assert len(lines) == 6, text
+    for line, source in zip(
+        sorted(lines),
+        ("TELECAST_JOURNAL", "--log-level", "telecast.toml", "TELECAST_MAX_CONN", "--port", "max_"),
+        strict=False,
+    ):
+        assert source in text, line
+    assert "max_channels" in text.split("is no setting")[-1], "the nearest name is told"
+
+
+async def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, keys: Path) -> None:
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        status, text = await run(tmp_path, "--port", str(port), "--journal", "memory:")
+    assert status == 1
+    assert text.strip() == (
+        f"Error: Something listens on {HOST}:{port} already: stop it, or choose another --port."
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4096]
+)
+async def test_a_corrupt_journal_is_told_and_left_untouched(
+    content: bytes, tmp_path: Path, keys: Path
+) -> None:
+    journal = tmp_path / "journal.db"
+    journal.write_bytes(content)
+    status, text = await run(tmp_path, "--port", "0", "--journal", f"sqlite:{journal}")
+    assert status == 1
+    assert str(journal) in text
+    assert "try again later" not in text, "it will be as broken then"
+    assert hashlib.sha256(_bytes(journal)).digest() == hashlib.sha256(content).digest()
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_a_second_process_on_the_same_journal_is_refused(tmp_path: Path) -> None:
+    async with service(tmp_path) as own:
+        status, text = await run(
+            tmp_path,
+            *("--port", "0", "--keys", "keys.toml", "--journal", f"sqlite:{own.database}"),
+        )
+        assert status == 1
+        assert f"is in use by process {own.pid}" in text
+
+
+# --- it goes down
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE)) as session:
+        yield session
+
+
+@asynccontextmanager
+async def streams(
+    own: Service, session: aiohttp.ClientSession
+) -> AsyncIterator[tuple[WsReader, SseReader]]:
+    query = {"channels": "market-data", "delivery": "all"}
+    async with (
+        session.ws_connect(
+            f"{own.url}/ws/telemetry", headers=own.headers, params=query, max_msg_size=0
+        ) as socket_,
+        session.get(
+            f"{own.url}/sse/telemetry", headers=own.headers, params=query, timeout=STREAM
+        ) as response,
+    ):
+        readers = WsReader(socket_), SseReader(response.content.readline)
+        for reader in readers:
+            await reader.opening()
+        yield readers
+
+
+async def put(own: Service, session: aiohttp.ClientSession, *rows: Any) -> dict[str, Any]:
+    async with session.post(
+        f"{own.url}/api/v1/channels/market-data/events", headers=own.headers, json=list(rows)
+    ) as response:
+        assert response.status == 201, await response.text()
+        data: dict[str, Any] = (await response.json())["data"]
+        return data
+
+
+async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
+    tmp_path: Path,
+) -> None:
+    acknowledged: list[str] = []
+    async with service(tmp_path, drain_seconds=0.5) as own, client() as session:
+
+        async def publish() -> None:
+            with contextlib.suppress(aiohttp.ClientError, AssertionError):
+                while True:
+                    for n in range(1_000_000):
+                        receipt = await put(own, session, price(price=str(n)))
+                        acknowledged.append(receipt["position"])
+
+        async with streams(own, session) as (ws, sse):
+            # A connection of its own, to ask over while no new one is taken.
+            host = await asyncio.open_connection(HOST, own.port)
+            publishers = [asyncio.create_task(publish()) for _ in range(4)]
+            await ws.events(20)
+            os.kill(own.pid, signal.SIGTERM)
+            told = await ws.until("notice")
+            assert types(told[:-1]) == ["event"] * (len(told) - 1)
+            assert told[-1].body["code"] == "SHUTTING_DOWN"
+            assert told[-1].body["retryAfterMs"] >= 500
+            with pytest.raises(Ended) as end:
+                await ws.read()
+            assert end.value.code == 1012
+            assert await _readiness(*host) == 503
+            notice = (await sse.until("notice"))[-1].body
+            assert sse.retry[1:] == [notice["retryAfterMs"]]
+            with pytest.raises(Ended):
+                await sse.read()
+            await asyncio.wait(publishers)
+        assert await own.gone() == 0
+        assert not own.complaints(), own.complaints()
+        heard = [each.json for each in ws.log if each.type == "event"]
+        # What was acknowledged was told to the stream that lived on until then.
+        also = [each.json for each in sse.log if each.type == "event"]
+        assert also[: len(heard)] == heard
+        before = acknowledged[-1].split(":")[0]
+        await own.start()
+        kept = await _history(own, session)
+        assert {f"{before}:{event['seq']}" for event in kept} >= set(acknowledged)
+        again = await put(own, session, price())
+        epoch, seq = again["position"].split(":")
+        assert epoch == before, "a restart of the same journal is the same life"
+        assert int(seq) > max(event["seq"] for event in kept)
+
+
+async def _readiness(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    async with asyncio.timeout(PATIENCE):
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+async def _history(own: Service, session: aiohttp.ClientSession) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    query = {"limit": "5000"}
+    while True:
+        async with session.get(
+            f"{own.url}/api/v1/channels/market-data/events", headers=own.headers, params=query
+        ) as response:
+            page = (await response.json())["data"]
+        found += page["events"]
+        if not page["more"]:
+            return found
+        query["after"] = page["position"]
+
+
+async def test_after_a_restart_a_resume_goes_on_where_it_was(tmp_path: Path) -> None:
+    async with service(tmp_path) as own, client() as session:
+        first = await put(own, session, price(price="1"), price(price="2"))
+        await own.stop()
+        await own.start()
+        await put(own, session, price(price="3"))
+        async with session.get(
+            f"{own.url}/sse/telemetry",
+            headers=own.headers | {"Last-Event-ID": first["position"]},
+            params={"channels": "market-data"},
+            timeout=STREAM,
+        ) as response:
+            reader = SseReader(response.content.readline)
+            told = await reader.opening()
+            assert types(told) == ["ack", "resume", "event", "live"]
+            assert told[2].row["price"] == "3"
+
+
+# --- what it says
+
+
+async def test_log_lines_are_json_when_piped_and_carry_the_ids(tmp_path: Path) -> None:
+    async with service(tmp_path, log_format="auto") as own, client() as session:
+        headers = own.headers | {"X-Correlation-ID": "mine-1"}
+        async with session.get(f"{own.url}/api/v1/channels", headers=headers) as response:
+            assert response.status == 200
+        async with streams(own, session) as (ws, sse):
+            ids = {reader.log[0].body["connectionId"] for reader in (ws, sse)}
+        await own.stop()
+        lines = [orjson.loads(line) for line in own.log]
+        assert all({"ts", "level", "logger", "event"} <= set(line) for line in lines)
+        assert [line["event"] for line in lines if line["logger"] == "telecast.cli.serve"]
+        (asked,) = (line for line in lines if line.get("correlation_id") == "mine-1")
+        assert (asked["path"], asked["status"]) == ("/api/v1/channels", 200)
+        assert {line["connection_id"] for line in lines if "connection_id" in line} == ids
+        assert own.key.encode() not in b"".join(own.log)
+        await own.start()
+
+
+async def test_a_sigint_is_as_good_as_a_sigterm(tmp_path: Path) -> None:
+    async with service(tmp_path, journal="memory:") as own, client() as session:
+        async with session.post(
+            f"{own.url}/api/v1/channels/positions/events", headers=own.headers, json=position()
+        ) as response:
+            assert response.status == 201
+        os.kill(own.pid, signal.SIGINT)
+        assert await own.gone() == 0
+        await own.start()
