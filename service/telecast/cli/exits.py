@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import click
 
-from telecast.errors import TelecastError
+from telecast.errors import OwnFault, TelecastError
 
 
 class Exit(IntEnum):
@@ -39,4 +39,6 @@ def lines_for(error: TelecastError) -> list[str]:
     problems = getattr(error, "problems", None)
     if problems is not None:  # the operator's own settings: each sentence says what would be right
         return [f"Error: {problem}" for problem in problems]
+    if isinstance(error, OwnFault):  # raised in this process; the advice is for a service's callers
+        return [f"Error: {error.message}"]
     return [f"Error: {error.message}", error.rule.advice]

@@ -35,7 +35,7 @@ class Pace:
         if channel != "positions":
             return True
         key = row["id"]
-        pass
+        self._held.pop(key, None)
         if row["status"] == "CLOSED":
             self._last.pop(key, None)
         elif row["status"] == "OPEN" or self._ready(now, key):
