@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from aiohttp import web
 from marshmallow import Schema, fields
 
 from telecast.app import create_app
@@ -49,12 +50,11 @@ def settings() -> str:
         (
             f"`{about.name}`",
             _default(about.default),
-            _plain(about.right),
-            _plain(about.why),
+            f"{_plain(about.why)} Right: {_plain(about.right)}.",
         )
         for about in table()
     ]
-    return _table(("setting", "default", "right values", "why"), rows)
+    return _table(("setting", "default", "what for, and what is right"), rows)
 
 
 def errors() -> str:
@@ -111,20 +111,21 @@ def collectors() -> list[tuple[str, str, str]]:
         chosen = Settings(journal="memory:", port=0)
         keys, _ = KeyStore.of(now=lambda: 0.0)
         app = create_app(chosen, keys=keys)
-        app.freeze()
-        await app.startup()
+        runner = web.AppRunner(app)
+        await runner.setup()
         try:
             found = app[REGISTRY].get_all()
             return sorted((each.name, each.kind.name, each.doc) for each in found)
         finally:
-            await app.cleanup()
+            await runner.cleanup()
 
     return asyncio.run(ask())
 
 
 def _channel(channel: Channel) -> str:
     schema = channel.json_schema
-    kept = f"{channel.retention.events:,} events, none older than {_days(channel.retention.seconds)}"
+    retention = channel.retention
+    kept = f"{retention.events:,} events, none older than {_days(retention.seconds)}"
     return "\n\n".join(
         [
             f"## {channel.name}",

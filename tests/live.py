@@ -300,21 +300,22 @@ async def served(
     *holders: Principal,
     keys: KeyStore | None = None,
     secrets: Mapping[str, str] | None = None,
-    journal: Journal | None = None,
+    journal: Journal | str = "memory:",
     secret: bytes | None = None,
     now: Callable[[], float] = time.time,
     **settings: Any,
 ) -> AsyncIterator[Live]:
     """The service with these holders of keys ("desk", who may everything, unless said).
 
-    `keys` with `secrets` (name to key) replaces them.
+    `keys` with `secrets` (name to key) replaces them. `journal` is one, or a setting's text.
     """
     if keys is None:
         holders = holders or (principal(),)
         keys, issued = KeyStore.of(*holders, now=now)
         secrets = {holder.name: issued[holder.key_id] for holder in holders}
-    chosen = Settings(**{"port": 0, "journal": "memory:", "drain_seconds": 0.0} | settings)
-    app = create_app(chosen, keys=keys, journal=journal, secret=secret, now=now)
+    url, own = (journal, None) if isinstance(journal, str) else ("memory:", journal)
+    chosen = Settings(**{"port": 0, "journal": url, "drain_seconds": 0.0} | settings)
+    app = create_app(chosen, keys=keys, journal=own, secret=secret, now=now)
     async with (
         Server(app, chosen) as server,
         aiohttp.ClientSession(

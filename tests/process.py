@@ -91,6 +91,10 @@ class Service:
             if b'"event":"serving"' in line:
                 self.up.set()
 
+    def kill(self) -> None:
+        """End it at once, in whatever it does."""
+        os.kill(self.pid, signal.SIGKILL)
+
     async def gone(self) -> int:
         """Wait for the end of the process; its status, negative where a signal ended it."""
         assert self._process is not None
@@ -144,6 +148,7 @@ class Command:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._lines: list[bytes] = []
         self.errors: list[str] = []
 
     @classmethod
@@ -167,13 +172,20 @@ class Command:
                     return line
         raise AssertionError(f"it never said {word!r}: {self.errors}")
 
+    async def line(self) -> bytes:
+        """The next line on stdout."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            self._lines.append((await self._process.stdout.readline()).rstrip())
+        return self._lines[-1]
+
     async def result(self) -> tuple[int, list[bytes], str]:
         """Exit status, lines on stdout, all of stderr."""
         async with asyncio.timeout(PATIENCE):
             out, err = await self._process.communicate()
         self.errors.append(err.decode())
         assert self._process.returncode is not None
-        return self._process.returncode, out.splitlines(), "".join(self.errors)
+        return self._process.returncode, [*self._lines, *out.splitlines()], "".join(self.errors)
 
     async def end(self) -> None:
         if self._process.returncode is None:

@@ -68,7 +68,7 @@ async def metric(own: Service, name: str, **labels: str) -> float:
     total = 0.0
     for line in (await ask(own, "/metrics")).decode().splitlines():
         told, _, value = line.rpartition(" ")
-        if told.partition("{")[0] == f"telecast_{name}" and all(
+        if told.partition("{")[0] == name and all(
             f'{label}="{wanted}"' in told for label, wanted in labels.items()
         ):
             total += float(value)

@@ -212,5 +212,6 @@ async def drain(own: Parts) -> None:
                 {"retryAfterSeconds": wait / 1000},
             )
         )
-        behind = started + (index + 1) * pause - loop.time()
-        await asyncio.sleep(max(0.0, behind))
+        if client is not going[-1]:
+            behind = started + (index + 1) * pause - loop.time()
+            await asyncio.sleep(max(0.0, behind))

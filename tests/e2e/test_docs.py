@@ -299,7 +299,8 @@ class Reader:
 
 
 def _unlike(shown: list[str], said: str) -> str:
-    return "shown:\n" + "\n".join(shown) + "\n\nsaid:\n" + said[-4000:]
+    told = said if len(said) < 6000 else f"{said[:3000]}\n[...]\n{said[-3000:]}"
+    return "shown:\n" + "\n".join(shown) + "\n\nsaid:\n" + told
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:
@@ -326,7 +327,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
 
 async def service_beside(reader: Reader, folder: Path, kind: str) -> None:
     """The service that a page takes for granted; its files are not in the reader's folder."""
-    folder.mkdir(exist_ok=True)
+    os.makedirs(folder, exist_ok=True)
     if kind == "demo":
         await reader.start("telecast demo", shown=["...", "Ctrl-C..."], folder=folder)
         return
@@ -433,9 +434,7 @@ async def test_a_sample_client_comes_back_after_a_restart_and_misses_nothing(
     sample: str, command: str, reader: Reader, tmp_path: Path
 ) -> None:
     (block,) = [
-        each
-        for each in blocks_of(DOCS / "websocket-guide.md")
-        if each.marks.get("file") == sample
+        each for each in blocks_of(DOCS / "websocket-guide.md") if each.marks.get("file") == sample
     ]
     if command.endswith("browser.mjs"):
         await has_browser_parts(reader)

@@ -486,3 +486,36 @@ async def test_sums_are_exact(browser):
                 "async (texts) => (await import('/page/format.js')).sum(texts)", texts
             )
             assert found == total
+
+
+async def test_a_holder_that_is_frozen_is_not_waited_for(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await desk(live)
+        frozen = await visiting.open(live.url + "/livez")
+        await frozen.evaluate(
+            """() => new Promise((held) => navigator.locks.request("telecast stream 1", () => {
+                held();
+                return new Promise(() => {});
+            }))"""
+        )
+        page = await signed_in(visiting, live)
+        await role(page, "alone")
+        await shows(page, "#positions", "Ada")
+
+
+async def test_the_lag_knows_that_clocks_differ(browser):
+    async with served() as live, visitor(browser) as visiting:
+        page = await visiting.open(live.url)
+        offset, doubt, lag = await page.evaluate(
+            """async () => {
+                const { Clock } = await import("/page/clock.js");
+                const clock = new Clock();
+                const now = () => performance.timeOrigin + performance.now();
+                await clock.measure(async () => now() + 5000);
+                const at = Date.now();
+                clock.event(at + 5000 - 20, at);
+                return [clock.offset, clock.doubt, clock.lag(at)];
+            }"""
+        )
+        assert abs(offset - 5000) <= doubt + 1
+        assert abs(lag - 20) <= doubt + 2

@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import pytest
 
-from live import Ended, Live, SseReader, rows, served, types
+from live import PATIENCE, Ended, Live, SseReader, rows, served, types
 from payloads import alert, position, price, trader
 from telecast.app import drain
 from telecast.channels.catalogue import CHANNELS
@@ -606,3 +606,13 @@ async def test_a_stream_that_the_server_ends_says_so_at_both_doors() -> None:
             await sse.read()
         assert len(sse.retry) == 2, "an EventSource comes back when it is told to"
         await going
+
+
+async def test_the_ends_are_spread_but_nobody_waits_after_the_last() -> None:
+    """A service with one client took all of `drain_seconds` to go down."""
+    async with served(drain_seconds=60.0) as live, live.ws(channels="positions") as reader:
+        await reader.opening()
+        async with asyncio.timeout(PATIENCE):
+            await drain(live.parts)
+            notice = (await reader.expect("notice")).body
+        assert 60_000 <= notice["retryAfterMs"] <= 61_000

@@ -18,7 +18,7 @@ import pytest
 from live import Live, principal, served, types
 from payloads import alert, metrics, position, price, trader
 from telecast.channels.catalogue import CHANNELS
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
 
@@ -697,6 +697,7 @@ class Held(MemoryJournal):
         self.let.set()
         self.asked = asyncio.Event()
         self.broken: str | None = None
+        self.damaged = False
 
     async def append(self, batch: Batch) -> Receipt:
         self.asked.set()
@@ -709,6 +710,8 @@ class Held(MemoryJournal):
         return self.broken or super().failure()
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Any:
+        if self.damaged:
+            raise JournalCorrupt("Entry 3 is not what was written.")
         if self.broken is not None:
             raise JournalUnavailable(self.broken)
         return await super().read(channels, after, limit)
@@ -759,6 +762,26 @@ async def test_a_journal_that_fails_is_told_and_nothing_is_acknowledged() -> Non
         assert event.row["price"] == "2", "what was refused was never told"
 
 
+@pytest.mark.parametrize("door", ["ws", "sse"])
+async def test_who_needs_a_damaged_part_of_the_journal_is_told_and_not_left_waiting(
+    door: str,
+) -> None:
+    """Its page was never answered: it got heartbeats, and nothing else for good."""
+    journal = Held()
+    async with served(journal=journal, tape_events=1) as live:
+        await live.publish("market-data", *(price(price=str(n)) for n in range(20)))
+        journal.damaged = True
+        async with live.door(
+            door, channels="market-data", delivery="all", since=live.at(1)
+        ) as reader:
+            told, code = await reader.rest()
+            assert types(told) == ["welcome", "ack", "resume", "notice"]
+            assert (told[-1].body["code"], told[-1].body["retryable"]) == ("OVERLOADED", True)
+            assert code == (1013 if door == "ws" else None)
+        status, body, _ = await live.ask("GET", EVENTS.format("market-data"))
+        assert (status, body["error"]["code"]) == (503, "JOURNAL_UNAVAILABLE")
+
+
 async def test_a_publisher_that_leaves_does_not_take_its_commit_along() -> None:
     journal = Held()
     async with served(journal=journal) as live, live.ws(channels="market-data") as reader:
@@ -771,3 +794,11 @@ async def test_a_publisher_that_leaves_does_not_take_its_commit_along() -> None:
             await going
         journal.let.set()
         assert types(await reader.events()) == ["event"]
+
+
+async def test_what_is_acknowledged_can_be_read_at_once() -> None:
+    async with served() as live:
+        own, desk = live.parts, live.parts.keys.authenticate(live.secrets["desk"])
+        payloads = [price(f"S{n}") for n in range(2_000)]
+        published = await own.ingress.publish(desk, "market-data", payloads)
+        assert own.broadcaster.tape.head == published.receipt.last_seq == 2_000

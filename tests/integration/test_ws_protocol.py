@@ -7,6 +7,7 @@ import base64
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -368,6 +369,24 @@ async def test_publishes_of_a_connection_commit_in_the_order_sent() -> None:
         ]
 
 
+@pytest.mark.parametrize("journal", ["memory:", "sqlite:{}/journal.db"])
+async def test_each_publish_of_a_row_is_derived_from_the_one_before(
+    journal: str, tmp_path: Path
+) -> None:
+    async with served(journal=journal.format(tmp_path)) as live:
+        async with live.ws() as feed:
+            await feed.expect("welcome")
+            for n in range(40):
+                row = position("p1", f"t{n % 2}", quantity=str(n))
+                await feed.send("publish", channel="positions", data=row)
+            acks = [await feed.expect("ack") for _ in range(40)]
+        assert [each.body["seq"] for each in acks] == [1, *range(3, 80, 2)]
+        page = await live.get("/api/v1/channels/positions/events")
+        told = [(each["op"], each["data"]["quantity"]) for each in page["events"]]
+        moves = [[("delete", str(n - 1)), ("upsert", str(n))] for n in range(1, 40)]
+        assert told == [("upsert", "0"), *(each for move in moves for each in move)]
+
+
 async def test_a_publish_repeated_under_its_key_is_answered_and_not_done_again() -> None:
     async with served() as live, live.ws() as reader:
         await reader.expect("welcome")
@@ -421,16 +440,18 @@ async def test_a_newer_connection_of_the_same_client_takes_its_place() -> None:
             assert len(live.parts.clients) == 1
 
 
-async def test_a_client_id_belongs_to_its_principal() -> None:
+async def test_a_client_id_belongs_to_its_principal_and_to_websockets() -> None:
     async with (
         served(principal(), principal("other")) as live,
-        live.ws(clientId="bot", channels="positions") as mine,
-        live.ws(clientId="bot", channels="positions", who="other") as theirs,
         live.sse(clientId="bot", channels="positions") as label,
+        live.sse(clientId="bot", channels="positions") as shared,
+        live.ws(clientId="bot", channels="positions", who="other") as theirs,
         live.ws(channels="positions") as nameless,
+        live.ws(clientId="bot", channels="positions") as mine,
         live.ws(channels="positions") as another,
+        live.ws(clientId="bot-2", channels="positions") as second,
     ):
-        everyone = (mine, theirs, label, nameless, another)
+        everyone = (label, shared, theirs, nameless, mine, another, second)
         for reader in everyone:
             await reader.opening()
         await live.publish("positions", position())

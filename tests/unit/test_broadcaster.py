@@ -1044,6 +1044,25 @@ def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> 
     world.check_at_rest()
 
 
+def test_a_row_that_changes_before_it_is_told_comes_as_its_change_alone(world: World) -> None:
+    """Also where another was told the same part of the same snapshot before the change."""
+    for key in range(3):
+        world.commit(trader(key), price(key), Change(1, key, 0, 0, 1, 1))
+    quick, slow = world.line(), world.line()
+    slow.sink.stall()
+    slow.sink.high = 1
+    world.loop.run_for(0.1)
+    assert quick.of("live")
+    told = event_seqs(slow)
+    assert 0 < len(told) < 9
+    changed = world.commit(Change(1, 2, 0, 0, 1, 1), withdrawn(0, 2))
+    slow.sink.high = 1_000
+    world.check_at_rest()
+    rows = [seq for seq in event_seqs(slow) if seq <= 9]
+    assert event_seqs(slow)[len(rows) :] == [entry.seq for entry in changed]
+    assert len(rows) == 7
+
+
 @pytest.mark.parametrize("delivery", ["conflated", "all"])
 def test_a_channel_that_is_added_in_a_stall_starts_with_its_snapshot_and_goes_on_from_there(
     world: World, delivery: str
@@ -1141,6 +1160,22 @@ def test_what_waits_for_a_rated_client_is_flushed_however_late_timers_run(
         world.broadcaster._wheel.after(0.003, lambda: world.loop.spend(late / 1000))
     world.loop.run_for(0.2)
     assert event_seqs(line)[-1] == world.ledger.seq
+
+
+def test_one_whom_a_message_fills_up_misses_nothing_of_what_waited(world: World) -> None:
+    """A heartbeat or an answer may be what fills a sink, while a batch waits."""
+    world.commit(price(0))
+    line = rated(world, 0.2)
+    world.commit(price(0))
+    world.loop.run_for(0.1)
+    world.commit(price(1))
+    line.sink.stall()
+    line.sink.high = 1
+    world.broadcaster.heartbeat(line.subscriber)
+    assert line.subscriber.state is State.FULL
+    line.sink.high = 1_000
+    world.check_at_rest()
+    assert event_seqs(line) == [1, 2, 3]
 
 
 def test_one_who_joins_a_rated_cohort_is_told_what_is_left_out_for_it(world: World) -> None:

@@ -150,7 +150,7 @@ def _open(path: Path, *, missing_ok: bool) -> tuple[tomlkit.TOMLDocument, AoT]:
     document = _parse(path, missing_ok=missing_ok)
     _entries(document.unwrap(), path)
     keys = document.get("key", tomlkit.aot())
-    assert isinstance(keys, AoT)  # noqa: S101 - _entries has looked
+    assert isinstance(keys, AoT)
     return document, keys
 
 

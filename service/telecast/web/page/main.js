@@ -196,7 +196,7 @@ class Page {
       draw(this.rateLine, this.rate.history(now), "calm", 0);
     }
     const { offset, doubt } = this.clock;
-    const lag = this.clock.lag(now);
+    const lag = this.link.phase === "live" ? this.clock.lag(now) : null;
     set(find("sum-lag"), lag === null ? "–" : milliseconds(lag));
     set(find("sum-lag-note"), offset === null ? "clocks not compared" : skew(offset, doubt));
   }
@@ -249,8 +249,7 @@ async function begin() {
     showSignIn(failed ?? (me.why.code === "UNAUTHENTICATED" ? null : me.why.message), tabs);
     return;
   }
-  window.telecast = new Page(me); // for whoever looks on with a console
-  window.telecast.start();
+  new Page(me).start();
 }
 
 begin();

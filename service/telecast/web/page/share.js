@@ -15,6 +15,7 @@ export class Share {
   #awaiting = 0;
   #heardAt = 0;
   #asking = null;
+  #synced = false;
 
   // role: "leader", "follower", or "alone" where tabs can't or won't share.
   role = null;
@@ -31,9 +32,11 @@ export class Share {
   }
 
   async start() {
-    if (this.#channel === null || !navigator.locks) return this.#become("alone");
-    const led = await this.#request({ ifAvailable: true });
-    if (led) return;
+    if (this.#channel === null || !navigator.locks) {
+      this.#become("alone"); // an address without TLS, other than localhost, has no locks
+      return;
+    }
+    if (await this.#request({ ifAvailable: true })) return;
     this.#asking = new AbortController();
     this.#request({ signal: this.#asking.signal }).catch(() => {}); // aborted when we go alone
     this.#become("follower");
@@ -41,7 +44,6 @@ export class Share {
     setInterval(() => {
       if (this.role === "follower" && Date.now() - this.#heardAt > SILENCE_MS) this.#hello();
     }, 5000);
-    return undefined;
   }
 
   // Resolves false at once where another holds the lock, else true at once; the lock is kept.
@@ -112,11 +114,11 @@ export class Share {
         if (message.to !== this.#me || this.role !== "follower") return;
         clearTimeout(this.#awaiting);
         this.#heardAt = Date.now();
-        this.synced = true;
+        this.#synced = true;
         this.load(message.state);
         break;
       case "items":
-        if (this.role !== "follower" || !this.synced) return;
+        if (this.role !== "follower" || !this.#synced) return;
         this.#heardAt = Date.now();
         this.hear(message.items);
         break;
