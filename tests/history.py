@@ -86,6 +86,8 @@ def parsed(history: Iterable[bytes]) -> list[dict[str, Any]]:
 
 def listener_flaws(truth: Sequence[bytes], told: Sequence[bytes]) -> list[Flaw]:
     """How what a listener was told differs from what there was to tell, byte for byte."""
+    if told == truth and len(set(truth)) == len(truth):
+        return []
     right = {event["seq"]: json for event, json in zip(parsed(truth), truth, strict=True)}
     flaws: list[Flaw] = []
     seen: set[int] = set()

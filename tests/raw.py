@@ -60,12 +60,16 @@ class Line:
 
     async def read(self) -> Told:
         """The next message. Raises Over."""
-        async with asyncio.timeout(PATIENCE):
-            while not self._ready:
-                if self._over is not None:
-                    raise self._over
-                await self._receive()
+        if not self._ready:
+            async with asyncio.timeout(PATIENCE):
+                await self._more()
         return self._ready.popleft()
+
+    async def _more(self) -> None:
+        while not self._ready:
+            if self._over is not None:
+                raise self._over
+            await self._receive()
 
     async def expect(self, *types: str) -> Told:
         """The next messages, of just these types; returns the last."""

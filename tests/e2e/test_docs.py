@@ -142,6 +142,8 @@ _DIFFERS = (
     (re.compile(r"\b[0-9a-z]{8}:\d+"), "POSITION"),
     (re.compile(r"\bc-[0-9a-f]{12}\b"), "CONNECTION"),
     (re.compile(r'"version":"[^"]+"'), '"version":VERSION'),
+    (re.compile(r"^[0-9a-f]{8}(?= )", re.MULTILINE), "ID"),
+    (re.compile(r"\([0-9a-f]{8}\)"), "(ID)"),
     (re.compile(r" +"), " "),
 )
 

@@ -491,7 +491,7 @@ async def test_sums_are_exact(browser):
 async def test_a_holder_that_is_frozen_is_not_waited_for(browser):
     async with served() as live, visitor(browser) as visiting:
         await desk(live)
-        frozen = await visiting.open(live.url + "/livez")
+        frozen = await visiting.open(live.url)  # not signed in: it has no stream itself
         await frozen.evaluate(
             """() => new Promise((held) => navigator.locks.request("telecast stream 1", () => {
                 held();

@@ -162,8 +162,9 @@ def conflation_flaws(
     flaws = [str(flaw) for flaw in listener_flaws(truth, heard) if flaw.kind != "lost"]
     seqs = [event["seq"] for event in parsed(heard)]
     told = set(seqs)
-    latest = {(event["channel"], event["key"]): event["seq"] for event in parsed(truth)}
-    for event in parsed(truth):
+    events = parsed(truth)
+    latest = {(event["channel"], event["key"]): event["seq"] for event in events}
+    for event in events:
         seq = event["seq"]
         if seq in told:
             continue

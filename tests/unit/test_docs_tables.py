@@ -69,6 +69,14 @@ def test_every_setting_is_there_with_its_default(built: dict[str, str]) -> None:
         assert len(row) == 3, f"{about.name}: a cell that broke in two"
 
 
+def test_a_setting_is_said_to_do_nothing_only_while_it_does_nothing() -> None:
+    modules = (DOCS.parent / "service").rglob("*.py")
+    used = "".join(path.read_text("utf-8") for path in modules if path.name != "table.py")
+    idle = {about.name for about in table() if not re.search(rf"\b{about.name}\b", used)}
+    said = set(re.findall(r"`(\w+)` is taken and checked, but not", PAGES["reference/settings.md"]))
+    assert said == idle
+
+
 def test_settings_that_pages_speak_of_exist() -> None:
     known = {about.flag for about in table()} | {about.variable for about in table()}
     # Flags of commands that are no settings.
