@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 KEYS_SECONDS = 1.0
 """Between two looks at the keys: what a key may no longer see stops within two seconds."""
 TRIM_SECONDS = 5.0
+COMMIT_SECONDS = 10.0
+"""How long a drain waits for the journal to commit what was taken."""
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
 
@@ -198,7 +200,12 @@ async def drain(own: Parts) -> None:
     """
     own.draining = True
     own.clients.close_doors()
-    await own.ingress.drain()
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await own.ingress.drain()
+    except TimeoutError:
+        # A hung disk must not keep the clients from being told. What waits is not acknowledged.
+        log.error("the journal did not finish in time", extra={"waiting": own.ingress.backlog[0]})
     going = list(own.clients)
     pause = own.settings.drain_seconds / max(1, len(going))
     loop = asyncio.get_running_loop()

@@ -326,16 +326,6 @@ class Settings:
             most=300,
         ),
     )
-    headers_timeout: float = field(
-        default=10.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "For a request's head to arrive; bounds connections that say nothing.",
-            least=1,
-            most=300,
-        ),
-    )
     body_timeout: float = field(
         default=30.0,
         metadata=_about("number", "seconds", "For a request's body to arrive.", least=1, most=3600),

@@ -8,15 +8,11 @@ journal's `expect` guards it against other nodes.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
-from marshmallow import ValidationError
 
 from telecast.channels.catalogue import CHANNELS, Channel, channel_named
 from telecast.errors import (
@@ -25,11 +21,12 @@ from telecast.errors import (
     OwnFault,
     PeerFault,
     TelecastError,
-    ValidationFailed,
 )
 from telecast.fanout.tape import Tape
-from telecast.journal.base import MAX_BATCH, Batch, Idempotency, Journal, Receipt
-from telecast.model import Event, Principal, Record, Row
+from telecast.ingress.checking import Checked, Checker, Scope
+from telecast.ingress.derivation import Asked, Derivation
+from telecast.journal.base import Batch, Idempotency, Journal, Receipt
+from telecast.model import Event, Principal
 
 SLICE = 0.002
 """Seconds of work on one publish before the loop turns."""
@@ -49,14 +46,6 @@ class IngressLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Rows whose `field` has this value: what a replacing publish is the whole of."""
-
-    field: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
 class Published:
     """A publish that is committed and told. `subscribers` are live ones that it was told to."""
 
@@ -65,27 +54,13 @@ class Published:
     subscribers: int
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """Rows of one publish that fit their channel, each with its JSON."""
-
-    channel: Channel
-    rows: tuple[tuple[str, Row, bytes], ...]
-    digest: bytes
-
-    @property
-    def size(self) -> int:
-        return sum(len(data) for _, _, data in self.rows)
-
-
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    checked: Checked
-    principal: Principal
-    idempotency: Idempotency | None
-    replace: Scope | None
-    withdraw: str | None
+    """An asked publish in the backlog: `events` and `size` in bytes are what it takes up there."""
+
+    asked: Asked
     future: asyncio.Future[Published]
+    events: int
     size: int
     tries: int = 0
 
@@ -148,7 +123,7 @@ class Ingress:
             if time.monotonic() >= until:
                 await asyncio.sleep(0)
                 until = time.monotonic() + SLICE
-        return await self._submit(checker.result(), principal, idempotency_key, replace)
+        return await self._submit(_asked(checker.result(), principal, idempotency_key, replace))
 
     def publish_one(
         self, principal: Principal, channel: str, payload: Any, idempotency_key: str | None
@@ -157,16 +132,17 @@ class Ingress:
         checker = self._checker(principal, channel, (payload,), None)
         for _ in checker.steps():
             pass
-        return self._submit(checker.result(), principal, idempotency_key, None)
+        return self._submit(_asked(checker.result(), principal, idempotency_key, None))
 
     async def withdraw(self, principal: Principal, channel: str, key: str) -> Published:
         """Take a row away: a tombstone with its last state. Raises ROW_NOT_FOUND."""
         entry = self._writable(principal, channel)
-        return await self._submit(Checked(entry, (), b""), principal, None, None, withdraw=key)
+        nothing = Checked(entry, (), b"")
+        return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
 
     def _checker(
         self, principal: Principal, channel: str, payloads: Sequence[Any], replace: Scope | None
-    ) -> _Checker:
+    ) -> Checker:
         entry = self._writable(principal, channel)
         if replace is not None and replace.field not in entry.filters:
             raise PeerFault(
@@ -182,7 +158,7 @@ class Ingress:
             )
         if not payloads and replace is None:
             raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
-        return _Checker(entry, principal, payloads, replace, self._limits.max_event_bytes)
+        return Checker(entry, principal, payloads, replace, self._limits.max_event_bytes)
 
     def _writable(self, principal: Principal, channel: str) -> Channel:
         entry = channel_named(channel)
@@ -190,20 +166,12 @@ class Ingress:
             raise PeerFault("FORBIDDEN", f"This key may not publish to {channel!r}.")
         return entry
 
-    def _submit(
-        self,
-        checked: Checked,
-        principal: Principal,
-        idempotency_key: str | None,
-        replace: Scope | None,
-        *,
-        withdraw: str | None = None,
-    ) -> asyncio.Future[Published]:
+    def _submit(self, asked: Asked) -> asyncio.Future[Published]:
         if self._closed:
             raise self._counted(OwnFault("SHUTTING_DOWN", "The service is going down."))
-        count, size = max(1, len(checked.rows)), checked.size
+        events, size = max(1, len(asked.checked.rows)), asked.checked.size
         if self._waiting and (
-            self._waiting_events + count > self._limits.backlog_events
+            self._waiting_events + events > self._limits.backlog_events
             or self._waiting_bytes + size > self._limits.backlog_bytes
         ):
             raise self._counted(
@@ -213,18 +181,17 @@ class Ingress:
                     {"retryAfterSeconds": 1},
                 )
             )
-        idempotency = None
-        if idempotency_key is not None:
-            idempotency = Idempotency(f"{principal.key_id}:{idempotency_key}", checked.digest)
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append(
-            _Waiting(checked, principal, idempotency, replace, withdraw, future, size)
-        )
-        self._waiting_events += count
-        self._waiting_bytes += size
+        waiting = _Waiting(asked, future, events, size)
+        self._waiting.append(waiting)
+        self._count_in(waiting)
         self._idle.clear()
         self._wanted.set()
         return future
+
+    def _count_in(self, waiting: _Waiting) -> None:
+        self._waiting_events += waiting.events
+        self._waiting_bytes += waiting.size
 
     @property
     def backlog(self) -> tuple[int, int]:
@@ -269,10 +236,10 @@ class Ingress:
         until = time.monotonic() + SLICE
         while self._waiting and len(group) < GROUP:
             waiting = self._waiting[0]
-            name = waiting.checked.channel.name
-            if waiting.replace is not None and name in channels:
+            name = waiting.asked.channel
+            if waiting.asked.replace is not None and name in channels:
                 break
-            derivation = _Derivation(self._tape, waiting)
+            derivation = Derivation(self._tape, waiting.asked)
             fault: TelecastError | None = None
             try:
                 for _ in derivation.steps():
@@ -299,7 +266,7 @@ class Ingress:
 
     def _take(self) -> None:
         waiting = self._waiting.popleft()
-        self._waiting_events -= max(1, len(waiting.checked.rows))
+        self._waiting_events -= waiting.events
         self._waiting_bytes -= waiting.size
 
     async def _commit(self, group: list[tuple[_Waiting, Batch, list[Event]]]) -> None:
@@ -325,17 +292,16 @@ class Ingress:
                 raise result
         for waiting in reversed(again):
             self._waiting.appendleft(waiting)
-            self._waiting_events += max(1, len(waiting.checked.rows))
-            self._waiting_bytes += waiting.size
+            self._count_in(waiting)
 
     def _answer(self, waiting: _Waiting, receipt: Receipt, told: list[Event]) -> None:
         if receipt.duplicate:
             self.tally.duplicates += 1
         else:
-            self.tally.published[waiting.checked.channel.name] += receipt.count
+            self.tally.published[waiting.asked.channel] += receipt.count
         if not waiting.future.done():
             audience = 0 if receipt.duplicate else self._audience(told)
-            waiting.future.set_result(Published(receipt, len(waiting.checked.rows), audience))
+            waiting.future.set_result(Published(receipt, len(waiting.asked.checked.rows), audience))
 
     def _refuse(self, waiting: _Waiting, fault: TelecastError) -> None:
         self._counted(fault)
@@ -347,170 +313,10 @@ class Ingress:
         return fault
 
 
-class _Checker:
-    """Checks the payloads of one publish, one a step."""
-
-    def __init__(
-        self,
-        channel: Channel,
-        principal: Principal,
-        payloads: Sequence[Any],
-        replace: Scope | None,
-        max_event_bytes: int,
-    ) -> None:
-        self._channel = channel
-        self._principal = principal
-        self._payloads = payloads
-        self._replace = replace
-        self._most = max_event_bytes
-        self._rows: list[tuple[str, Row, bytes]] = []
-        self._problems: list[dict[str, Any]] = []
-        self._hash = hashlib.sha256(
-            orjson.dumps([channel.name, replace and [replace.field, replace.value]])
-        )
-
-    def steps(self) -> Iterable[None]:
-        for item, payload in enumerate(self._payloads):
-            self._check(item, payload)
-            yield
-
-    def result(self) -> Checked:
-        """Raises ValidationFailed, or FORBIDDEN for rows outside of a forced filter."""
-        if self._problems:
-            raise ValidationFailed(self._problems)
-        return Checked(self._channel, tuple(self._rows), self._hash.digest())
-
-    def _check(self, item: int, payload: Any) -> None:
-        if isinstance(payload, PeerFault):
-            self._problem(item, "", payload.message)
-            return
-        channel = self._channel
-        try:
-            row = channel.load(payload)
-        except ValidationError as fault:
-            for name, message in channel.problems(fault):
-                self._problem(item, name, message)
-            return
-        data = orjson.dumps(row)
-        if len(data) > self._most:
-            self._problem(item, "", f"{len(data)} bytes are over max_event_bytes ({self._most}).")
-            return
-        fields = channel.fields_of(row)
-        if self._replace is not None and fields[self._replace.field] != self._replace.value:
-            scope = f"{self._replace.field}:{self._replace.value}"
-            self._problem(item, channel.filters[self._replace.field], f"It is not of {scope}.")
-            return
-        must_hold(self._principal, channel, fields)
-        # Publishers may order fields as they like: the same rows are the same request.
-        self._hash.update(data)
-        self._rows.append((channel.key(row), row, data))
-
-    def _problem(self, item: int, name: str, message: str) -> None:
-        self._problems.append({"item": item, "field": name, "message": message})
-
-
-def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str | None]) -> None:
-    """Raises FORBIDDEN for a row outside of the principal's forced filter.
-
-    Unlike in a selection null does not pass here: a row for everybody is not for one to write.
-    """
-    for name, values in principal.forced.items():
-        if name in fields and fields[name] not in values:
-            raise PeerFault(
-                "FORBIDDEN",
-                f"This key may only write rows of {name} {', '.join(sorted(values))}.",
-            )
-
-
-class _Derivation:
-    """What one publish changes, given the rows there are: deletes, upserts, pins."""
-
-    def __init__(self, tape: Tape, waiting: _Waiting) -> None:
-        self.told: list[Event] = []
-        """One event without JSON for each distinct set of filter fields: whom it is told to."""
-        self.expect: dict[tuple[str, str], int] = {}
-        """(channel, key) to the seq of each row that this was derived from."""
-        self._tape = tape
-        self._waiting = waiting
-        self._channel = waiting.checked.channel
-        self._records: list[Record] = []
-        self._now: dict[str, Row | None] = {}
-        self._seen: set[tuple[str | None, ...]] = set()
-
-    def steps(self) -> Iterable[None]:
-        for key, row, data in self._waiting.checked.rows:
-            self._upsert(key, row, data)
-            yield
-        if self._waiting.withdraw is not None:
-            self._withdraw(self._waiting.withdraw)
-        if self._waiting.replace is not None:
-            yield from self._replace(self._waiting.replace)
-
-    def batch(self) -> Batch:
-        if len(self._records) > MAX_BATCH:
-            raise PeerFault(
-                "LIMIT_EXCEEDED",
-                f"It changes {len(self._records)} rows, more than {MAX_BATCH} at once: split it.",
-            )
-        return Batch(
-            records=tuple(self._records),
-            expect=self.expect,
-            idempotency=self._waiting.idempotency,
-        )
-
-    def _before(self, key: str) -> Row | None:
-        if key in self._now:
-            return self._now[key]
-        event = self._tape.row(self._channel.name, key)
-        self.expect[self._channel.name, key] = 0 if event is None else event.seq
-        return None if event is None else event.row
-
-    def _upsert(self, key: str, row: Row, data: bytes) -> None:
-        channel = self._channel
-        fields = channel.fields_of(row)
-        if channel.stateless:
-            before = None
-        else:
-            before = self._before(key)
-            if before is not None:
-                had = channel.fields_of(before)
-                must_hold(self._waiting.principal, channel, had)
-                if had != fields:
-                    # Else a view that is filtered by the old value would keep a ghost.
-                    self._add(key, "delete", True, orjson.dumps(before), had)
-                    before = None
-        gone = channel.gone(row)
-        pinned = channel.pinned(before, row, "delete" if gone else "upsert")
-        self._add(key, "delete" if gone else "upsert", pinned, data, fields)
-        self._now[key] = None if gone else row
-
-    def _withdraw(self, key: str) -> None:
-        before = self._before(key)
-        if before is None:
-            raise PeerFault("ROW_NOT_FOUND", f"{self._channel.name} has no row {key[:128]!r}.")
-        fields = self._channel.fields_of(before)
-        must_hold(self._waiting.principal, self._channel, fields)
-        pinned = self._channel.pinned(before, before, "delete")
-        self._add(key, "delete", pinned, orjson.dumps(before), fields)
-        self._now[key] = None
-
-    def _replace(self, scope: Scope) -> Iterable[None]:
-        kept = {key for key, _, _ in self._waiting.checked.rows}
-        log = self._tape.logs[self._channel.name]
-        going = [
-            key
-            for key, event in log.rows.items()
-            if event.fields[scope.field] == scope.value and key not in kept
-        ]
-        for key in going:
-            self._withdraw(key)
-            yield
-
-    def _add(
-        self, key: str, op: Any, pinned: bool, data: bytes, fields: Mapping[str, str | None]
-    ) -> None:
-        self._records.append(Record(self._channel.name, key, op, pinned, data))
-        distinct = tuple(fields.values())
-        if distinct not in self._seen:
-            self._seen.add(distinct)
-            self.told.append(Event(0, self._channel.name, key, op, pinned, 0, fields, b""))
+def _asked(
+    checked: Checked, principal: Principal, idempotency_key: str | None, replace: Scope | None
+) -> Asked:
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = Idempotency(f"{principal.key_id}:{idempotency_key}", checked.digest)
+    return Asked(checked=checked, principal=principal, idempotency=idempotency, replace=replace)
