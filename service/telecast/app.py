@@ -205,7 +205,7 @@ async def drain(own: Parts) -> None:
             await own.ingress.drain()
     except TimeoutError:
         # A hung disk must not keep the clients from being told. What waits is not acknowledged.
-        log.error("the journal did not finish in time", extra={"waiting": own.ingress.backlog[0]})
+        log.warning("the journal did not finish in time", extra={"waiting": own.ingress.backlog[0]})
     going = list(own.clients)
     pause = own.settings.drain_seconds / max(1, len(going))
     loop = asyncio.get_running_loop()
