@@ -33,6 +33,9 @@ _DURATION = re.compile(
 class Text(fields.String):
     """A JSON string of at most MAX_TEXT characters."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"maxLength": MAX_TEXT}, **kwargs)
+
     default_error_messages = {
         "invalid": "Must be a JSON string.",
         "too_long": f"Must have at most {MAX_TEXT} characters.",
@@ -53,6 +56,11 @@ class Identifier(fields.String):
     """A JSON string of 1 to 128 characters, none of them a control character or a line break."""
 
     MOST = 128
+
+    def __init__(self, **kwargs: Any) -> None:
+        told = {"minLength": 1, "maxLength": self.MOST, "pattern": f"^[^{_CONTROL.pattern[1:]}*$"}
+        super().__init__(metadata=told, **kwargs)
+
     default_error_messages = {
         "invalid": "Must be a JSON string.",
         "length": f"Must have 1 to {MOST} characters.",
@@ -105,6 +113,9 @@ class Ratio(fields.Float):
 
 class Count(fields.Integer):
     """A whole JSON number from 0 to 2**53 - 1."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"minimum": 0, "maximum": MAX_SEQ}, **kwargs)
 
     default_error_messages = {"invalid": "Must be a whole JSON number from 0 to 2^53 - 1."}
 

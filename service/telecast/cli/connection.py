@@ -74,14 +74,14 @@ def service_options(command: Command) -> Command:
         "--key",
         type=Key(),
         default=lambda: from_environment("TELECAST_KEY"),
-        show_default="",
+        show_default=False,
         help="The key to show. The variable keeps it out of lists of processes.  [TELECAST_KEY]",
     )(command)
     return click.option(
         "--url",
         type=Address(),
         default=lambda: from_environment("TELECAST_URL") or DEFAULT_URL,
-        show_default="",
+        show_default=False,
         help=f"Where the service is.  [TELECAST_URL; default: {DEFAULT_URL}]",
     )(command)
 

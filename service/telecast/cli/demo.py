@@ -54,8 +54,11 @@ TimedRow = tuple[float, Row]
 
 
 @click.command(name="demo")
-@settings_options(
-    without=("host", "keys", "config", "secret_file", "tls_cert", "tls_key", "behind_proxy")
+@settings_options(only=("port", "log_format", "log_level"))
+@click.option(
+    "--journal",
+    metavar="JOURNAL",
+    help="Where events are kept: memory: or sqlite:PATH.  [default: memory:]",
 )
 @click.option(
     "--ticks",

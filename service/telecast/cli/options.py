@@ -12,8 +12,8 @@ from telecast.config import About, table
 Command = Callable[..., Any]
 
 
-def settings_options(*, without: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Give the command an option for each setting but those in `without`.
+def settings_options(*, only: Collection[str] | None = None) -> Callable[[Command], Command]:
+    """Give the command an option for each setting, or for those in `only`.
 
     They arrive as keyword arguments by name, unparsed, None where not given: just what
     `load_settings(flags)` takes. That parses them, so that all mistakes are told at once.
@@ -21,7 +21,7 @@ def settings_options(*, without: Collection[str] = ()) -> Callable[[Command], Co
 
     def decorate(command: Command) -> Command:
         for about in reversed(table()):
-            if about.name not in without:
+            if only is None or about.name in only:
                 command = _option(about)(command)
         return command
 

@@ -41,7 +41,7 @@ def describe(channel: Channel) -> dict[str, Any]:
         "filters": sorted(channel.filters),
         "retention": {
             "events": channel.retention.events,
-            "seconds": channel.retention.seconds,
+            "seconds": int(channel.retention.seconds),
         },
         "schema": channel.json_schema,
     }

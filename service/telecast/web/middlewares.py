@@ -36,7 +36,7 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
     request[CORRELATION] = chosen = asked if _SANE.fullmatch(asked) else secrets.token_hex(8)
     token = correlation_id.set(chosen)
     started = time.monotonic()
-    status = 0
+    status: int | None = None  # stays so when the peer goes first
     try:
         response = await handler(request)
         status = response.status
