@@ -142,6 +142,8 @@ class SseLine(Line):
     def __init__(self, sock: socket.socket, appetite: int) -> None:
         super().__init__(sock, appetite)
         self._text = bytearray()
+        self._left = 0
+        """Bytes of the chunk that is being read, its line break included."""
 
     def cut(self) -> bool:
         text = bool(self._text)
@@ -161,16 +163,31 @@ class SseLine(Line):
                 )
 
     def _unchunk(self) -> None:
-        """Move whole chunks, and what there is of the last one, to the text (RFC 9112 §7.1)."""
-        while (line := self._pending.find(b"\r\n")) >= 0:
-            size = int(self._pending[:line], 16)
-            if not size:
-                self._over = Over()
+        """Move what there is of the chunks' data to the text (RFC 9112 §7.1)."""
+        pending = self._pending
+        while pending:
+            if not self._left:
+                line = pending.find(b"\r\n")
+                if line < 0:
+                    break
+                size = int(pending[:line], 16)
+                if not size:
+                    self._over = Over()
+                    break
+                del pending[: line + 2]
+                self._left = size + 2
+            # The last two are no data, but the line break that ends the chunk.
+            data = min(len(pending), self._left - 2)
+            if data > 0:
+                self._text += pending[:data]
+                del pending[:data]
+                self._left -= data
+            elif len(pending) >= 2:
+                assert pending[:2] == b"\r\n", pending[:80]
+                del pending[:2]
+                self._left = 0
+            else:
                 break
-            if len(self._pending) < line + size + 4:
-                break
-            self._text += self._pending[line + 2 : line + 2 + size]
-            del self._pending[: line + size + 4]
 
 
 class WsLine(Line):

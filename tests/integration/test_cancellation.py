@@ -101,7 +101,7 @@ class House:
             "index": len(broadcaster._index),
             "ahead": len(broadcaster._ahead),
             "ready": len(broadcaster._ready),
-            "fetches": len(broadcaster._fetches),
+            "fetches": len(broadcaster._fetcher),
             "tasks": asyncio.all_tasks() - self._before,
         }
 

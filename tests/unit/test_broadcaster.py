@@ -33,7 +33,7 @@ from fakes import (
 )
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
-from telecast.fanout import backfill, broadcaster, cohort
+from telecast.fanout import backfill, cohort, fetcher
 from telecast.fanout import tape as tape_module
 from telecast.fanout.backfill import JournalFloor
 from telecast.fanout.broadcaster import Broadcaster
@@ -58,7 +58,7 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(backfill, "CHUNK_BYTES", 600)
         patch.setattr(cohort, "PIECE_BYTES", 500)
         patch.setattr(cohort, "SLICE_MEMBERS", 2)
-        patch.setattr(broadcaster, "FETCH_ENTRIES", 4)
+        patch.setattr(fetcher, "ENTRIES", 4)
         yield
 
 
@@ -425,7 +425,7 @@ class World:
         own = self.broadcaster
         assert not own.subscribers
         assert not own._cohorts
-        assert not own._dirty
+        assert not own._flusher._due
         assert not own._ready
         assert not own._ahead
         assert len(own._index) == 0
@@ -963,7 +963,7 @@ def test_nothing_grows_for_one_who_does_not_read(world: World) -> None:
         world.commit(*(price(key) for key in range(3)), trader(0))
         world.loop.run_for(0.01)
     assert held() == before
-    assert subscriber.cohort is None
+    assert not world.broadcaster._cohorts
     assert not own._cohorts
     assert not own._ready
     assert sum(map(len, own._wheel._slots.values())) <= 2
@@ -1217,4 +1217,4 @@ def test_nothing_is_left_when_all_have_gone(world: World, stalled: bool) -> None
     world.loop.run_for(16)
     assert not world.broadcaster._wheel._slots
     subscribers = [line.subscriber for line in lines]
-    assert all(each.cohort is None and each.catchup is None for each in subscribers)
+    assert all(each.catchup is None for each in subscribers)

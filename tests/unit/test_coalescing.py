@@ -11,7 +11,8 @@ from fakes import EPOCH, Change, FakeSink, Ledger, VirtualLoop, commit, told_by
 from telecast.channels.catalogue import CHANNELS
 from telecast.fanout import cohort
 from telecast.fanout.backfill import JournalFloor
-from telecast.fanout.broadcaster import PATIENCE, TURN, Broadcaster
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.flusher import PATIENCE, TURN
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import Subscriber
 from telecast.fanout.tape import Tape

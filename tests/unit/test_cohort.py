@@ -53,12 +53,11 @@ class Members:
     def join(self, cursor: int) -> Subscriber:
         sink = FakeSink(self.loop, high=10**9)
         member = Subscriber(connection_id="c", door=WS, sink=sink, selection=EVERYTHING)
-        member.cursor, member.cohort = cursor, self.cohort
+        member.cursor = cursor
         self.cohort.members[member] = None
         return member
 
     def leave(self, member: Subscriber) -> None:
-        member.cohort = None
         del self.cohort.members[member]
 
     def flush(self) -> Iterator[int]:

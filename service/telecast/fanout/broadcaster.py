@@ -6,20 +6,20 @@ journal for subscribers that want all of a past which the tape has lost.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.fanout.backfill import Backfill, JournalFloor, JournalPage, Outcome
 from telecast.fanout.cohort import Cohort
+from telecast.fanout.fetcher import Fetcher, JournalReader
+from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
+from telecast.fanout.tally import Tally
 from telecast.fanout.tape import Tape
 from telecast.fanout.wheel import Scheduler, Wheel
 from telecast.model import Event, Position
@@ -29,42 +29,14 @@ from telecast.protocol.framing import Door, Message
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.025
-"""Seconds that a commit waits for the next flush at the most, however long the last one took."""
 TURN = 0.002
-"""Seconds of one loop turn that all subscribers that are behind share, and that a flush takes."""
+"""Seconds of one loop turn that all subscribers that are behind share."""
 AHEAD_SECONDS = 2.0
 """How long a position that this node has not seen yet is waited for."""
 SILENT_BEATS = 3
 """Heartbeats without an inbound frame after which a peer that should send is gone."""
 STALL_CHECKS = 9
 """Looks at a full sink in the stall time: counted, so that a frozen server wakes mildly."""
-FETCH_ENTRIES = 256
-FETCHERS = 4
-"""Journal readers at a time: history must not crowd out commits."""
-
-
-class JournalReader(Protocol):
-    """What the fan-out asks of a journal."""
-
-    async def read(self, channels: Collection[str], after: int, limit: int) -> JournalPage: ...
-
-
-@dataclass(slots=True)
-class Tally:
-    """Plain counts, read when metrics are scraped."""
-
-    delivered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(channel, door) to events handed to live subscribers."""
-    backfilled: Counter[str] = field(default_factory=Counter)
-    """Door to events and rows handed to subscribers that were behind."""
-    left_out: Counter[str] = field(default_factory=Counter)
-    """Door to events conflated away."""
-    bytes: Counter[str] = field(default_factory=Counter)
-    evicted: Counter[str] = field(default_factory=Counter)
-    stalls: int = 0
-    flushes: int = 0
-    flush_seconds: float = 0.0
 
 
 class Broadcaster:
@@ -88,23 +60,18 @@ class Broadcaster:
         self.subscribers: dict[str, Subscriber] = {}
         self._scheduler = scheduler
         self._now = now
-        self._journal = journal
         self._stall_seconds = stall_seconds
         self._backfill = Backfill(tape, epoch, now=now, journal_floor=journal_floor)
         self._wheel = Wheel(scheduler)
         self._index = Index()
         self._cohorts: dict[tuple[Selection, Door, float | None], Cohort] = {}
-        self._dirty: dict[Cohort, None] = {}
-        self._round: Iterator[None] | None = None
-        self._armed = False
-        self._round_started = 0.0
-        self._round_ended = float("-inf")
-        self._round_took = 0.0
+        self._flusher = Flusher(
+            scheduler, self._wheel, self.tally, flush=self._flush, on_broken=self._break
+        )
         self._ready: deque[Subscriber] = deque()
         self._pumping = False
         self._ahead: dict[Subscriber, None] = {}
-        self._fetches: dict[asyncio.Task[None], None] = {}
-        self._fetchers = asyncio.Semaphore(FETCHERS)
+        self._fetcher = Fetcher(journal, on_page=self._fetched, on_fault=self.evict)
 
     # --- what others ask
 
@@ -114,8 +81,9 @@ class Broadcaster:
 
     def position(self, subscriber: Subscriber) -> Position:
         """Everything up to here has been handed to the subscriber's sink."""
-        cohort = subscriber.cohort
-        seq = subscriber.cursor if cohort is None else cohort.position(subscriber, self.tape.head)
+        seq = subscriber.cursor
+        if subscriber.state is State.LIVE:
+            seq = self._cohort_of(subscriber).position(subscriber, self.tape.head)
         return Position(self.epoch, seq)
 
     def audience(self, events: Iterable[Event]) -> int:
@@ -190,9 +158,7 @@ class Broadcaster:
 
     async def close(self) -> None:
         """Stop fetching; what is attached is left to its door."""
-        for task in tuple(self._fetches):
-            task.cancel()
-        await asyncio.gather(*self._fetches, return_exceptions=True)
+        await self._fetcher.close()
 
     # --- commits come in
 
@@ -201,94 +167,22 @@ class Broadcaster:
         for event in events:
             self.tape.apply(event)
             for cohort in self._index.wanting(event):
-                first = not cohort.pending
-                cohort.add(event)
-                if event.pinned or cohort.max_rate is None:
-                    self._dirty[cohort] = None
-                elif first:
-                    self._pace(cohort)
-        if self._dirty:
-            self._arm()
+                self._flusher.add(cohort, first=cohort.add(event), at_once=event.pinned)
+        self._flusher.arm()
         if self._ahead:
             for subscriber in tuple(self._ahead):
                 if subscriber.cursor <= self.tape.head:
                     del self._ahead[subscriber]
                     self._enqueue(subscriber)
 
-    def _pace(self, cohort: Cohort) -> None:
-        """The first event since its last batch: have a rated cohort flushed when it is due."""
-        wait = cohort.due_at - self._scheduler.time()
-        if wait <= 0:
-            self._dirty[cohort] = None
-        else:
-            self._wheel.after(wait, lambda: self._due(cohort))
+    def _flush(self, cohort: Cohort) -> Iterator[int]:
+        return cohort.flush(
+            epoch=self.epoch, now=self._now(), on_full=self._fill, on_told=self.tally.flushed
+        )
 
-    def _due(self, cohort: Cohort) -> None:
-        if cohort.pending and cohort.due_at <= self._scheduler.time():
-            self._dirty[cohort] = None
-            self._arm()
-
-    # --- flushing
-
-    def _arm(self) -> None:
-        """Have the next round of flushes start: now, or as long after the last as that one took."""
-        if self._armed or self._round is not None:
-            return
-        self._armed = True
-        start = self._round_ended + min(self._round_took, PATIENCE)
-        wait = start - self._scheduler.time()
-        if wait <= 0:
-            self._scheduler.call_soon(self._begin_round)
-        else:
-            self._scheduler.call_later(wait, self._begin_round)
-
-    def _begin_round(self) -> None:
-        self._armed = False
-        dirty, self._dirty = self._dirty, {}
-        self._round_started = self._scheduler.time()
-        self._round = self._flush_all(dirty)
-        self._turn_round()
-
-    def _turn_round(self) -> None:
-        """One slice; the loop turns in between."""
-        assert self._round is not None
-        for _ in self._round:
-            self._scheduler.call_soon(self._turn_round)
-            return
-        # The event loop may write what it was handed only after this callback: let it.
-        self._scheduler.call_soon(self._end_round)
-
-    def _end_round(self) -> None:
-        now = self._scheduler.time()
-        self._round = None
-        self._round_ended = now
-        self._round_took = now - self._round_started
-        self.tally.flushes += 1
-        self.tally.flush_seconds += self._round_took
-        if self._dirty:
-            self._arm()
-
-    def _flush_all(self, dirty: Iterable[Cohort]) -> Iterator[None]:
-        clock = self._scheduler.time
-        until = clock() + TURN
-        for cohort in dirty:
-            if cohort.max_rate is not None:
-                cohort.due_at = clock() + 1 / cohort.max_rate
-            slices = cohort.flush(
-                epoch=self.epoch, now=self._now(), on_full=self._fill, on_told=self._count
-            )
-            for _ in slices:
-                yield
-                until = clock() + TURN
-            if clock() >= until:
-                yield
-                until = clock() + TURN
-
-    def _count(self, door: str, events: Mapping[str, int], left_out: int, size: int) -> None:
-        for channel, count in events.items():
-            self.tally.delivered[channel, door] += count
-        self.tally.left_out[door] += left_out
-        self.tally.bytes[door] += size
+    def _break(self, cohort: Cohort) -> None:
+        for subscriber in tuple(cohort.members):
+            self.evict(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
 
     # --- those that are behind
 
@@ -342,7 +236,8 @@ class Broadcaster:
         elif outcome is Outcome.MORE:
             self._enqueue(subscriber)
         elif outcome is Outcome.FETCH:
-            self._fetch(subscriber)
+            subscriber.move(State.FETCHING)
+            self._fetcher.fetch(subscriber)
         else:
             subscriber.move(State.AHEAD)
             self._ahead[subscriber] = None
@@ -356,25 +251,28 @@ class Broadcaster:
 
     def _join(self, subscriber: Subscriber) -> None:
         subscriber.move(State.LIVE)
-        where = (subscriber.selection, subscriber.door, subscriber.max_rate)
+        where = _where(subscriber)
         cohort = self._cohorts.get(where)
         if cohort is None:
             cohort = self._cohorts[where] = Cohort(*where)
             self._index.add(cohort)
         cohort.members[subscriber] = None
-        subscriber.cohort = cohort
+
+    def _cohort_of(self, subscriber: Subscriber) -> Cohort:
+        """Of one that is LIVE."""
+        return self._cohorts[_where(subscriber)]
 
     def _leave(self, subscriber: Subscriber) -> None:
-        cohort = subscriber.cohort
-        if cohort is None:
+        """Out of its cohort, if it is LIVE; its state is to be moved next."""
+        if subscriber.state is not State.LIVE:
             return
-        subscriber.cohort = None
+        cohort = self._cohort_of(subscriber)
         del cohort.members[subscriber]
         if not cohort.members:
             self._index.discard(cohort)
-            self._dirty.pop(cohort, None)
+            self._flusher.forget(cohort)
             cohort.pending.clear()
-            del self._cohorts[subscriber.selection, subscriber.door, subscriber.max_rate]
+            del self._cohorts[_where(subscriber)]
 
     def _fill(self, subscriber: Subscriber) -> None:
         """Its sink is full: its cursor stays where it is until the sink drains."""
@@ -417,24 +315,8 @@ class Broadcaster:
             return
         self._look_later(subscriber)
 
-    # --- pages of the journal
-
-    def _fetch(self, subscriber: Subscriber) -> None:
-        subscriber.move(State.FETCHING)
-        task = asyncio.ensure_future(self._fetch_page(subscriber))
-        self._fetches[task] = None
-        task.add_done_callback(lambda done: self._fetches.pop(done, None))
-
-    async def _fetch_page(self, subscriber: Subscriber) -> None:
-        """Read one page for the catch-up that asked; a changed one asks again."""
-        catchup, after = subscriber.catchup, subscriber.cursor
-        assert self._journal is not None
-        try:
-            async with self._fetchers:
-                page = await self._journal.read(subscriber.selection.channels, after, FETCH_ENTRIES)
-        except OwnFault as fault:
-            self.evict(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))
-            return
+    def _fetched(self, subscriber: Subscriber, catchup: CatchUp | None, page: JournalPage) -> None:
+        """A page has come; a catch-up that was replaced meanwhile asks again."""
         if subscriber.state is not State.FETCHING:
             return
         if catchup is not None and subscriber.catchup is catchup:
@@ -486,3 +368,8 @@ class Broadcaster:
             subscriber.cursor = self.position(subscriber).seq
             self._fill(subscriber)
         return room
+
+
+def _where(subscriber: Subscriber) -> tuple[Selection, Door, float | None]:
+    """What the members of a cohort have in common."""
+    return subscriber.selection, subscriber.door, subscriber.max_rate

@@ -76,26 +76,25 @@ class Cohort:
         self._left_out = 0
         self._left_out_newest = 0
 
-    def add(self, event: Event) -> None:
-        """Note an event that the selection wants."""
-        if not self.pending:
+    def add(self, event: Event) -> bool:
+        """Note an event that the selection wants; True if nothing was pending before it."""
+        first = not self.pending
+        if first:
             self.pending_from = event.seq - 1
         self._last = event.seq
-        if self.max_rate is None:
-            self.pending.append(event)
-            return
-        # One place per key, so that what waits for the next batch is bounded by the rows there
-        # are. `flush` brings the places back into order.
-        if not event.pinned:
+        if self.max_rate is not None and not event.pinned:
+            # One place per key, so that what waits for the next batch is bounded by the rows
+            # there are. `flush` brings the places back into order.
             where = (event.channel, event.key)
             before = self._newest.get(where)
             if before is not None:
                 self._left_out += 1
                 self._left_out_newest = max(self._left_out_newest, self.pending[before].seq)
                 self.pending[before] = event
-                return
+                return False
             self._newest[where] = len(self.pending)
         self.pending.append(event)
+        return first
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was told everything."""
@@ -165,7 +164,7 @@ class Cohort:
         self._base = end
         for start in range(0, len(members), SLICE_MEMBERS):
             for member in members[start : start + SLICE_MEMBERS]:
-                if member.cohort is not self:
+                if member not in self.members:
                     continue
                 data = whole
                 cursor = member.cursor

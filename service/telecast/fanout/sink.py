@@ -21,7 +21,7 @@ class Sink(Protocol):
         ...
 
     def buffered(self) -> int:
-        """Bytes taken and not yet accepted by the kernel: falling means progress."""
+        """Bytes taken and, for all that is known, not yet with the peer: falling means progress."""
         ...
 
     def close(self, fault: TelecastError) -> None:

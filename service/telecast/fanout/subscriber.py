@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from telecast.fanout.selection import Selection
 from telecast.fanout.sink import Sink
@@ -15,9 +14,6 @@ from telecast.model import Event, Position
 from telecast.protocol.commands import Delivery
 from telecast.protocol.framing import Door
 from telecast.protocol.messages import SnapshotReason
-
-if TYPE_CHECKING:
-    from telecast.fanout.cohort import Cohort
 
 
 class State(Enum):
@@ -87,7 +83,6 @@ class Subscriber:
 
     __slots__ = (
         "catchup",
-        "cohort",
         "connection_id",
         "cursor",
         "delivery",
@@ -135,7 +130,6 @@ class Subscriber:
         self.cursor = 0
         """All that the selection holds up to here has been handed to the sink."""
         self.catchup: CatchUp | None = None
-        self.cohort: Cohort | None = None
         self.left_out = 0
         self.silent_beats = 0
         self.stalled_bytes = 0

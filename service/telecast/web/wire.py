@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import socket
+import sys
+import termios
 from collections.abc import Callable
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
 
 from telecast.errors import TelecastError
 
@@ -34,7 +38,7 @@ class Wire:
         self._on_close = on_close
         self._transport: asyncio.Transport | None = None
         self._writer: AbstractStreamWriter | None = None
-        self._request: web.Request | None = None
+        self._protocol: BaseProtocol | None = None
         self._drain: asyncio.Task[None] | None = None
 
     def open(self, request: web.Request, writer: AbstractStreamWriter) -> None:
@@ -42,7 +46,7 @@ class Wire:
         transport = request.transport
         if transport is None:
             return
-        self._transport, self._writer, self._request = transport, writer, request
+        self._transport, self._writer, self._protocol = transport, writer, request.protocol
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         sock = transport.get_extra_info("socket")
         if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
@@ -58,12 +62,12 @@ class Wire:
                     log.debug("socket option", extra={"option": option, "reason": str(fault)})
 
     def write(self, data: bytes) -> bool:
-        transport, request = self._transport, self._request
-        if transport is None or request is None or transport.is_closing():
+        transport, protocol = self._transport, self._protocol
+        if transport is None or protocol is None or transport.is_closing():
             # uvloop raises for a connection that is lost before its handler has heard of it.
             return True
         transport.write(data)
-        return not request.protocol.writing_paused
+        return not protocol.writing_paused
 
     def when_drained(self, callback: Callable[[], None]) -> None:
         if self._writer is not None:
@@ -84,7 +88,10 @@ class Wire:
             await self._writer.drain()
 
     def buffered(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return 0
+        return transport.get_write_buffer_size() + _unacknowledged(transport)
 
     def close(self, fault: TelecastError) -> None:
         self._on_close(fault)
@@ -96,7 +103,7 @@ class Wire:
 
     def abort_if_stuck(self) -> None:
         """Drop the connection if the peer has not even taken our farewell."""
-        if self.buffered():
+        if self._transport is not None and self._transport.get_write_buffer_size():
             self.abort()
 
     async def end(self) -> None:
@@ -105,3 +112,17 @@ class Wire:
         if self._drain is not None:
             self._drain.cancel()
             await asyncio.wait([self._drain])
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the kernel holds for the peer, where it says so: how a trickle is seen to move.
+
+    It takes more from us in steps of half of NOTSENT_LOWAT, which a slow reader needs long for.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return 0
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0

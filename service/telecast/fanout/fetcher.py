@@ -1,0 +1,64 @@
+"""Pages of the journal for subscribers that want all of a past which the tape has lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from telecast.errors import OwnFault
+from telecast.fanout.backfill import JournalPage
+from telecast.fanout.subscriber import CatchUp, Subscriber
+
+ENTRIES = 256
+READERS = 4
+"""Journal readers at a time: history must not crowd out commits."""
+
+
+class JournalReader(Protocol):
+    """What the fan-out asks of a journal."""
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> JournalPage: ...
+
+
+class Fetcher:
+    """Owns the reads that are under way; `len` tells how many."""
+
+    def __init__(
+        self,
+        journal: JournalReader | None,
+        *,
+        on_page: Callable[[Subscriber, CatchUp | None, JournalPage], None],
+        on_fault: Callable[[Subscriber, OwnFault], None],
+    ) -> None:
+        """`on_page` gets the catch-up that asked: it may have been replaced meanwhile."""
+        self._journal = journal
+        self._on_page = on_page
+        self._on_fault = on_fault
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._readers = asyncio.Semaphore(READERS)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def fetch(self, subscriber: Subscriber) -> None:
+        """Read one page after the subscriber's cursor."""
+        task = asyncio.ensure_future(self._fetch(subscriber))
+        self._tasks[task] = None
+        task.add_done_callback(lambda done: self._tasks.pop(done, None))
+
+    async def _fetch(self, subscriber: Subscriber) -> None:
+        catchup, after = subscriber.catchup, subscriber.cursor
+        assert self._journal is not None
+        try:
+            async with self._readers:
+                page = await self._journal.read(subscriber.selection.channels, after, ENTRIES)
+        except OwnFault as fault:
+            self._on_fault(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))
+        else:
+            self._on_page(subscriber, catchup, page)
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

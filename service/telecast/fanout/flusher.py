@@ -1,0 +1,127 @@
+"""When cohorts are flushed: at once when quiet, joined when busy, rated ones at their pace.
+
+A system call for each message and client is what fan-out costs. So what is pending goes out in
+one write, and the busier it is, the more is pending: a round of flushes waits as long as the last
+one took, never longer than PATIENCE. Nothing to tune, and no timer when it is quiet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+
+from telecast.fanout.cohort import Cohort
+from telecast.fanout.tally import Tally
+from telecast.fanout.wheel import Scheduler, Wheel
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 0.025
+"""Seconds that a commit waits for the next round at the most, however long the last one took."""
+TURN = 0.002
+"""Seconds of a round after which the loop turns."""
+
+
+class Flusher:
+    """Runs rounds: each flushes the cohorts that were due when it began, in slices."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        wheel: Wheel,
+        tally: Tally,
+        *,
+        flush: Callable[[Cohort], Iterator[int]],
+        on_broken: Callable[[Cohort], None],
+    ) -> None:
+        """`flush` writes what is pending for a cohort, yielding between slices; should it raise,
+        `on_broken` gets the cohort: its members are not whole any more."""
+        self._scheduler = scheduler
+        self._wheel = wheel
+        self._tally = tally
+        self._flush = flush
+        self._on_broken = on_broken
+        self._due: dict[Cohort, None] = {}
+        self._round: Iterator[None] | None = None
+        self._armed = False
+        self._started = 0.0
+        self._ended = float("-inf")
+        self._took = 0.0
+
+    def add(self, cohort: Cohort, *, first: bool, at_once: bool) -> None:
+        """A cohort has something pending: the `first`, or one that goes `at_once` before its
+        pace. `arm` follows."""
+        if at_once or cohort.max_rate is None:
+            self._due[cohort] = None
+        elif first:
+            self._pace(cohort)
+
+    def forget(self, cohort: Cohort) -> None:
+        """Nobody is left in it."""
+        self._due.pop(cohort, None)
+
+    def arm(self) -> None:
+        """Have a round start if a cohort is due: now, or when the last is long enough ago."""
+        if not self._due or self._armed or self._round is not None:
+            return
+        self._armed = True
+        wait = self._ended + min(self._took, PATIENCE) - self._scheduler.time()
+        if wait <= 0:
+            self._scheduler.call_soon(self._begin)
+        else:
+            self._scheduler.call_later(wait, self._begin)
+
+    def _pace(self, cohort: Cohort) -> None:
+        """The first event since its last batch: have it flushed when its pace lets it."""
+        wait = cohort.due_at - self._scheduler.time()
+        if wait <= 0:
+            self._due[cohort] = None
+        else:
+            self._wheel.after(wait, lambda: self._come_due(cohort))
+
+    def _come_due(self, cohort: Cohort) -> None:
+        if cohort.pending and cohort.due_at <= self._scheduler.time():
+            self._due[cohort] = None
+            self.arm()
+
+    def _begin(self) -> None:
+        self._armed = False
+        due, self._due = self._due, {}
+        self._started = self._scheduler.time()
+        self._round = self._flush_all(due)
+        self._turn()
+
+    def _turn(self) -> None:
+        """One slice; the loop turns in between."""
+        assert self._round is not None
+        for _ in self._round:
+            self._scheduler.call_soon(self._turn)
+            return
+        # The event loop may write what it was handed only after this callback: let it.
+        self._scheduler.call_soon(self._end)
+
+    def _end(self) -> None:
+        self._round = None
+        self._ended = self._scheduler.time()
+        self._took = self._ended - self._started
+        self._tally.flushes += 1
+        self._tally.flush_seconds += self._took
+        self.arm()
+
+    def _flush_all(self, due: Iterable[Cohort]) -> Iterator[None]:
+        clock = self._scheduler.time
+        until = clock() + TURN
+        for cohort in due:
+            if cohort.max_rate is not None:
+                cohort.due_at = clock() + 1 / cohort.max_rate
+            try:
+                for _ in self._flush(cohort):
+                    yield
+                    until = clock() + TURN
+            except Exception:
+                # One cohort that can't be served must not end the service of all others.
+                log.exception("flush failed")
+                self._on_broken(cohort)
+            if clock() >= until:
+                yield
+                until = clock() + TURN
