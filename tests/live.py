@@ -160,6 +160,8 @@ class SseReader(Reader):
                 data.append(value)
             elif head == b"id":
                 position = value.decode()
+            elif line == b"id:\n":
+                position = ""  # what was earned before is forgotten
             elif head == b"retry":
                 self.retry.append(int(value))
             else:

@@ -154,7 +154,7 @@ class SseLine(Line):
         while (end := self._text.find(b"\n\n")) >= 0:
             block = bytes(self._text[:end])
             del self._text[: end + 2]
-            fields = dict(line.split(b": ", 1) for line in block.split(b"\n"))
+            fields = dict(line.partition(b": ")[::2] for line in block.split(b"\n"))
             if b"data" in fields:
                 position = fields.get(b"id")
                 body = orjson.loads(fields[b"data"])

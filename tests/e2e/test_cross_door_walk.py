@@ -25,7 +25,7 @@ from process import CHANNELS, Service, service
 from raw import Line, Over, dial
 from rest import history, publish
 
-KILLS = 6
+KILLS = 8
 ANSWERS_A_ROUND = 60
 """Publishes that are answered between two kills at the least."""
 TAPE_EVENTS = 400
@@ -278,7 +278,7 @@ class Listener:
             self.cuts[f"{door} {how}"] += 1
 
     async def _dial(self, door: str) -> Line:
-        appetite = self._chance.choice([61, 1_009, 65_536])
+        appetite = self._chance.choice([61, 211, 1_009, 65_536])
         since = self.positions[-1]
         everything = {"channels": ",".join(CHANNELS), "delivery": "all"}
         own = self._own

@@ -80,7 +80,8 @@ async def test_an_id_stands_only_where_a_resume_from_it_is_safe() -> None:
         await live.publish("positions", position("p1"), position("p2"))
         async with live.sse(channels="positions") as reader:
             opening = await reader.opening()
-            assert [each.id for each in opening[:-1]] == [None] * 4
+            assert [each.type for each in opening[:2]] == ["ack", "snapshot"]
+            assert [each.id for each in opening[:-1]] == [None, "", None, None]
             assert opening[-1].id == live.at(2)
             assert len(reader.retry) == 1
             await live.publish("positions", position("p3"))

@@ -695,11 +695,11 @@ class TestCursor:
         told = self.take(cursor, welcome(), expired, event(3), resume(1), event(4))
         assert told == [None, None, None, None, "k3v9:4"]
 
-    def test_a_new_connection_forgets_the_unfinished_snapshot_but_not_the_position(self):
-        cursor = Cursor(None)
+    def test_a_snapshot_that_is_cut_short_starts_over_since_its_rows_were_forgotten(self):
+        cursor = Cursor("k3v9:2")
         self.take(cursor, welcome(), live(5), SNAPSHOT, event(3))
         cursor.connected()
-        assert cursor.start == "k3v9:5"
+        assert cursor.start is None
         assert self.take(cursor, welcome(), resume(5), event(6)) == [None, None, "k3v9:6"]
 
     def test_a_new_epoch_is_that_of_the_welcome(self):

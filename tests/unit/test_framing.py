@@ -85,7 +85,13 @@ def test_positions_stand_where_a_client_may_resume_from() -> None:
     }
     ids = {kind: next(sse_events(SSE.message(one)))[2] for kind, one in told.items()}
     assert {kind for kind, position in ids.items() if position == "abcd:7"} == {"live", "heartbeat"}
-    assert [ids[kind] for kind in ("snapshot", "resume", "conflated", "gap")] == [None] * 4
+    assert [ids[kind] for kind in ("resume", "conflated", "gap")] == [None] * 3
+
+
+def test_a_snapshot_makes_an_event_source_forget_its_position() -> None:
+    # Cut short, it would else come back with a position earned with rows that it has forgotten.
+    block = SSE.message(messages.snapshot(0, ["positions"], "POSITION_UNKNOWN"))
+    assert next(sse_events(block))[2] == ""
 
 
 def test_an_error_is_a_fault_at_sse() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -176,6 +177,21 @@ async def test_nobody_there_is_unreachable(unused_tcp_port):
     with pytest.raises(Unreachable):
         await hasty.publish("positions", ROW)
     assert hasty.waits == []
+
+
+async def test_a_service_that_dies_in_the_very_first_request_is_waited_for(unused_tcp_port):
+    """It was taken for nobody: `replay` ended with 4 when the service was killed right then."""
+
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        server.close()
+        writer.transport.abort()
+
+    server = await asyncio.start_server(die, "127.0.0.1", unused_tcp_port)
+    patient = Patient(f"http://127.0.0.1:{unused_tcp_port}", patience=4, insist=False)
+    with pytest.raises(Unreachable):
+        await patient.publish("positions", ROW)
+    assert patient.waits == [0.5, 1, 2]
 
 
 @pytest.mark.parametrize("body", [b"<h1>hello</h1>", b"[]", b'{"success":true}', b'{"data":1}'])

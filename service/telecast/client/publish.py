@@ -32,6 +32,12 @@ REQUEST_SECONDS = 30.0
 """How long one try may take until its answer counts as lost."""
 MOST_WAIT_SECONDS = 5.0
 NDJSON = "application/x-ndjson"
+_BROKEN = (
+    aiohttp.ServerDisconnectedError,
+    aiohttp.ClientOSError,
+    aiohttp.ClientPayloadError,
+)
+"""How a connection ends that was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Publisher:
         pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`insist` False: while nobody has answered yet, a refused connection is not tried again.
+        """`insist` False: while nobody has been there yet, a refused connection is not tried again.
 
         `report` hears of each failed try and of the seconds until the next.
         Raises ValueError for an address or a key that can never work.
@@ -171,8 +177,11 @@ class Publisher:
             except LOST as lost:
                 why = f"Nobody answers at {self._base}: {words(lost)}."
                 fault, told = Unreachable(why), 0.0
-                if not self._insist and isinstance(lost, aiohttp.ClientConnectorError):
-                    raise fault from None
+                if isinstance(lost, aiohttp.ClientConnectorError):
+                    if not self._insist:
+                        raise fault from None
+                elif isinstance(lost, _BROKEN):
+                    self._insist = True  # somebody was there, and died in the middle of it
             else:
                 self._insist = True
                 self._backoff.reset()

@@ -80,6 +80,9 @@ class Cursor:
             position = self._by_id(event_id) if ids else self._by_body(kind, body)
         except (PositionMalformed, KeyError, TypeError):
             raise Garbled(f"no position: {raw[:80]!r}") from None
+        if kind == "snapshot":
+            # The rows before it are forgotten, and with them what a position would go on from.
+            self._proven = self._since = None
         if position is not None:
             self._proven = position
         return Told(kind, body, raw, position)

@@ -120,7 +120,10 @@ class SseDoor:
     def message(self, message: Message) -> bytes:
         # EventSource dispatches its own `error` events: ours need another name.
         name = "fault" if message.type == "error" else message.type
-        return sse_block(name, message.json, message.position)
+        block = sse_block(name, message.json, message.position)
+        # The rows before it are forgotten: cut short now, an EventSource must not come back with
+        # a position that was earned with them. An empty id makes it forget that (§9.2.6).
+        return b"id:\n" + block if message.type == "snapshot" else block
 
     def join(self, blocks: Sequence[bytes]) -> bytes:
         data = b"".join(blocks)
