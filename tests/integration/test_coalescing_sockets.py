@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-from live import Live, served
+from live import Live, principal, served
 from payloads import price
 from telecast.fanout.flusher import PATIENCE, Flusher
 from telecast.fanout.wheel import Scheduler
@@ -86,11 +86,11 @@ async def test_busy_a_round_waits_as_long_as_the_last_one_took_and_never_too_lon
     async with served() as live, AsyncExitStack() as stack:
         readers = await hear(live, stack, 40)
         recording = Recording(live.parts.broadcaster._flusher)
-        sent = 0
-        for turn in range(60):
-            rows = [price(f"S{turn % 7}", price=str(sent + number)) for number in range(10)]
-            await live.publish("market-data", *rows)
-            sent += len(rows)
+        sent = 400
+        for number in range(sent):
+            # In process: over HTTP the next commit would come after the round.
+            row = price(f"S{number % 7}", price=str(number))
+            await live.parts.ingress.publish(principal(), "market-data", [row])
         for reader in readers:
             events = await reader.events(sent)
             assert [each.row["price"] for each in events] == [str(n) for n in range(sent)]
