@@ -16,7 +16,6 @@ from telecast.channels.catalogue import CHANNELS
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
 from telecast.errors import JournalUnavailable, OwnFault
-from telecast.fanout.backfill import JournalFloor
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.tape import Tape
 from telecast.fanout.wheel import LoopScheduler
@@ -110,7 +109,7 @@ async def _build(
         journal.epoch,
         scheduler=LoopScheduler(asyncio.get_running_loop()),
         now=lambda: int(now() * 1000),
-        journal_floor=lambda name: _floor_of(journal, name),
+        journal_floor=lambda name: journal.floors()[name],
         journal=journal,
         stall_seconds=settings.stall_seconds,
     )
@@ -148,11 +147,6 @@ async def _build(
     for work in (ingress.run, lambda: _watch_keys(own), lambda: _trim(own)):
         stack.push_async_callback(_stop, asyncio.create_task(_guard(own, work)))
     return own
-
-
-def _floor_of(journal: Journal, name: str) -> JournalFloor:
-    floor = journal.floors()[name]
-    return JournalFloor(floor.whole_from, floor.compact_from)
 
 
 async def _guard(own: Parts, work: Callable[[], Awaitable[None]]) -> None:

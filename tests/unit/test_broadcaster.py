@@ -35,7 +35,6 @@ from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
 from telecast.fanout import backfill, cohort, fetcher
 from telecast.fanout import tape as tape_module
-from telecast.fanout.backfill import JournalFloor
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State, Subscriber
@@ -331,9 +330,9 @@ class World:
             journal=self.journal,
         )
 
-    def _floor(self, name: str) -> JournalFloor:
+    def _floor(self, name: str) -> Floor:
         floor = (self.stale_floors or self.journal.floors)[name]
-        return JournalFloor(floor.whole_from, floor.compact_from)
+        return Floor(floor.whole_from, floor.compact_from)
 
     def __enter__(self) -> World:
         return self

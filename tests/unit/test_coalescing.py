@@ -10,12 +10,12 @@ import pytest
 from fakes import EPOCH, Change, FakeSink, Ledger, VirtualLoop, commit, told_by
 from telecast.channels.catalogue import CHANNELS
 from telecast.fanout import cohort
-from telecast.fanout.backfill import JournalFloor
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.flusher import PATIENCE, TURN
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import Subscriber
 from telecast.fanout.tape import Tape
+from telecast.journal.base import Floor
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import WS
 
@@ -34,7 +34,7 @@ class Market:
             EPOCH,
             scheduler=self.loop,
             now=lambda: 0,
-            journal_floor=lambda name: JournalFloor(0, 0),
+            journal_floor=lambda name: Floor(0, 0),
         )
         self.sinks = [FakeSink(self.loop, high=10**9) for _ in range(clients)]
         self.committed: list[float] = []

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from operator import attrgetter
-from typing import Protocol
 
 from telecast.fanout.selection import Selection
+from telecast.fanout.source import Floor, JournalPage
 from telecast.fanout.subscriber import CatchUp, FetchedPage, Subscriber
 from telecast.fanout.tape import Standing, Tape
-from telecast.model import Entry, Position
+from telecast.model import Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import Door
@@ -30,35 +30,6 @@ class Outcome(Enum):
     FETCH = "the journal must be asked: the tape has lost what the journal may have"
     AHEAD = "the position is not committed here yet"
     DONE = "everything up to the head was told"
-
-
-class Floor(Protocol):
-    """What trimming left of a channel in the journal."""
-
-    @property
-    def whole_from(self) -> int: ...
-
-    @property
-    def compact_from(self) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class JournalFloor:
-    whole_from: int
-    compact_from: int
-
-
-class JournalPage(Protocol):
-    """`floors` were true after the entries were read."""
-
-    @property
-    def entries(self) -> tuple[Entry, ...]: ...
-
-    @property
-    def upto(self) -> int: ...
-
-    @property
-    def floors(self) -> Mapping[str, Floor]: ...
 
 
 @dataclass(slots=True)
@@ -78,7 +49,7 @@ class Backfill:
         epoch: str,
         *,
         now: Callable[[], int],
-        journal_floor: Callable[[str], JournalFloor],
+        journal_floor: Callable[[str], Floor],
     ) -> None:
         """`now` gives ms since 1970; `journal_floor` what the journal still has of a channel."""
         self._tape = tape

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
-from telecast.fanout.backfill import Backfill, JournalFloor, JournalPage, Outcome
+from telecast.fanout.backfill import Backfill, Outcome
 from telecast.fanout.cohort import Cohort
-from telecast.fanout.fetcher import Fetcher, JournalReader
+from telecast.fanout.fetcher import Fetcher
 from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
+from telecast.fanout.source import Floor, JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
 from telecast.fanout.tally import Tally
 from telecast.fanout.tape import Tape
@@ -49,7 +50,7 @@ class Broadcaster:
         *,
         scheduler: Scheduler,
         now: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-        journal_floor: Callable[[str], JournalFloor],
+        journal_floor: Callable[[str], Floor],
         journal: JournalReader | None = None,
         stall_seconds: float = 45.0,
     ) -> None:

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
-from typing import Protocol
+from collections.abc import Callable
 
 from telecast.errors import OwnFault
-from telecast.fanout.backfill import JournalPage
+from telecast.fanout.source import JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, Subscriber
 
 ENTRIES = 256
 READERS = 4
 """Journal readers at a time: history must not crowd out commits."""
-
-
-class JournalReader(Protocol):
-    """What the fan-out asks of a journal."""
-
-    async def read(self, channels: Collection[str], after: int, limit: int) -> JournalPage: ...
 
 
 class Fetcher:
