@@ -69,9 +69,14 @@ class Feed:
                 future.set_result(None)
 
     async def reached(self, seq: int) -> None:
-        """Return once the tape holds everything up to `seq`. Callers ask for rising seqs."""
+        """Return once the tape holds everything up to `seq`. Callers ask for rising seqs.
+
+        Raises JournalUnavailable (unknown) where the tape has ended before it.
+        """
         if self._broadcaster.tape.head >= seq:
             return
+        if self._ended is not None:
+            raise JournalUnavailable(self._ended, {"unknown": True})
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((seq, future))
         await future

@@ -15,6 +15,7 @@ from live import PATIENCE, Live, served
 from payloads import position, price, trader
 from raw import Line, Over, dial
 from telecast.channels.catalogue import CHANNELS
+from telecast.fanout.fetcher import READERS
 from telecast.journal.base import Batch, Page, Receipt
 from telecast.journal.memory import MemoryJournal
 
@@ -35,6 +36,7 @@ class Gated(MemoryJournal):
         self.may_read.set()
         self.appending = 0
         self.reading = 0
+        self.reads = 0
 
     async def append(self, batch: Batch) -> Receipt:
         self.appending += 1
@@ -46,6 +48,7 @@ class Gated(MemoryJournal):
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
         self.reading += 1
+        self.reads += 1
         try:
             await self.may_read.wait()
         finally:
@@ -361,6 +364,20 @@ async def test_half_a_body_is_no_publish() -> None:
         told = await listener.expect("event")
         assert (told.body["key"], told.seq) == ("whole", receipt["lastSeq"])
         listener.cut()
+
+
+async def test_who_goes_before_its_turn_at_the_journal_is_not_read_for() -> None:
+    async with house(tape_events=100) as own:
+        lines = [await waiting_for_the_journal(own, "ws") for _ in range(READERS)]
+        fetcher = own.live.parts.broadcaster._fetcher
+        lines.append(await waiting_for_the_journal(own, "sse"))
+        await own.live.until(lambda: len(fetcher) == READERS + 1)
+        for line in lines:
+            line.cut()
+        await own.live.until(lambda: not own.live.parts.broadcaster.subscribers)
+        own.journal.may_read.set()
+        await own.live.until(lambda: not len(fetcher))
+        assert own.journal.reads == READERS
 
 
 # --- ends that are not cuts

@@ -15,9 +15,9 @@ import jsonschema
 import orjson
 import pytest
 
-from live import Live, principal, served, types
+from live import PATIENCE, Live, principal, served, types
 from payloads import alert, metrics, position, price, trader
-from telecast.channels.catalogue import CHANNELS
+from telecast.channels.catalogue import CHANNELS, Channel
 from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
@@ -802,3 +802,84 @@ async def test_what_is_acknowledged_can_be_read_at_once() -> None:
         payloads = [price(f"S{n}") for n in range(2_000)]
         published = await own.ingress.publish(desk, "market-data", payloads)
         assert own.broadcaster.tape.head == published.receipt.last_seq == 2_000
+
+
+# --- what one publisher sends must not hurt the others
+
+
+async def test_an_idempotency_key_that_is_no_utf_8_is_refused_and_the_committer_lives_on() -> None:
+    async with served() as live:
+        for key in (b"a\xffb", b"\xed\xa0\x80"):
+            body = orjson.dumps(price())
+            answer = await _raw(
+                live,
+                b"POST /api/v1/channels/market-data/events HTTP/1.1\r\nHost: x\r\n"
+                b"Connection: close\r\nX-API-Key: %b\r\nContent-Type: application/json\r\n"
+                b"Idempotency-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
+                % (live.secrets["desk"].encode(), key, len(body), body),
+            )
+            assert answer.startswith(b"HTTP/1.1 400")
+            assert b"Idempotency-Key" in answer
+        await live.publish("market-data", price())
+        assert live.parts.ready
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_a_bad_request() -> None:
+    async with served() as live:
+        answer = await _raw(
+            live,
+            b"POST /api/v1/session HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nplain",
+        )
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"BAD_REQUEST" in answer
+
+
+async def test_a_payload_of_any_size_is_measured_before_its_schema_looks_at_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load(self: Channel, payload: Any) -> Any:
+        raise AssertionError("it would hold up everybody for as long as it is big")
+
+    monkeypatch.setattr(Channel, "load", load)
+    body = b'[%b,{"id":%b}]' % (
+        orjson.dumps(alert(violations=[{}] * 50_000)),
+        b"[" * 400 + b"]" * 400,
+    )
+    async with served() as live:
+        found = problems(await live.refused("risk-alerts", body))
+        assert "max_event_bytes" in found[0, ""]
+        assert "nested" in found[1, ""]
+
+
+async def test_what_a_list_or_map_of_a_payload_holds_is_counted_before_it_is_looked_at() -> None:
+    violation = {"type": "BUDGET", "message": ""}
+    many = {str(number): None for number in range(33)}
+    async with served() as live:
+        found = problems(
+            await live.refused(
+                "risk-alerts",
+                [
+                    alert(violations=[{}] * 33),
+                    alert(violations=[violation | {"details": many}]),
+                    alert(violations=[violation] * 32),
+                ],
+            )
+        )
+        assert found == {
+            (0, "violations"): "Must have at most 32 items.",
+            (1, "violations.0.details"): "Must have at most 32 members.",
+        }
+
+
+async def _raw(live: Live, request: bytes) -> bytes:
+    """The answer to bytes that no client of ours would send."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(live.url.rpartition(":")[2]))
+    try:
+        writer.write(request)
+        async with asyncio.timeout(PATIENCE):
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = re.search(rb"Content-Length: (\d+)", head)
+            return head + await reader.readexactly(int(size[1]) if size else 0)
+    finally:
+        writer.close()

@@ -186,6 +186,23 @@ async def test_who_sends_bad_messages_again_and_again_is_closed_with_4400() -> N
         assert {each["code"] for each in told[20:]} == {"TOO_MANY_BAD_MESSAGES"}
 
 
+@pytest.mark.parametrize("action", ["\u00e9" * 60, "x" + "\u00e9" * 60], ids=["even", "odd"])
+async def test_a_close_reason_is_not_cut_within_a_character(action: str) -> None:
+    async with served() as live, live.ws() as reader:
+        await reader.expect("welcome")
+        for _ in range(21):
+            await reader.send(action)
+        _, code = await closed(reader)
+        assert code == 4400
+
+
+async def test_however_slow_a_rate_of_publishes_is_the_first_is_taken() -> None:
+    async with served(publishes_per_second=0.1) as live, live.ws() as reader:
+        await reader.expect("welcome")
+        ack = await reader.ask("publish", channel="market-data", data=price())
+        assert ack["type"] == "ack"
+
+
 async def test_actions_over_the_rate_are_refused_and_in_the_end_closed_with_4429() -> None:
     async with served(actions_per_second=0.1, actions_burst=3) as live, live.ws() as reader:
         await reader.expect("welcome")
@@ -213,6 +230,22 @@ async def test_publishes_have_a_rate_of_their_own() -> None:
         kinds = sorted(types([await reader.read() for _ in range(5)]))
         assert kinds == ["ack"] * 4 + ["error"]
         assert (await reader.ask("unsubscribe", channels=["positions"]))["type"] == "ack"
+
+
+@pytest.mark.parametrize("last_straw", ["bad messages", "a binary one"])
+async def test_what_comes_behind_the_last_straw_is_not_done(last_straw: str) -> None:
+    async with served() as live, live.ws() as reader:
+        await reader.expect("welcome")
+        if last_straw == "a binary one":
+            await reader.socket.send_bytes(b"{}")
+        else:
+            for _ in range(21):
+                await reader.send("nonsense")
+        for number in range(100):
+            await reader.send("publish", channel="market-data", data=price(f"S{number}"))
+        await closed(reader)
+        await live.everybody_gone()
+        assert live.parts.journal.head == 0
 
 
 # --- frames

@@ -18,6 +18,8 @@ from telecast.model import MAX_SEQ
 
 MAX_TEXT = 4096
 """Characters in a message or a reason: more belongs into a log."""
+MAX_ITEMS = 32
+"""Of a list or a map in a payload: each costs some 20 µs, in which nobody else is served."""
 
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,29})(?:\.[0-9]{1,30})?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -181,6 +183,34 @@ class Duration(fields.String):
         if type(value) is not str or _DURATION.fullmatch(value) is None:
             raise self.make_error("invalid")
         return value
+
+
+class FewList(fields.List[Any]):
+    """A JSON list of at most MAX_ITEMS items, counted before any is looked at."""
+
+    default_error_messages = {"too_many": f"Must have at most {MAX_ITEMS} items."}
+
+    def __init__(self, item: fields.Field[Any], **kwargs: Any) -> None:
+        super().__init__(item, metadata={"maxItems": MAX_ITEMS}, **kwargs)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        if isinstance(value, list) and len(value) > MAX_ITEMS:
+            raise self.make_error("too_many")
+        return super()._deserialize(value, *args, **kwargs)
+
+
+class FewDict(fields.Dict):
+    """A JSON object of at most MAX_ITEMS members, counted before any is looked at."""
+
+    default_error_messages = {"too_many": f"Must have at most {MAX_ITEMS} members."}
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"maxProperties": MAX_ITEMS}, **kwargs)
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MAX_ITEMS:
+            raise self.make_error("too_many")
+        return super()._deserialize(value, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class Choice(fields.String):

@@ -11,6 +11,8 @@ from telecast.channels.fields import (
     Choice,
     Count,
     Duration,
+    FewDict,
+    FewList,
     Flag,
     Identifier,
     Instant,
@@ -109,7 +111,7 @@ class Violation(Payload):
         required=True,
     )
     message = Text(required=True)
-    details = fields.Dict(keys=Identifier(), values=Text(allow_none=True), load_default=dict)
+    details = FewDict(keys=Identifier(), values=Text(allow_none=True), load_default=dict)
 
 
 class RiskAlert(Payload):
@@ -120,7 +122,7 @@ class RiskAlert(Payload):
     severity = Choice("INFO", "WARNING", "CRITICAL", required=True)
     recommendation = nullable(Choice, "ALLOW", "WARN", "BLOCK", "EMERGENCY_STOP")
     message = Text(required=True)
-    violations = fields.List(fields.Nested(Violation), load_default=list)
+    violations = FewList(fields.Nested(Violation), load_default=list)
     status = Choice("ACTIVE", "RESOLVED", required=True)
     createdAt = Instant(required=True)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from telecast.errors import OwnFault
 from telecast.fanout.source import JournalPage, JournalReader
-from telecast.fanout.subscriber import CatchUp, Subscriber
+from telecast.fanout.subscriber import CatchUp, State, Subscriber
 
 ENTRIES = 256
 READERS = 4
@@ -45,6 +45,8 @@ class Fetcher:
         assert self._journal is not None
         try:
             async with self._readers:
+                if subscriber.state is not State.FETCHING:
+                    return  # it has gone meanwhile: who stays must not wait for its page
                 page = await self._journal.read(subscriber.selection.channels, after, ENTRIES)
         except OwnFault as fault:
             self._on_fault(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))

@@ -65,6 +65,10 @@ class _Waiting:
     tries: int = 0
 
 
+_Group = list[tuple[_Waiting, Batch, list[Event]]]
+"""Publishes that are appended together, each with whom it is told to."""
+
+
 @dataclass(slots=True)
 class IngressTally:
     published: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHANNELS, 0))
@@ -210,8 +214,9 @@ class Ingress:
         try:
             while True:
                 await self._wanted.wait()
-                group = await self._derive_group()
+                group: _Group = []
                 try:
+                    await self._derive(group)
                     await self._commit(group)
                 finally:
                     # Only when this task dies: whether it was committed can't be told any more.
@@ -228,9 +233,8 @@ class Ingress:
                 self._take()
             self._idle.set()
 
-    async def _derive_group(self) -> list[tuple[_Waiting, Batch, list[Event]]]:
-        """Derive from the front what does not depend on what is derived here already."""
-        group: list[tuple[_Waiting, Batch, list[Event]]] = []
+    async def _derive(self, group: _Group) -> None:
+        """Move to the group, from the front, what does not depend on what is in it already."""
         touched: set[tuple[str, str]] = set()
         channels: set[str] = set()
         until = time.monotonic() + SLICE
@@ -262,14 +266,13 @@ class Ingress:
                 group.append((waiting, batch, derivation.told))
             else:
                 self._answer(waiting, Receipt(0, 0, self._tape.head, 0), [])
-        return group
 
     def _take(self) -> None:
         waiting = self._waiting.popleft()
         self._waiting_events -= waiting.events
         self._waiting_bytes -= waiting.size
 
-    async def _commit(self, group: list[tuple[_Waiting, Batch, list[Event]]]) -> None:
+    async def _commit(self, group: _Group) -> None:
         if not group:
             return
         results = await asyncio.gather(

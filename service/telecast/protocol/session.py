@@ -46,7 +46,7 @@ class Session:
         self._limits = limits
         self._actions = TokenBucket(limits.actions_per_second, limits.actions_burst, now)
         rate = limits.publishes_per_second
-        self._publishes = TokenBucket(rate, 2 * rate, now)
+        self._publishes = TokenBucket(rate, max(1, 2 * rate), now)
         self._bad = 0
         self._refused = 0
 

@@ -78,6 +78,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         if "Allow" in status.headers:
             response.headers["Allow"] = status.headers["Allow"]
         return response
+    except web.RequestPayloadError:
+        return refusal(PeerFault("BAD_REQUEST", "The body can't be read as its headers say."))
     except Exception:
         log.exception("unhandled")
         return refusal(OwnFault("INTERNAL", "Something broke; the log has it."))

@@ -127,10 +127,12 @@ def _idempotency_key(request: web.Request) -> str | None:
     if key is None:
         return None
     try:
+        key.encode()  # what is no UTF-8 in a header comes as lone surrogates: no journal keeps them
         text: str = _IDENTIFIER.deserialize(key)
-    except ValidationError:
+    except (UnicodeEncodeError, ValidationError):
         raise PeerFault(
-            "BAD_REQUEST", "An Idempotency-Key has 1 to 128 characters, none a control character."
+            "BAD_REQUEST",
+            "An Idempotency-Key has 1 to 128 characters in UTF-8, none a control character.",
         ) from None
     return text
 

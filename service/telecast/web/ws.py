@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "telecast.v1"
 FAREWELL_SECONDS = 2.0
+MAX_REASON = 123
+"""Bytes: a control frame has 125, of which the code takes two."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
@@ -102,6 +104,8 @@ class _Connection:
     async def _read(self) -> None:
         """Until the connection ends. One message at a time, and none while replies don't fit."""
         async for message in self._response:
+            if self._closing is not None:
+                return  # what came behind the last straw is not acted upon
             self._subscriber.alive()
             match message.type:
                 case WSMsgType.TEXT:
@@ -217,11 +221,14 @@ class _Connection:
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
         try:
             async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._response.close(
-                    code=code, message=fault.message.encode()[:120], drain=False
-                )
+                await self._response.close(code=code, message=_reason(fault.message), drain=False)
                 await self._wire.drained()
         except (TimeoutError, ConnectionError):
             pass
         finally:
             self._wire.abort_if_stuck()
+
+
+def _reason(text: str) -> bytes:
+    """What of a text fits into a close frame, whose reason is UTF-8 too (RFC 6455 §5.5.1)."""
+    return text.encode()[:MAX_REASON].decode(errors="ignore").encode()
