@@ -69,10 +69,12 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         """No new connections, streams told and ended, everything acknowledged in the journal."""
-        if self._site is not None:
-            await self._site.stop()
-        await drain(parts_of(self._app))
-        await self._runner.cleanup()
+        try:
+            if self._site is not None:
+                await self._site.stop()
+            await drain(parts_of(self._app))
+        finally:
+            await self._runner.cleanup()
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:

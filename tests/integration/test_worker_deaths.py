@@ -13,6 +13,7 @@ from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalUnavailable, OwnFault
 from telecast.fanout.tape import Tape
 from telecast.ingress import Ingress, IngressLimits
+from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Event
 
@@ -58,3 +59,22 @@ async def test_a_fault_in_one_derivation_leaves_no_publish_of_its_group_unanswer
     assert all(future.done() for future in waiting)
     await ingress.drain()
     assert journal.head == 0
+
+
+class OddJournal(MemoryJournal):
+    """Breaks on one row, as no contract allows."""
+
+    async def append(self, batch: Batch) -> Receipt:
+        if any(record.key == "odd" for record in batch.records):
+            raise ValueError("a fault of ours")
+        return await super().append(batch)
+
+
+async def test_a_fault_of_the_journal_over_one_publish_ends_that_publish_alone() -> None:
+    retention = {name: channel.retention for name, channel in CHANNELS.items()}
+    async with served(journal=OddJournal(retention)) as live:
+        await live.publish("positions", position("before"))
+        refused = await live.refused("positions", position("odd"))
+        assert (refused["status"], refused["code"]) == (500, "INTERNAL")
+        await live.publish("positions", position("after"))
+        assert live.parts.broken is None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from telecast.errors import OwnFault
 from telecast.fanout.source import JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
+
+log = logging.getLogger(__name__)
 
 ENTRIES = 256
 READERS = 4
@@ -50,6 +53,9 @@ class Fetcher:
                 page = await self._journal.read(subscriber.selection.channels, after, ENTRIES)
         except OwnFault as fault:
             self._on_fault(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))
+        except Exception:
+            log.exception("history can't be read")
+            self._on_fault(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
         else:
             self._on_page(subscriber, catchup, page)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
+
+log = logging.getLogger(__name__)
 
 TICK = 0.01
 
@@ -70,5 +73,8 @@ class Wheel:
         now = self._scheduler.time()
         while self._order and self._order[0] * TICK <= now + TICK / 2:
             for callback in self._slots.pop(heapq.heappop(self._order)):
-                callback()
+                try:
+                    callback()
+                except Exception:
+                    log.exception("a timer's callback failed")
         self._arm()

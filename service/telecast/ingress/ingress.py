@@ -8,6 +8,7 @@ journal's `expect` guards it against other nodes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,8 @@ from telecast.ingress.checking import Checked, Checker, Scope
 from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
+
+log = logging.getLogger(__name__)
 
 SLICE = 0.002
 """Seconds of work on one publish before the loop turns."""
@@ -290,8 +293,11 @@ class Ingress:
                 again.append(waiting)
             elif isinstance(result, TelecastError):
                 self._refuse(waiting, result)
+            elif isinstance(result, Exception):
+                # A fault of ours over one publish must not end the service of all others.
+                log.error("a publish could not be committed", exc_info=result)
+                self._refuse(waiting, OwnFault("INTERNAL", "Something broke; the log has it."))
             else:
-                self._refuse(waiting, OwnFault("INTERNAL", "The commit failed."))
                 raise result
         for waiting in reversed(again):
             self._waiting.appendleft(waiting)
