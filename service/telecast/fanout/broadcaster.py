@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import OwnFault, TelecastError
 from telecast.fanout.backfill import Backfill, Outcome
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.fetcher import Fetcher
@@ -22,6 +22,7 @@ from telecast.fanout.source import Floor, JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
 from telecast.fanout.tally import Tally
 from telecast.fanout.tape import Tape
+from telecast.fanout.vigil import Vigil
 from telecast.fanout.wheel import Scheduler, Wheel
 from telecast.model import Event, Position
 from telecast.protocol import messages
@@ -34,10 +35,6 @@ TURN = 0.002
 """Seconds of one loop turn that all subscribers that are behind share."""
 AHEAD_SECONDS = 2.0
 """How long a position that this node has not seen yet is waited for."""
-SILENT_BEATS = 3
-"""Heartbeats without an inbound frame after which a peer that should send is gone."""
-STALL_CHECKS = 9
-"""Looks at a full sink in the stall time: counted, so that a frozen server wakes mildly."""
 
 
 class Broadcaster:
@@ -61,9 +58,11 @@ class Broadcaster:
         self.subscribers: dict[str, Subscriber] = {}
         self._scheduler = scheduler
         self._now = now
-        self._stall_seconds = stall_seconds
         self._backfill = Backfill(tape, epoch, now=now, journal_floor=journal_floor)
         self._wheel = Wheel(scheduler)
+        self._vigil = Vigil(
+            self._wheel, stall_seconds=stall_seconds, heartbeat=self.heartbeat, evict=self.evict
+        )
         self._index = Index()
         self._cohorts: dict[tuple[Selection, Door, float | None], Cohort] = {}
         self._flusher = Flusher(
@@ -103,7 +102,7 @@ class Broadcaster:
         self.subscribers[subscriber.connection_id] = subscriber
         self._backfill.begin(subscriber, start)
         self._enqueue(subscriber)
-        self._wheel.after(subscriber.heartbeat, lambda: self._beat(subscriber))
+        self._vigil.begin(subscriber)
 
     def change(
         self,
@@ -283,38 +282,12 @@ class Broadcaster:
             # Read again when there is room: nothing is kept for one who does not read.
             subscriber.catchup.page = None
         self.tally.stalls += 1
-        # One watch at a time, however often it fills: the first look may come early then, and
-        # does not count.
-        subscriber.stalled_checks = -1 if subscriber.watched else 0
-        subscriber.stalled_bytes = subscriber.sink.buffered()
+        self._vigil.full(subscriber)
         subscriber.sink.when_drained(lambda: self._drained(subscriber))
-        if not subscriber.watched:
-            subscriber.watched = True
-            self._look_later(subscriber)
-
-    def _look_later(self, subscriber: Subscriber) -> None:
-        self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._watch(subscriber))
 
     def _drained(self, subscriber: Subscriber) -> None:
         if subscriber.state is State.FULL:
             self._enqueue(subscriber)
-
-    def _watch(self, subscriber: Subscriber) -> None:
-        if subscriber.state is not State.FULL:
-            subscriber.watched = False
-            return
-        buffered = subscriber.sink.buffered()
-        if buffered < subscriber.stalled_bytes:
-            subscriber.stalled_bytes, subscriber.stalled_checks = buffered, 0
-        else:
-            subscriber.stalled_checks += 1
-        if subscriber.stalled_checks >= STALL_CHECKS:
-            self.evict(
-                subscriber,
-                PeerFault("NO_PROGRESS", f"No byte was taken for {self._stall_seconds:g} s."),
-            )
-            return
-        self._look_later(subscriber)
 
     def _fetched(self, subscriber: Subscriber, catchup: CatchUp | None, page: JournalPage) -> None:
         """A page has come; a catch-up that was replaced meanwhile asks again."""
@@ -324,24 +297,7 @@ class Broadcaster:
             self._backfill.take(subscriber, catchup, page)
         self._enqueue(subscriber)
 
-    # --- signs of life
-
-    def _beat(self, subscriber: Subscriber) -> None:
-        if subscriber.state is State.CLOSED:
-            return
-        self._wheel.after(subscriber.heartbeat, lambda: self._beat(subscriber))
-        if subscriber.state is State.FULL:
-            # Only the stall rule counts: a heartbeat would just be more that is not read.
-            return
-        if subscriber.expects_life:
-            if subscriber.silent_beats >= SILENT_BEATS:
-                silence = SILENT_BEATS * subscriber.heartbeat
-                self.evict(
-                    subscriber, PeerFault("NO_SIGN_OF_LIFE", f"No frame came for {silence:g} s.")
-                )
-                return
-            subscriber.silent_beats += 1
-        self.heartbeat(subscriber)
+    # --- messages that are no events
 
     def heartbeat(self, subscriber: Subscriber) -> None:
         """Tell it its position, if it has one: in the middle of a snapshot nothing is proven."""
