@@ -125,7 +125,7 @@ async def test_every_channel_tells_something_and_ctrl_c_ends_it_well():
 
 async def test_a_recording_is_played_to_its_end_and_stays_to_be_looked_at():
     async with demo("--ticks", TICKS, "--speed", "10") as it:
-        assert "1,500 ticks" in it.printed
+        assert "3,123 ticks" in it.printed
         await it.line("The tape is over")
         assert await it.rows("positions") == []
         assert {row["status"] for row in await it.rows("trader-status")} == {"STOPPED"}
