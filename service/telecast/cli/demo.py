@@ -119,6 +119,14 @@ def _settings(flags: dict[str, Any]) -> Settings:
     return dataclasses.replace(settings, tls_cert=None, tls_key=None, behind_proxy=False)
 
 
+def _own_command() -> str:
+    """`telecast`, as the reader's own shell finds it: `dev.py demo` runs it in a hidden folder."""
+    prefix = Path(sys.prefix)
+    if prefix.parts[-2:] == (".tox", "demo"):
+        return str(prefix / "bin" / "telecast")
+    return "telecast"
+
+
 def _greeting(url: str, link: str, key: str, told: str) -> str:
     return f"""
 Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
@@ -128,7 +136,7 @@ Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
 
   curl -N -H 'X-API-Key: {key}' '{url}/sse/telemetry'
 
-  telecast tail positions risk-alerts trader-status --url {url} --key {key}
+  {_own_command()} tail positions risk-alerts trader-status --url {url} --key {key}
 
 Ctrl-C ends it.
 """
