@@ -128,6 +128,9 @@ class FakeSink:
     def buffered(self) -> int:
         return len(self.written) - self.accepted
 
+    def acknowledged(self) -> int | None:
+        return self.accepted
+
     def close(self, fault: TelecastError) -> None:
         self.fault = fault
 

@@ -1,27 +1,41 @@
-"""Holds histories against each other, and against what publishers were promised. Pure.
+"""What happened: what publishers were answered, what subscribers were told, what the journal has.
 
-A history is events as JSON bytes, in the order in which they were told.
+Record it as it happens, and let `judge` say when all is quiet whether it can be. Times are those
+of a counter: only their order counts. Events are JSON bytes, as they were told. Pure.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import orjson
 
-Kind = Literal["lost", "repeated", "reordered", "phantom", "changed"]
+Kind = Literal[
+    "lost",  # acknowledged and not there, or there and never told
+    "repeated",  # told twice, or committed twice
+    "reordered",
+    "phantom",  # told, though nobody published it, the journal lacks it, or nobody asked for it
+    "changed",  # not what was published
+    "reused",  # one number for two events
+    "stale",  # what is held in the end, or offered to a newcomer, is not the newest
+    "silent",  # left out by conflation without a word
+    "untrue",  # a gap, conflation or reset is told where there is none
+    "ahead",  # a position is told before all that it proves
+]
+Event = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """`seq` is where, `what` is the rest in words."""
+    """`who` is the publisher or subscriber, `seq` is where, `what` is the rest in words."""
 
     kind: Kind
     seq: int
     what: str
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +48,85 @@ class Change:
     says: Mapping[str, Any]
 
     def is_told_by(self, event: Mapping[str, Any]) -> bool:
-        return self._place == _place(event) and self.says.items() <= event["data"].items()
+        return self.place == place_of(event) and self.says.items() <= event["data"].items()
 
     @property
-    def _place(self) -> tuple[str, str, str]:
+    def place(self) -> tuple[str, str, str]:
         return self.channel, self.op, self.key
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Publish:
-    """What a publisher was answered: its changes are committed, the last one as `last_seq`."""
+    """One publish, however often it was sent, all of it or nothing of it.
+
+    Without `answers` its outcome is unknown; `refused` says that nothing of it was committed.
+    """
 
     publisher: str
     changes: Sequence[Change]
-    last_seq: int = 0
+    invoked: int = 0
+    answered: int = 0
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    """(epoch, seq of the last change), one for each time that it was acknowledged."""
+    refused: bool = False
 
-    @property
-    def first_seq(self) -> int:
-        return self.last_seq - len(self.changes) + 1
+    def last_seq(self, epoch: str) -> int:
+        """As it was acknowledged in this epoch at first; 0 if it was not."""
+        return next((last for where, last in self.answers if where == epoch), 0)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One connection of a subscriber: what it asked for and every message that came."""
+
+    subscriber: str
+    wants: Callable[[Event], bool] = lambda event: True
+    delivery: str = "all"
+    start: str = "snapshot"
+    """`snapshot`, `earliest`, `live`, or a position."""
+    began: int = 0
+    heard: list[tuple[bytes, str | None]] = field(default_factory=list)
+    """Messages, each with the position that it proves, if any."""
+    settled: bool = False
+    """It ended when all was quiet: nothing was on its way to it any more."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """What the journal of one epoch has in the end, in the order of `seq`."""
+
+    events: Sequence[bytes]
+    head: int
+    floors: Mapping[str, int] = field(default_factory=dict)
+    """Channel to the seq after which nothing is missing; before it only newest rows are."""
+
+
+@dataclass(slots=True)
+class History:
+    """All that happened; `seed` is what would make most of it happen again."""
+
+    seed: object = None
+    pins: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+    """Channel to the fields whose change pins an event; a first and a last are pinned as well.
+    A channel that is not named pins nothing."""
+    publishes: list[Publish] = field(default_factory=list)
+    sessions: list[Session] = field(default_factory=list)
+    kept: dict[str, Kept] = field(default_factory=dict)
+    now: Callable[[], int] = field(default_factory=lambda: itertools.count(1).__next__)
+
+    def publish(self, publisher: str, changes: Sequence[Change]) -> Publish:
+        made = Publish(publisher, changes, invoked=self.now())
+        self.publishes.append(made)
+        return made
+
+    def acknowledge(self, publish: Publish, epoch: str, last_seq: int) -> None:
+        publish.answers.append((epoch, last_seq))
+        publish.answered = publish.answered or self.now()
+
+    def session(self, subscriber: str, **said: Any) -> Session:
+        made = Session(subscriber, began=self.now(), **said)
+        self.sessions.append(made)
+        return made
 
 
 @dataclass(slots=True)
@@ -80,7 +155,7 @@ class Book:
         return changes
 
 
-def parsed(history: Iterable[bytes]) -> list[dict[str, Any]]:
+def parsed(history: Iterable[bytes]) -> list[Event]:
     return [orjson.loads(json) for json in history]
 
 
@@ -108,48 +183,24 @@ def listener_flaws(truth: Sequence[bytes], told: Sequence[bytes]) -> list[Flaw]:
     return flaws
 
 
-def publisher_flaws(truth: Sequence[bytes], publishes: Sequence[Publish]) -> list[Flaw]:
-    """How a history differs from what its publishers were answered.
-
-    `publishes` are all there were, each publisher's in the order in which it sent them.
-    """
-    events = {event["seq"]: event for event in parsed(truth)}
-    flaws: list[Flaw] = []
-    owners: Counter[int] = Counter()
-    latest: defaultdict[str, int] = defaultdict(int)
-    for publish in publishes:
-        if publish.first_seq <= latest[publish.publisher]:
-            after = latest[publish.publisher]
-            flaws.append(Flaw("reordered", publish.last_seq, f"{publish.publisher}: after {after}"))
-        latest[publish.publisher] = max(publish.last_seq, latest[publish.publisher])
-        for seq, change in enumerate(publish.changes, publish.first_seq):
-            owners[seq] += 1
-            event = events.get(seq)
-            if event is None or _place(event) != change._place:
-                flaws.append(Flaw("lost", seq, f"{publish.publisher}: {change}, there is {event}"))
-            elif not change.is_told_by(event):
-                flaws.append(Flaw("changed", seq, f"{publish.publisher}: {change}, it is {event}"))
-    known = defaultdict(list)
-    for publish in publishes:
-        for change in publish.changes:
-            known[change._place].append(change)
-    for seq, event in events.items():
-        if not owners[seq]:
-            again = any(change.is_told_by(event) for change in known[_place(event)])
-            flaws.append(Flaw("repeated" if again else "phantom", seq, f"{event}"))
-    return flaws
-
-
-def folded(history: Iterable[bytes]) -> dict[tuple[str, str], dict[str, Any]]:
+def folded(history: Iterable[bytes]) -> dict[tuple[str, str], Event]:
     """The rows that a client holds after these events."""
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    rows: dict[tuple[str, str], Event] = {}
     for event in parsed(history):
-        where = event["channel"], event["key"]
-        rows.pop(where, None)
+        rows.pop(row_of(event), None)
         if event["op"] == "upsert":
-            rows[where] = event["data"]
+            rows[row_of(event)] = event["data"]
     return rows
 
 
-def _place(event: Mapping[str, Any]) -> tuple[str, str, str]:
+def place_of(event: Mapping[str, Any]) -> tuple[str, str, str]:
     return event["channel"], event["op"], event["key"]
+
+
+def row_of(event: Mapping[str, Any]) -> tuple[str, str]:
+    return event["channel"], event["key"]
+
+
+def number(position: str) -> int:
+    """The seq of a position."""
+    return int(position.rpartition(":")[2])

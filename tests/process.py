@@ -38,8 +38,15 @@ def free_port() -> int:
 class Service:
     """`telecast serve`, which can be started again on the same journal and port."""
 
-    def __init__(self, folder: Path, *, journal: str | None = None, **settings: Any) -> None:
-        """`settings` are as in the configuration's table."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        journal: str | None = None,
+        program: Sequence[str] = ("-m", "telecast"),
+        **settings: Any,
+    ) -> None:
+        """`settings` are as in the configuration's table; `program` stands in for the command."""
         self.database = folder / "journal.db"
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
@@ -56,6 +63,7 @@ class Service:
             "drain_seconds": 0,
             **settings,
         }
+        self._program = program
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
 
@@ -72,7 +80,7 @@ class Service:
         """Return once it serves."""
         said = {f"TELECAST_{name.upper()}": str(value) for name, value in self._settings.items()}
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "telecast", "serve"),
+            *(sys.executable, *self._program, "serve"),
             env={**_environment(), **said},
             stderr=asyncio.subprocess.PIPE,
         )
@@ -161,6 +169,10 @@ class Command:
             stderr=asyncio.subprocess.PIPE,
         )
         return cls(process)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     async def says(self, word: str) -> str:
         """The next line on stderr that has this word."""

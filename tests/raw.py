@@ -85,6 +85,13 @@ class Line:
             found.append(await self.read())
         return found
 
+    async def rest(self) -> bytes:
+        """What is left and still comes, unread, until the other side hangs up; no reset."""
+        async with asyncio.timeout(PATIENCE):
+            while data := await asyncio.get_running_loop().sock_recv(self._sock, self._appetite):
+                self._pending += data
+        return bytes(self._pending)
+
     def cut(self) -> bool:
         """Drop the connection as a cable does; whether that was in the middle of a message."""
         midway = bool(self._pending)
@@ -195,7 +202,12 @@ class WsLine(Line):
 
     def __init__(self, sock: socket.socket, appetite: int) -> None:
         super().__init__(sock, appetite)
+        self.pongs: list[bytes] = []
         self._in_snapshot = False
+
+    async def put(self, data: bytes) -> None:
+        """Send bytes as they are. Raises Over."""
+        await self._send(data)
 
     async def _parse(self) -> None:
         while (frame := self._frame()) is not None:
@@ -204,6 +216,8 @@ class WsLine(Line):
                 self._take(payload)
             elif opcode == 9:
                 await self._send(_masked(10, payload))
+            elif opcode == 10:
+                self.pongs.append(payload)
             elif opcode == 8:
                 self._over = Over(int.from_bytes(payload[:2], "big"))
             else:
@@ -305,12 +319,33 @@ def request(
     return "\r\n".join([*head, "", ""]).encode()
 
 
-def _masked(opcode: int, payload: bytes) -> bytes:
-    """A client's frame (RFC 6455 §5.3); a mask of zeros is a mask."""
-    size = len(payload)
+def frame(
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    final: bool = True,
+    reserved: int = 0,
+    mask: bytes | None = bytes(4),
+    announced: int | None = None,
+) -> bytes:
+    """A client's frame (RFC 6455 §5.2), or what some client takes for one.
+
+    A mask of zeros is a mask; None is none. `announced` is the size that is told in its head.
+    """
+    size = len(payload) if announced is None else announced
+    head, masked = bytes([(0x80 if final else 0) | reserved | opcode]), 0 if mask is None else 0x80
     if size < 126:
-        head = bytes([0x80 | opcode, 0x80 | size])
+        head += bytes([masked | size])
+    elif size < 65_536:
+        head += bytes([masked | 126]) + size.to_bytes(2, "big")
     else:
-        assert size < 65_536
-        head = bytes([0x80 | opcode, 0x80 | 126]) + size.to_bytes(2, "big")
-    return head + bytes(4) + payload
+        head += bytes([masked | 127]) + size.to_bytes(8, "big")
+    if mask is None:
+        return head + payload
+    if any(mask):
+        payload = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+    return head + mask + payload
+
+
+def _masked(opcode: int, payload: bytes) -> bytes:
+    return frame(opcode, payload)

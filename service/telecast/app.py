@@ -25,14 +25,18 @@ from telecast.journal import journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.keys.secret import new_signing_secret
+from telecast.logs import redact
 from telecast.web.browsers import add_cookies
 from telecast.web.cors import allow_origins
 from telecast.web.front import PAGE, read_page
+from telecast.web.guesses import Guesses
 from telecast.web.metrics import REGISTRY, build_registry
 from telecast.web.middlewares import add_correlation, correlate, explain
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
+from telecast.web.sockets import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
 from telecast.web.tokens import Tokens
+from telecast.web.wire import Wires
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +116,7 @@ async def _build(
         journal_floor=lambda name: journal.floors()[name],
         journal=journal,
         stall_seconds=settings.stall_seconds,
+        group=Wires,
     )
     stack.push_async_callback(broadcaster.close)
     feed = Feed(journal, broadcaster)
@@ -133,10 +138,24 @@ async def _build(
             max_connections_per_key=settings.max_connections_per_key,
             max_connections_per_address=settings.max_connections_per_address,
             new_connections_per_second=settings.new_connections_per_second,
+            new_connections_burst=settings.new_connections_burst,
         ),
         keys,
     )
-    own = Parts(settings, keys, journal, broadcaster, feed, ingress, clients, tokens)
+    sockets = Sockets(
+        SocketLimits(
+            max_sockets=sockets_allowed(settings.max_sockets),
+            max_per_address=None
+            if settings.behind_proxy
+            else settings.max_connections_per_address + BESIDE_STREAMS,
+            first_byte_seconds=settings.first_byte_timeout,
+            head_seconds=settings.head_timeout,
+        ),
+        LoopScheduler(asyncio.get_running_loop()),
+    )
+    own = Parts(
+        settings, keys, journal, broadcaster, feed, ingress, clients, tokens, sockets, Guesses()
+    )
     following = asyncio.create_task(_guard(own, feed.run))
     stack.push_async_callback(_stop, following)
     caught_up = asyncio.create_task(feed.caught_up())
@@ -154,9 +173,12 @@ async def _guard(own: Parts, work: Callable[[], Awaitable[None]]) -> None:
     try:
         await work()
         reason = "a worker has ended"
+    except OwnFault as fault:
+        reason = fault.message
+        log.critical("the service is not ready any more", extra={"reason": reason})
     except Exception as fault:
         log.critical("a worker has died; the service is not ready any more", exc_info=True)
-        reason = f"{type(fault).__name__}: {fault}"
+        reason = redact(f"{type(fault).__name__}: {fault}")
     own.broken = own.broken or reason
 
 
@@ -175,14 +197,20 @@ async def _watch_keys(own: Parts) -> None:
 
 
 async def _trim(own: Parts) -> None:
-    """Retention, a bounded piece at a time: never while history is read, whose floors hold."""
+    """Retention, a bounded piece at a time: never while history is read, whose floors hold.
+
+    Also when the journal is full: a trim makes space, or finds out that there is some again.
+    """
+    told = ""
     while True:
         gone = 0
         try:
-            if own.journal.failure() is None:
-                gone = await own.journal.trim()
+            gone = await own.journal.trim()
+            told = ""
         except JournalUnavailable as fault:
-            log.warning("not trimmed", extra={"reason": fault.message})
+            if fault.message != told:
+                log.warning("not trimmed", extra={"reason": fault.message})
+            told = fault.message
         # More may be left: go on soon, but let commits come in between.
         await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
 
@@ -190,7 +218,8 @@ async def _trim(own: Parts) -> None:
 async def drain(own: Parts) -> None:
     """Go down well: nobody new, everything taken is committed, every stream told and ended.
 
-    The ends are spread over `drain_seconds`, so that the clients do not all come back at once.
+    The ends are spread over `drain_seconds`, and all are told the same pause: so the clients come
+    back as spread as they went, and none of them before the last has gone.
     """
     own.draining = True
     own.clients.close_doors()
@@ -204,13 +233,13 @@ async def drain(own: Parts) -> None:
     pause = own.settings.drain_seconds / max(1, len(going))
     loop = asyncio.get_running_loop()
     started = loop.time()
+    seconds = 0.5 + pause * (len(going) - 1)
     for index, client in enumerate(going):
-        wait = int(1000 * (own.settings.drain_seconds - index * pause)) + 500
         client.evict(
             OwnFault(
                 "SHUTTING_DOWN",
                 "The service is going down; resume elsewhere or later.",
-                {"retryAfterSeconds": wait / 1000},
+                {"retryAfterSeconds": seconds},
             )
         )
         if client is not going[-1]:

@@ -20,6 +20,7 @@ class ClientLimits:
     max_connections_per_key: int
     max_connections_per_address: int
     new_connections_per_second: float
+    new_connections_burst: float
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -56,8 +57,9 @@ class Clients:
         self._limits = limits
         self._keys = keys
         self._clock = clock
-        rate = limits.new_connections_per_second
-        self._newcomers = TokenBucket(rate, rate, clock())
+        self._newcomers = TokenBucket(
+            limits.new_connections_per_second, limits.new_connections_burst, clock()
+        )
         self._clients: dict[str, Client] = {}
         self._by_key: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._by_address: defaultdict[str, dict[Client, None]] = defaultdict(dict)

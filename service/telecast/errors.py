@@ -19,6 +19,7 @@ where the refusal ends a connection, whether to try again unchanged, and what to
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,9 @@ class Code:
 CODES: Mapping[str, Code] = {
     # the request itself
     "BAD_REQUEST": Code(400, 4400, False, "Correct the request as the message says."),
+    "MALFORMED_REQUEST": Code(
+        400, None, False, "Speak HTTP/1.1 (RFC 9112); the connection is closed."
+    ),
     "BAD_JSON": Code(400, 4400, False, "Send one valid JSON text in UTF-8 (RFC 8259)."),
     "POSITION_MALFORMED": Code(
         400, 4400, False, "Send a position as it was received, such as k3v9:1042."
@@ -49,6 +53,7 @@ CODES: Mapping[str, Code] = {
         410, None, False, "Start over from a snapshot: this journal has no such position."
     ),
     "METHOD_NOT_ALLOWED": Code(405, None, False, "Use a method that `Allow` names."),
+    "TOO_SLOW": Code(408, None, True, "Send the whole request sooner; the connection is closed."),
     "IDEMPOTENCY_CONFLICT": Code(
         409, None, False, "Use a new Idempotency-Key for a different body."
     ),
@@ -71,6 +76,7 @@ CODES: Mapping[str, Code] = {
     # how much
     "TOO_MANY_ACTIONS": Code(429, 4429, True, "Send fewer actions a second."),
     "TOO_MANY_CONNECTIONS": Code(429, None, True, "Close a connection, or come back later."),
+    "TOO_MANY_WRONG_KEYS": Code(429, None, True, "Use a right key; it is let in at any time."),
     "TOO_MANY_BAD_MESSAGES": Code(400, 4400, False, "Read the errors before this close."),
     "REPLACED": Code(409, 4409, False, "A newer connection of the same clientId took its place."),
     "NO_SIGN_OF_LIFE": Code(408, 4408, True, "Answer pings; resume from the last position."),
@@ -88,10 +94,19 @@ CODES: Mapping[str, Code] = {
 }
 
 
+KEY = re.compile(r"tc_[0-9a-f]{8}_[0-9a-f]{8,64}", re.ASCII | re.IGNORECASE)
+"""One of our keys, or one that was cut off: what quotes it must not hand it on."""
+REDACTED = "[redacted]"
+
+
 class TelecastError(Exception):
-    """A refusal with a code of CODES. `details` is JSON-ready and safe to show the caller."""
+    """A refusal with a code of CODES. `details` is JSON-ready and safe to show the caller.
+
+    A message may quote what was sent: a key that stood in the wrong place is taken out of it.
+    """
 
     def __init__(self, code: str, message: str, details: Any = None) -> None:
+        message = KEY.sub(REDACTED, message)
         super().__init__(message)
         self.code = code
         self.message = message

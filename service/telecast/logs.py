@@ -20,13 +20,14 @@ from typing import Any, TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.orjson import OrjsonFormatter
 
+from telecast.errors import KEY, REDACTED
+
 connection_id: ContextVar[str | None] = ContextVar("connection_id", default=None)
 """The connection that is being served; set once by the handler, copied onto each record."""
 
 correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 """The X-Correlation-ID of the request that is being served."""
 
-REDACTED = "[redacted]"
 MAX_TEXT = 8_192
 """Characters of one value that are logged: an exception may quote a whole payload."""
 
@@ -36,7 +37,9 @@ _SECRET_FIELDS = frozenset(
 )
 _SECRETS = (
     # Our own keys, wherever they stand.
-    (re.compile(r"tc_[0-9a-f]{8}_[0-9a-f]{64}", re.ASCII | re.IGNORECASE), REDACTED),
+    (KEY, REDACTED),
+    # Our own tickets and cookies: what is signed, when, and the signature.
+    (re.compile(r"(?<![\w-])[\w-]{40,}\.[\w-]{6}\.[\w-]{43}(?![\w-])", re.ASCII), REDACTED),
     # ?ticket=...&token=... in an address or a form.
     (
         re.compile(r"(?i)(?<![\w-])((?:ticket|key|token|api_key|apikey)=)[^\s&#;,'\"\\\])]+"),

@@ -9,12 +9,16 @@ import os
 import signal
 import ssl
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from aiohttp import web
 
 from telecast.app import drain, parts_of
 from telecast.config import Settings
 from telecast.errors import SettingsError
+from telecast.web.connection import Connection, TurnedAway
+from telecast.web.heads import without_expectation
+from telecast.web.sockets import raise_open_files, sockets_allowed
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +37,9 @@ class Server:
         self._settings = settings
         # Without handler_cancellation an SSE handler outlives a client that has gone.
         self._runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log=None,
-            shutdown_timeout=SHUTDOWN_SECONDS,
-            keepalive_timeout=IDLE_SECONDS,
+            app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
         )
-        self._site: web.TCPSite | None = None
+        self._listener: asyncio.Server | None = None
         self.url = ""
 
     async def __aenter__(self) -> Server:
@@ -48,21 +48,21 @@ class Server:
         context = _tls(settings)
         try:
             await self._runner.setup()
-            self._site = web.TCPSite(
-                self._runner,
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._receiver(),
                 settings.host,
                 settings.port,
-                ssl_context=context,
+                ssl=context,
+                ssl_handshake_timeout=settings.first_byte_timeout if context else None,
                 backlog=BACKLOG,
             )
-            await self._site.start()
         except OSError as fault:
             await self._runner.cleanup()
             raise _port_fault(settings, fault) from None
         except BaseException:
             await self._runner.cleanup()
             raise
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listener.sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if context else 'http'}://{shown}:{port}"
         return self
@@ -70,11 +70,41 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         """No new connections, streams told and ended, everything acknowledged in the journal."""
         try:
-            if self._site is not None:
-                await self._site.stop()
-            await drain(parts_of(self._app))
+            own = parts_of(self._app)
+            own.draining = True
+            await asyncio.sleep(self._settings.drain_notice)
+            if self._listener is not None:
+                self._listener.close()
+            await drain(own)
         finally:
             await self._runner.cleanup()
+
+    def _receiver(self) -> Callable[[], asyncio.Protocol]:
+        """What makes something of each connection that is accepted."""
+        server, sockets = self._runner.server, parts_of(self._app).sockets
+        assert server is not None
+        make = server.request_factory
+
+        def asked(message: Any, body: Any, connection: Any, *rest: Any) -> web.BaseRequest:
+            connection.asked(body)
+            return make(without_expectation(message), body, connection, *rest)
+
+        server.request_factory = asked
+
+        def receive() -> asyncio.Protocol:
+            if sockets.full():
+                return TurnedAway()
+            connection = Connection(
+                server,
+                sockets,
+                access_log=None,  # middlewares.correlate logs
+                auto_decompress=False,  # no body of ours is compressed: a small one stays small
+                keepalive_timeout=IDLE_SECONDS,
+            )
+            sockets.arrive(connection)
+            return connection
+
+        return receive
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -110,6 +140,13 @@ async def serve_until_stopped(
 
     A second signal while it goes down ends it at once.
     """
+    raise_open_files(settings.max_sockets or 2 * settings.max_connections)
+    allowed = sockets_allowed(settings.max_sockets)
+    if allowed < settings.max_connections:
+        log.warning(
+            "fewer can connect than max_connections: let it open more files (ulimit -n)",
+            extra={"sockets": allowed, "max_connections": settings.max_connections},
+        )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -2,7 +2,7 @@
 
 hold PATH            open it, say "open", live until killed
 write PATH FIRST     commit batches from number FIRST on and trim, say each receipt
-outgrow PATH         commit until the system refuses a write, say what followed
+outgrow PATH         commit until a file may not grow any more, say what followed
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalFull
 from telecast.journal.base import Batch, Idempotency
 from telecast.journal.sqlite import SqliteJournal
 from telecast.model import Record, Retention
@@ -68,50 +68,38 @@ async def write(path: str, first: str) -> None:
 
 
 async def outgrow(path: str) -> None:
-    """RLIMIT_FSIZE makes write(2) fail in the middle of the log, as a failing disk would."""
+    """RLIMIT_FSIZE makes write(2) fail with EFBIG in the middle of the log, as a quota would."""
     journal = SqliteJournal(path, KEEP)
     await journal.open()
     _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, most))
-    tail = asyncio.ensure_future(_drain(journal))
-    first_fault: JournalUnavailable | None = None
-    acknowledged = 0
-    while first_fault is None:
+    refusals: list[JournalFull] = []
+    number = acknowledged = 0
+    while len(refusals) < 5:
+        number += 1
         try:
-            await journal.append(numbered(acknowledged))
-            acknowledged += 1
-        except JournalUnavailable as fault:
-            first_fault = fault
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    later: JournalUnavailable | None = None
-    try:
-        await journal.append(numbered(acknowledged + 1))
-    except JournalUnavailable as fault:
-        later = fault
+            await journal.append(numbered(number))
+            acknowledged = number
+        except JournalFull as fault:
+            refusals.append(fault)
+            number -= 1
     failure = journal.failure()
-    tail_fault = await tail
     page = await journal.read(CHANNELS, 0, 10)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    await journal.trim()
+    ready = journal.failure() is None
+    receipt = await journal.append(numbered(number + 1))
     await journal.close()
     say(
         {
             "acknowledged": acknowledged,
-            "details": first_fault.details,
-            "later": later and later.details,
-            "refused": later is not None,
+            "details": [fault.details for fault in refusals],
             "failure": failure,
-            "tail": tail_fault,
             "readable": len(page.entries),
+            "ready": ready,
+            "duplicate": receipt.duplicate,
         }
     )
-
-
-async def _drain(journal: SqliteJournal) -> str | None:
-    try:
-        async for _ in journal.tail():
-            pass
-    except JournalUnavailable as fault:
-        return fault.message
-    return None
 
 
 if __name__ == "__main__":

@@ -160,6 +160,21 @@ async def test_a_stream_comes_back_by_the_cookie_that_its_ticket_left(door):
         assert (await knock(live, door, cookie))[0] == OPEN[door]
 
 
+@pytest.mark.parametrize("door", ["ws", "sse"])
+async def test_a_session_that_is_over_does_not_hide_the_cookie_of_a_stream(door):
+    """A browser that once signed in on our page could not keep the stream of another one."""
+    async with served() as live:
+        session = await signed_in(live)
+        _, _, stream = await knock(live, door, ticket=await ticket(live))
+        await live.ask("DELETE", SESSION, who=None, headers=session)
+        for stale in (session["Cookie"], f"{SESSION_COOKIE}=rubbish"):
+            both = {"Cookie": f"{stale}; {stream['Cookie']}"}
+            assert (await knock(live, door, both))[0] == OPEN[door]
+            assert (await knock(live, door, {"Cookie": stale}))[:2] == (401, "SESSION_OVER")
+            # The stream's cookie is for the doors, and no answer to who is signed in.
+            assert (await live.ask("GET", CHANNELS, who=None, headers=both))[0] == 401
+
+
 async def test_a_cookie_speaks_for_no_ticket_of_another_key():
     async with served(principal(), principal("other")) as live:
         _, _, cookie = await knock(live, ticket=await ticket(live, "other"))

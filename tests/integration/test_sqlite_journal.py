@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,6 +21,9 @@ import pytest
 
 from integration import journal_child
 from integration.journal_child import CHANNELS, KEEP, numbered
+from live import served
+from payloads import position
+from telecast import app
 from telecast.errors import (
     Conflict,
     JournalCorrupt,
@@ -29,6 +33,8 @@ from telecast.errors import (
 )
 from telecast.journal import schema, store
 from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Receipt
+from telecast.journal.mark import Mark
+from telecast.journal.restored import restored
 from telecast.journal.sqlite import SqliteJournal
 from telecast.journal.store import Store
 from telecast.journal.writer import GROUP_RECORDS
@@ -156,7 +162,7 @@ async def test_floors_of_a_channel_outlive_its_retention(path: Path) -> None:
 async def test_the_file_is_left_without_its_log_after_a_close(path: Path) -> None:
     async with opened(path) as journal:
         await journal.append(batch(record()))
-    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.lock"]
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.head", f"{path.name}.lock"]
 
 
 async def test_every_acknowledged_batch_outlives_kill_9_whole(path: Path) -> None:
@@ -387,9 +393,227 @@ async def test_a_payload_that_rotted_on_disk_is_never_told(path: Path) -> None:
     rotten(path, b'"1000"', b'"9000"')
     async with opened(path) as journal:
         with pytest.raises(JournalCorrupt, match="entry 1"):
-            await everything(journal)
-        with pytest.raises(JournalCorrupt, match="entry 1"):
             await anext(journal.tail())
+    async with opened(path) as journal:
+        with pytest.raises(JournalCorrupt, match="entry 1"):
+            await everything(journal)
+
+
+async def test_a_journal_that_turns_out_damaged_takes_nothing_more(path: Path) -> None:
+    """What it would acknowledge, nobody could be sure to read again."""
+    async with opened(path) as journal:
+        await journal.append(batch(record("x", data=b'{"price":"1000"}')))
+        tail = journal.tail()
+        assert [len(entries) for entries in (await anext(tail), await anext(tail))] == [1, 0]
+        with closing(sqlite3.connect(path)) as shell, shell:
+            shell.execute("UPDATE events SET key = 'y'")
+        under_way = asyncio.ensure_future(journal.append(batch(record("z"))))
+        with pytest.raises(JournalCorrupt, match="entry 1"):
+            await everything(journal)
+        async with asyncio.timeout(30):
+            await under_way
+        assert "entry 1" in str(journal.failure())
+        with pytest.raises(JournalUnavailable, match="entry 1"):
+            await journal.append(batch(record()))
+        with pytest.raises(JournalUnavailable, match="entry 1"):
+            async for _ in tail:
+                pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["timestamp = 1", "channel = 'market-data'", "key = 'y'", "op = 'delete'", "pinned = 1"],
+)
+async def test_no_part_of_an_entry_can_rot_unnoticed(path: Path, change: str) -> None:
+    """The checksum left the time, the channel, the op and the pin uncovered."""
+    async with opened(path) as journal:
+        await journal.append(batch(record("x"), record("x")))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE events SET {change} WHERE seq = 1")
+    async with opened(path) as journal:
+        with pytest.raises(JournalCorrupt, match="entry 1"):
+            await everything(journal)
+
+
+@pytest.mark.parametrize("change", ["first_seq = 9", "at = 0", "digest = '00'", "count = 2"])
+async def test_a_receipt_that_rotted_is_not_given(path: Path, change: str) -> None:
+    asked = batch(record(), idempotency=Idempotency("i", b"d"))
+    async with opened(path) as journal:
+        await journal.append(asked)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE idempotency SET {change}")
+    async with opened(path) as journal:
+        with pytest.raises(JournalUnavailable, match="idempotency key 'i' is not what was"):
+            await journal.append(asked)
+        assert "damaged" in str(journal.failure())
+
+
+# an older file in its place
+
+
+def copied(path: Path, name: str) -> Path:
+    """The database as `.backup` of SQLite's shell copies it."""
+    copy = path.with_name(name)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+    return copy
+
+
+async def test_an_older_copy_in_its_place_is_refused_until_it_is_said_to_be_one(
+    path: Path,
+) -> None:
+    async with opened(path) as journal:
+        before = await journal.append(batch(record("before")))
+        copy = copied(path, "copy.db")
+        lost = await journal.append(batch(record("lost")))
+        epoch = journal.epoch
+    copy.replace(path)
+    untouched = contents(path.parent)
+    refused = SqliteJournal(path, KEEP)
+    with pytest.raises(JournalCorrupt, match=r"ends at 1, but it was at 2 .* journal restored"):
+        await refused.open()
+    await refused.close()
+    after = contents(path.parent)
+    assert {name: after[name] for name in untouched} == untouched
+    done = restored(str(path))
+    assert (done.was, done.head) == (epoch, before.last_seq)
+    async with opened(path) as journal:
+        assert journal.epoch == done.epoch != epoch
+        again = await journal.append(batch(record("another")))
+        assert again.first_seq == lost.first_seq, "the same number, but of another life"
+
+
+def as_killed(path: Path, folder: Path) -> Path:
+    """The files of an open journal as kill -9 would leave them, elsewhere."""
+    folder.mkdir()
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}.head")):
+        shutil.copy(file, folder)
+    return folder / path.name
+
+
+def flipped(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+async def test_a_log_that_lost_its_end_is_noticed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite takes a rotten bit in its log for the end of it."""
+    monkeypatch.setattr(store, "MARK_EVERY", 1)
+    async with opened(path) as journal:
+        for key in "abc":
+            await journal.append(batch(record(key)))
+        left = as_killed(path, tmp_path / "left")
+    flipped(Path(f"{left}-wal"), -1)
+    before = contents(left.parent)
+    refused = SqliteJournal(left, KEEP)
+    with pytest.raises(JournalCorrupt, match=r"ends at 2, but it was at 3 .* the end of its log"):
+        await refused.open()
+    await refused.close()
+    after = contents(left.parent)
+    assert {name: after[name] for name in before} == before
+
+
+def replaced(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 64, b"abcd 99 00000000\n", b"\xff" * 64, b"abcd", None],
+    ids=["empty", "zeros", "wrong sum", "no text", "short", "missing"],
+)
+async def test_a_mark_that_is_no_mark_stops_nobody(path: Path, content: bytes | None) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+    replaced(Path(f"{path}.head"), content)
+    async with opened(path) as journal:
+        assert journal.head == 1
+    assert Mark(str(path)).read() == (journal.epoch, 1), "it was made anew"
+
+
+async def test_a_mark_that_rotted_raises_no_false_alarm(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+    rotten(Path(f"{path}.head"), b" 1 ", b" 9 ")
+    async with opened(path) as again:
+        assert (again.epoch, again.head) == (journal.epoch, 1)
+
+
+async def test_a_file_that_was_emptied_is_not_taken_for_a_new_one(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+    os.truncate(path, 0)
+    refused = SqliteJournal(path, KEEP)
+    with pytest.raises(JournalCorrupt, match="empty, but was not before"):
+        await refused.open()
+    await refused.close()
+    replaced(path, None)
+    async with opened(path) as anew:
+        assert (anew.head, anew.epoch != journal.epoch) == (0, True)
+
+
+async def test_the_mark_follows_the_head_without_a_close(path: Path) -> None:
+    mark = Mark(str(path))
+    async with opened(path, FEW) as journal:
+        assert mark.read() == (journal.epoch, 0)
+        await journal.append(batch(record()))
+        await journal.trim()
+        assert mark.read() == (journal.epoch, 1)
+        receipt = await journal.append(batch(*(record() for _ in range(store.MARK_EVERY))))
+        assert mark.read() == (journal.epoch, receipt.last_seq)
+
+
+# a clock that jumps
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0, 3 * 86400.0, -3 * 86400.0])
+async def test_a_clock_that_jumps_moves_no_number_and_doubles_no_batch(
+    path: Path, jump: float
+) -> None:
+    """Wall time decides only what is old: a retry within the day as the clock has it is known."""
+    now = [1_700_000_000.0]
+    asked = batch(record("x"), idempotency=Idempotency("i", b"d"))
+    async with opened(path, now=lambda: now[0]) as journal:
+        tail = journal.tail()
+        assert await anext(tail) == ()
+        first = await journal.append(asked)
+        now[0] += jump
+        await journal.trim()
+        again = await journal.append(asked)
+        forgotten = jump > 24 * 3600
+        assert again.duplicate is not forgotten
+        second = await journal.append(batch(record("y")))
+        assert second.first_seq == again.last_seq + 1
+        assert second.timestamp == int(now[0] * 1000)
+        now[0] -= jump
+        third = await journal.append(batch(record("z")))
+        told = [entry.seq for _ in range(3 - again.duplicate) for entry in await anext(tail)]
+        assert told == list(range(first.first_seq, third.last_seq))
+    async with opened(path, now=lambda: now[0]) as journal:
+        assert journal.head == third.last_seq
+
+
+async def test_a_retry_after_the_day_is_a_new_batch_and_says_so(path: Path) -> None:
+    now = [1_700_000_000.0]
+    asked = batch(record("x"), idempotency=Idempotency("i", b"d"))
+    async with opened(path, now=lambda: now[0]) as journal:
+        first = await journal.append(asked)
+        now[0] += 24 * 3600 - 1
+        await journal.trim()
+        assert (await journal.append(asked)).duplicate
+        now[0] += 2
+        assert (await journal.append(asked)).duplicate, "until a trim has looked"
+        await journal.trim()
+        late = await journal.append(asked)
+        assert not late.duplicate
+        assert late.first_seq == first.last_seq + 1
+        assert await journal.append(asked) == replace(late, duplicate=True)
 
 
 @pytest.mark.parametrize("before", [empty, leftovers])
@@ -399,7 +623,7 @@ async def test_an_empty_file_or_half_a_creation_becomes_a_journal(
     before(path)
     async with opened(path) as journal:
         assert journal.head == 0
-    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.lock"]
+    assert sorted(os.listdir(path.parent)) == [path.name, f"{path.name}.head", f"{path.name}.lock"]
 
 
 # a disk that is full, or fails
@@ -461,6 +685,20 @@ async def test_trim_finds_out_that_there_is_space_again(
         assert journal.failure() is None
 
 
+async def test_the_service_is_ready_again_when_there_is_space_though_nobody_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It trimmed only while the journal took batches, so a full one stayed full for it."""
+    monkeypatch.setattr(app, "TRIM_SECONDS", 0.0)
+    disk = SmallDisk(monkeypatch)
+    async with served(journal=f"sqlite:{tmp_path / 'journal.db'}") as live:
+        disk.limit(pages=0)
+        refused = await live.refused("positions", [position(f"p{n}") for n in range(50)])
+        assert refused["code"] == "JOURNAL_UNAVAILABLE"
+        disk.limit(pages=1000)
+        await live.until(lambda: live.parts.ready)
+
+
 async def test_trimming_makes_the_space_that_a_full_disk_lacks(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,21 +713,21 @@ async def test_trimming_makes_the_space_that_a_full_disk_lacks(
         assert (await journal.append(batch(record(data=b"x" * 30_000)))).first_seq == 21
 
 
-async def test_after_a_failed_write_nothing_is_taken_until_it_is_opened_anew(path: Path) -> None:
+async def test_a_file_that_may_not_grow_is_a_full_disk(path: Path) -> None:
+    """EFBIG, as EDQUOT, is an I/O error to SQLite, unlike ENOSPC: it passed for a broken disk."""
     with child("outgrow", path) as (process, said):
         told = json.loads(said.readline())
         assert process.wait(10) == 0
     assert told["acknowledged"] > 5
-    assert told["details"] == {"unknown": True}
-    assert told["refused"]
-    assert told["later"] is None, "it was not even tried"
-    assert "check the disk" in told["failure"]
-    assert told["tail"] == told["failure"]
+    assert told["details"] == [None] * 5, "nothing was committed, and that is known"
+    assert "quota" in told["failure"]
     assert told["readable"] == 10
+    assert told["ready"], "a trim has found out"
+    assert not told["duplicate"]
     async with opened(path) as journal:
-        for number in range(told["acknowledged"]):
+        for number in range(1, told["acknowledged"] + 2):
             assert (await journal.append(numbered(number))).duplicate
-        await journal.append(numbered(told["acknowledged"]))
+        assert not (await journal.append(numbered(told["acknowledged"] + 2))).duplicate
 
 
 async def test_a_fault_of_the_writer_itself_is_loud_and_final(

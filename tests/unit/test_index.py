@@ -9,6 +9,7 @@ from fakes import Change, Ledger, commit, histories, selections, told_event
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
+from telecast.fanout.sink import Sinks
 from telecast.protocol.framing import WS
 
 
@@ -18,7 +19,7 @@ def test_wanting_is_what_asking_every_cohort_says(
 ) -> None:
     """Null fields, filters without values and cohorts that have gone included."""
     index = Index()
-    cohorts = [Cohort(selection, WS, None) for selection in wishes]
+    cohorts = [Cohort(selection, WS, None, Sinks()) for selection in wishes]
     for cohort in cohorts:
         index.add(cohort)
     gone = data.draw(st.sets(st.sampled_from(cohorts))) if cohorts else set()
@@ -36,7 +37,7 @@ def test_wanting_is_what_asking_every_cohort_says(
 @given(st.lists(selections(least=0), max_size=8), st.randoms(use_true_random=False))
 def test_nothing_is_left_when_all_cohorts_are_gone(wishes: list[Selection], random: object) -> None:
     index = Index()
-    cohorts = [Cohort(selection, WS, None) for selection in wishes]
+    cohorts = [Cohort(selection, WS, None, Sinks()) for selection in wishes]
     for cohort in cohorts:
         index.add(cohort)
     assert len(index) >= sum(bool(selection) for selection in wishes)

@@ -168,6 +168,25 @@ def test_a_changed_file_is_read_once_and_an_unchanged_one_not_at_all(path, clock
     assert refusal(store, first) == "UNAUTHENTICATED"
 
 
+def test_a_file_that_can_not_be_read_now_is_read_at_the_next_look(path, clock, caplog, monkeypatch):
+    """Out of files for a moment, a revoked key was let in until the keys changed once more."""
+    secret = create_key(path, "a", ["read"])
+    create_key(path, "b", ["read"])
+    store = loaded(path, clock)
+    revoke_key(path, "a")
+
+    def fails(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as out_of_files, caplog.at_level(logging.WARNING):
+        out_of_files.setattr(Path, "read_text", fails)
+        assert [store.reload_if_changed() for _ in range(3)] == [False] * 3
+    assert len(caplog.records) == 1, "it is said once"
+    assert store.authenticate(secret).name == "a"
+    assert store.reload_if_changed() is True
+    assert refusal(store, secret) == "UNAUTHENTICATED"
+
+
 def test_a_file_that_can_not_be_read_says_so(tmp_path, clock):
     with pytest.raises(SettingsError, match="can't be read"):
         loaded(tmp_path, clock)  # a folder

@@ -11,7 +11,7 @@ import pytest
 from telecast.errors import OwnFault, PeerFault, SettingsError
 from telecast.keys.secret import signing_secret
 from telecast.web import tokens
-from telecast.web.tokens import SESSION, SIGN_IN, STREAM, TICKET, Tokens
+from telecast.web.tokens import SESSION, SIGN_IN, STREAM, TICKET, Kind, Tokens
 
 SECRET = bytes(range(32))
 KINDS = (TICKET, SIGN_IN, STREAM, SESSION)
@@ -117,6 +117,26 @@ def test_ids_are_forgotten_once_their_words_have_expired(signer: Tokens, clock: 
     assert signer.why_not(one_more) is None
     clock.now += 31
     signer.use_up(signer.read(TICKET, signer.issue(TICKET, "0000000a", "print")))
+
+
+def test_who_uses_up_all_that_is_remembered_of_a_key_keeps_nobody_else_from_anything(
+    signer: Tokens, clock: Clock, monkeypatch
+):
+    """One key's holder who signed out often enough kept everybody from signing out."""
+    monkeypatch.setattr(tokens, "MOST_USED", 3)
+
+    def use_up(kind: Kind, key_id: str) -> None:
+        signer.use_up(signer.read(kind, signer.issue(kind, key_id, "print")))
+
+    for _ in range(3):
+        use_up(SESSION, "0000000a")
+    with pytest.raises(OwnFault):
+        use_up(SESSION, "0000000a")
+    for _ in range(3):
+        use_up(TICKET, "0000000a")
+        use_up(SESSION, "0000000b")
+    clock.now += SESSION.seconds + 1
+    use_up(SESSION, "0000000a")
 
 
 # --- the secret's file

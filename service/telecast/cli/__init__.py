@@ -11,11 +11,13 @@ COMMANDS = {
     "serve": Lazy("telecast.cli.serve", "Run the service."),
     "demo": Lazy("telecast.cli.demo", "Run it on loopback with its own key and a live market."),
     "keys": Lazy("telecast.cli.keys", "Make, list and revoke the keys that clients connect with."),
+    "journal": Lazy("telecast.cli.journal", "Look after the journal's file."),
     "tail": Lazy("telecast.cli.tail", "Follow channels, through drops and restarts."),
     "pub": Lazy("telecast.cli.pub", "Publish JSON or NDJSON to a channel."),
     "replay": Lazy("telecast.cli.replay", "Publish a recording at its own pace, or another."),
     "channels": Lazy("telecast.cli.channels", "List the channels."),
     "snapshot": Lazy("telecast.cli.snapshot", "Print a channel's rows as they are now."),
+    "bench": Lazy("telecast.cli.bench", "Measure a running service from here."),
 }
 
 

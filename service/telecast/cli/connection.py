@@ -68,15 +68,18 @@ filter_option = click.option(
 )
 
 
+key_option = click.option(
+    "--key",
+    type=Key(),
+    default=lambda: from_environment("TELECAST_KEY"),
+    show_default=False,
+    help="The key to show. The variable keeps it out of lists of processes.  [TELECAST_KEY]",
+)
+
+
 def service_options(command: Command) -> Command:
     """Give the command `--url` and `--key`; they arrive as `url` and `key`."""
-    command = click.option(
-        "--key",
-        type=Key(),
-        default=lambda: from_environment("TELECAST_KEY"),
-        show_default=False,
-        help="The key to show. The variable keeps it out of lists of processes.  [TELECAST_KEY]",
-    )(command)
+    command = key_option(command)
     return click.option(
         "--url",
         type=Address(),
@@ -93,10 +96,15 @@ def gathered(filters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it to its end. What nobody answered becomes the exit code that says so."""
+def run(
+    work: Coroutine[Any, Any, T], *, by: Callable[[Coroutine[Any, Any, T]], T] = asyncio.run
+) -> T:
+    """Run it to its end. What nobody answered becomes the exit code that says so.
+
+    `by` is what runs it: asyncio.run, or uvloop.run where speed is what the command is for.
+    """
     try:
-        return asyncio.run(work)
+        return by(work)
     except faults.Unreachable as fault:
-        advice = "Check --url, and that the service runs: telecast serve, or telecast demo."
+        advice = "Check the address, and that the service runs: telecast serve, or telecast demo."
         raise Unreachable(f"{fault.message}\n{advice}") from None

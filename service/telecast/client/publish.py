@@ -122,6 +122,16 @@ class Publisher:
         told: dict[str, Any] = _expect(receipt, dict, "receipt")
         return told
 
+    async def withdraw(self, channel: str, key: str) -> dict[str, Any]:
+        """Take a row away: all who hold it get its tombstone. Returns the server's receipt.
+
+        Raises Refused with ROW_NOT_FOUND where there is none, also if a repeat finds it gone.
+        """
+        path = f"api/v1/channels/{quote(channel, safe='')}/rows/{quote(key, safe='')}"
+        receipt = await self._ask("DELETE", below(self._base, path))
+        told: dict[str, Any] = _expect(receipt, dict, "receipt")
+        return told
+
     async def channels(self) -> list[dict[str, Any]]:
         """The catalogue, as far as the key may read it."""
         listed = await self._ask("GET", below(self._base, "api/v1/channels"))

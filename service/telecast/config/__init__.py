@@ -212,6 +212,11 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             "clear. Set tls_cert and tls_key, or behind_proxy where a proxy ends TLS, or host to "
             "127.0.0.1."
         )
+    if 0 < values["max_sockets"] < values["max_connections"]:
+        problems.append(
+            f"max_sockets: {values['max_sockets']} is less than max_connections, "
+            f"{values['max_connections']}: so many streams could never connect."
+        )
     for small, large, why in (
         ("max_event_bytes", "max_body_bytes", "the largest event could never be published"),
         ("max_event_bytes", "max_frame_bytes", "the largest event could never be published by WS"),

@@ -169,13 +169,33 @@ class Settings:
         ),
     )
     new_connections_per_second: int = field(
-        default=1_000,
+        default=2_000,
         metadata=_about(
             "whole",
-            "connections a second, and as many at once",
+            "streams a second",
             "After a restart all come back together; this spreads them.",
             least=1,
             most=100_000,
+        ),
+    )
+    new_connections_burst: int = field(
+        default=5_000,
+        metadata=_about(
+            "whole",
+            "streams at once",
+            "So many come back without being sent away again.",
+            least=1,
+            most=1_000_000,
+        ),
+    )
+    max_sockets: int = field(
+        default=0,
+        metadata=_about(
+            "whole",
+            "sockets; 0: what the limit of open files leaves",
+            "All that is connected, streams or not; beyond it a newcomer is closed unheard.",
+            least=0,
+            most=10_000_000,
         ),
     )
     # what one connection may ask
@@ -324,6 +344,36 @@ class Settings:
             "At shutdown: for telling clients, committing what waits, closing.",
             least=0,
             most=300,
+        ),
+    )
+    drain_notice: float = field(
+        default=0.0,
+        metadata=_about(
+            "number",
+            "seconds",
+            "At shutdown: /readyz says no and the port stays open, so that a balancer sees it.",
+            least=0,
+            most=300,
+        ),
+    )
+    first_byte_timeout: float = field(
+        default=5.0,
+        metadata=_about(
+            "number",
+            "seconds",
+            "A new connection that has said nothing is closed; so is a TLS handshake.",
+            least=0.1,
+            most=3600,
+        ),
+    )
+    head_timeout: float = field(
+        default=10.0,
+        metadata=_about(
+            "number",
+            "seconds",
+            "For a request's head to arrive: who drips it holds a socket for nothing.",
+            least=0.1,
+            most=3600,
         ),
     )
     body_timeout: float = field(

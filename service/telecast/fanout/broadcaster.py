@@ -18,6 +18,7 @@ from telecast.fanout.fetcher import Fetcher
 from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
 from telecast.fanout.selection import Selection
+from telecast.fanout.sink import SinkGroup, Sinks
 from telecast.fanout.source import Floor, JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
 from telecast.fanout.tally import Tally
@@ -50,14 +51,17 @@ class Broadcaster:
         journal_floor: Callable[[str], Floor],
         journal: JournalReader | None = None,
         stall_seconds: float = 45.0,
+        group: Callable[[], SinkGroup] = Sinks,
     ) -> None:
-        """`now` gives ms since 1970; `stall_seconds` how long a sink may accept nothing."""
+        """`now` gives ms since 1970; `stall_seconds` how long a sink may accept nothing; `group`
+        makes an empty group for the sinks of all subscribers."""
         self.tape = tape
         self.epoch = epoch
         self.tally = Tally()
         self.subscribers: dict[str, Subscriber] = {}
         self._scheduler = scheduler
         self._now = now
+        self._group = group
         self._backfill = Backfill(tape, epoch, now=now, journal_floor=journal_floor)
         self._wheel = Wheel(scheduler)
         self._vigil = Vigil(
@@ -89,7 +93,7 @@ class Broadcaster:
     def audience(self, events: Iterable[Event]) -> int:
         """Live subscribers that want at least one of these events."""
         cohorts = {cohort for event in events for cohort in self._index.wanting(event)}
-        return sum(len(cohort.members) for cohort in cohorts)
+        return sum(len(cohort) for cohort in cohorts)
 
     def hearers(self, channel: str) -> int:
         """Subscribers that have selected a channel."""
@@ -122,7 +126,6 @@ class Broadcaster:
         if fresh is None:
             fresh = selection.changed_since(subscriber.selection)
         if subscriber.state is State.LIVE:
-            subscriber.cursor = self.position(subscriber).seq
             self._leave(subscriber)
             subscriber.selection = selection
             subscriber.move(State.QUEUED)
@@ -175,13 +178,13 @@ class Broadcaster:
                     del self._ahead[subscriber]
                     self._enqueue(subscriber)
 
-    def _flush(self, cohort: Cohort) -> Iterator[int]:
+    def _flush(self, cohort: Cohort) -> Iterator[None]:
         return cohort.flush(
             epoch=self.epoch, now=self._now(), on_full=self._fill, on_told=self.tally.flushed
         )
 
     def _break(self, cohort: Cohort) -> None:
-        for subscriber in tuple(cohort.members):
+        for subscriber in tuple(cohort):
             self.evict(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
 
     # --- those that are behind
@@ -254,9 +257,9 @@ class Broadcaster:
         where = _where(subscriber)
         cohort = self._cohorts.get(where)
         if cohort is None:
-            cohort = self._cohorts[where] = Cohort(*where)
+            cohort = self._cohorts[where] = Cohort(*where, self._group())
             self._index.add(cohort)
-        cohort.members[subscriber] = None
+        cohort.join(subscriber)
 
     def _cohort_of(self, subscriber: Subscriber) -> Cohort:
         """Of one that is LIVE."""
@@ -267,8 +270,8 @@ class Broadcaster:
         if subscriber.state is not State.LIVE:
             return
         cohort = self._cohort_of(subscriber)
-        del cohort.members[subscriber]
-        if not cohort.members:
+        cohort.leave(subscriber, self.tape.head)
+        if not cohort:
             self._index.discard(cohort)
             self._flusher.forget(cohort)
             cohort.pending.clear()
@@ -322,7 +325,6 @@ class Broadcaster:
             # What we add must not hide what the peer took.
             subscriber.stalled_bytes += len(data)
         elif not room and subscriber.state is State.LIVE:
-            subscriber.cursor = self.position(subscriber).seq
             self._fill(subscriber)
         return room
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from telecast.fanout.selection import Selection
+from telecast.fanout.sink import SinkGroup
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Event
 from telecast.protocol import messages
@@ -34,34 +35,54 @@ class _Conflation:
     newest: int
 
 
+_NOTHING_LEFT_OUT = _Conflation(0, 0, 0, 0)
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a piece came to, over all members that were told of it."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
+    size: int = 0
+
+
 class Cohort:
     """What is pending for the members, and the members.
 
-    A member's cursor is exact at any moment between two writes: it is the end of the last piece
-    that it was handed, or the head at which it joined if that is later.
+    Members that were told the same so far are settled: they have a place in a group of sinks that
+    is written as one, and no cursor to keep. Who joins while something is pending is a newcomer,
+    with a cursor of its own, until it was told what the others were.
     """
 
     __slots__ = (
         "_base",
         "_door",
+        "_end",
         "_flushed_from",
+        "_group",
         "_last",
         "_left_out",
         "_left_out_newest",
+        "_newcomers",
         "_newest",
+        "_places",
+        "_reached",
+        "_vacant",
         "due_at",
         "flushing",
         "max_rate",
-        "members",
         "pending",
         "pending_from",
         "selection",
     )
 
-    def __init__(self, selection: Selection, door: Door, max_rate: float | None) -> None:
+    def __init__(
+        self, selection: Selection, door: Door, max_rate: float | None, group: SinkGroup
+    ) -> None:
+        """`group` is an empty one, for the kind of sink that the members have."""
         self.selection = selection
         self.max_rate = max_rate
-        self.members: dict[Subscriber, None] = {}
         self.pending: list[Event] = []
         self.pending_from = 0
         """The position just before the first event that is pending."""
@@ -69,12 +90,78 @@ class Cohort:
         self.due_at = 0.0
         """Rated cohorts: not before this time, by the loop's clock."""
         self._door = door
-        self._base = 0
+        self._group = group
+        self._places: list[Subscriber | None] = []
+        """Who is settled, at the place that its sink has in the group; None where one has left."""
+        self._vacant = 0
+        self._newcomers: dict[Subscriber, None] = {}
         self._flushed_from = 0
+        self._base = 0
+        self._end = 0
+        self._reached = 0
+        """While a piece is written: who has a place below this was told up to `_end`, and the
+        other settled members up to `_base`."""
         self._last = 0
         self._newest: dict[tuple[str, str], int] = {}
         self._left_out = 0
         self._left_out_newest = 0
+
+    # --- who is in it
+
+    def __len__(self) -> int:
+        return len(self._places) - self._vacant + len(self._newcomers)
+
+    def __iter__(self) -> Iterator[Subscriber]:
+        yield from filter(None, self._places)
+        yield from self._newcomers
+
+    def join(self, member: Subscriber) -> None:
+        """Take in one that was told everything up to its cursor: at the least what was committed
+        before the batch that is being flushed."""
+        self._newcomers[member] = None
+
+    def leave(self, member: Subscriber, head: int) -> None:
+        """Let it go, with a cursor that is exact."""
+        member.cursor = self.position(member, head)
+        if member.place is None:
+            del self._newcomers[member]
+        else:
+            self._places[member.place] = None
+            self._group.drop(member.place)
+            self._vacant += 1
+            member.place = None
+
+    def position(self, member: Subscriber, head: int) -> int:
+        """The newest position of which the member was told everything, at any moment."""
+        if member.place is None:
+            told = member.cursor
+        elif self.flushing:
+            told = self._end if member.place < self._reached else self._base
+        else:
+            told = 0
+        if self.flushing:
+            return max(told, self._flushed_from)
+        return max(told, self.pending_from if self.pending else head)
+
+    def _settle(self, newcomer: Subscriber) -> None:
+        """It has been told what the settled ones were."""
+        del self._newcomers[newcomer]
+        self._seat(newcomer)
+
+    def _close_ranks(self) -> None:
+        staying = [*filter(None, self._places)]
+        self._places.clear()
+        self._group.clear()
+        self._vacant = 0
+        for member in staying:
+            self._seat(member)
+
+    def _seat(self, member: Subscriber) -> None:
+        member.place = len(self._places)
+        self._places.append(member)
+        self._group.add(member.sink)
+
+    # --- what they are told
 
     def add(self, event: Event) -> bool:
         """Note an event that the selection wants; True if nothing was pending before it."""
@@ -96,12 +183,6 @@ class Cohort:
         self.pending.append(event)
         return first
 
-    def position(self, member: Subscriber, head: int) -> int:
-        """The newest position of which the member was told everything."""
-        if self.flushing:
-            return max(member.cursor, self._flushed_from)
-        return max(member.cursor, self.pending_from) if self.pending else max(member.cursor, head)
-
     def flush(
         self,
         *,
@@ -109,15 +190,15 @@ class Cohort:
         now: int,
         on_full: Callable[[Subscriber], None],
         on_told: Callable[[str, Mapping[str, int], int, int], None],
-    ) -> Iterator[int]:
-        """Write what is pending to every member; yields the bytes written after each slice.
+    ) -> Iterator[None]:
+        """Write what is pending to every member, yielding between slices.
 
         `now` is for messages, in ms. `on_full` takes a member whose sink is full out of the
         cohort; `on_told` counts, over all members: door, events per channel, events that were
         left out, bytes.
         """
         pending, self.pending = self.pending, []
-        self._flushed_from = self.pending_from
+        self._flushed_from = self._base = self.pending_from
         conflation = _Conflation(
             self._left_out, self.pending_from + 1, self._last, self._left_out_newest
         )
@@ -125,6 +206,10 @@ class Cohort:
         self._newest.clear()
         if self.max_rate is not None:
             pending.sort(key=_seq)
+        if self._vacant:
+            self._close_ranks()
+        for member in [each for each in self._newcomers if each.cursor <= self._flushed_from]:
+            self._settle(member)
         self.flushing = True
         try:
             first = 0
@@ -134,10 +219,14 @@ class Cohort:
                     size += len(pending[last].json)
                     last += 1
                 if first:
-                    yield 0
-                piece = pending[first:last]
-                left_out = conflation.count if first == 0 else 0
-                yield from self._write(piece, left_out, conflation, now, epoch, on_full, on_told)
+                    yield
+                piece, told = pending[first:last], _Told()
+                frames = [self._door.event(event, epoch) for event in piece]
+                left_out = conflation if first == 0 else _NOTHING_LEFT_OUT
+                yield from self._write(piece, frames, left_out, now, on_full, told)
+                if self._newcomers:
+                    yield from self._catch_up(piece, frames, conflation, now, on_full, told)
+                on_told(self._door.name, told.events, told.left_out, told.size)
                 first = last
         finally:
             self.flushing = False
@@ -145,59 +234,78 @@ class Cohort:
     def _write(
         self,
         piece: list[Event],
-        left_out: int,
-        conflation: _Conflation,
+        frames: list[bytes],
+        left_out: _Conflation,
         now: int,
-        epoch: str,
         on_full: Callable[[Subscriber], None],
-        on_told: Callable[[str, Mapping[str, int], int, int], None],
-    ) -> Iterator[int]:
-        door, base, end = self._door, self._base, piece[-1].seq
-        frames = [door.event(event, epoch) for event in piece]
-        first, last = conflation.first, conflation.last
-        notice = messages.conflated(now, first, last, left_out)
-        whole = door.join([door.message(notice), *frames] if left_out else frames)
-        parts: dict[int, tuple[bytes, int]] = {}
-        members = list(self.members)
-        counts = Counter[str]()
-        told = missed = written = since = 0
-        self._base = end
-        for start in range(0, len(members), SLICE_MEMBERS):
-            for member in members[start : start + SLICE_MEMBERS]:
-                if member not in self.members:
-                    continue
-                data = whole
-                cursor = member.cursor
-                if cursor != base and cursor >= first:
-                    # It joined while this batch was pending: it has the first of it already.
-                    part = parts.get(cursor)
-                    if part is None:
-                        index = bisect_right(piece, cursor, key=_seq)
-                        blocks = frames[index:]
-                        if left_out and conflation.newest > cursor:
-                            notice = messages.conflated(now, cursor + 1, last, None)
-                            blocks.insert(0, door.message(notice))
-                        part = parts[cursor] = (door.join(blocks) if blocks else b"", index)
-                    data, index = part
-                    if not data:
-                        continue
-                    counts.subtract(event.channel for event in piece[:index])
-                elif left_out:
-                    member.left_out += left_out
-                    missed += left_out
-                member.cursor = end if cursor < end else cursor
-                told += 1
-                since += len(data)
-                if not member.write(data):
-                    on_full(member)
-                if since >= SLICE_BYTES:
-                    written += since
-                    yield since
-                    since = 0
-            if since and start + SLICE_MEMBERS < len(members):
-                written += since
-                yield since
-                since = 0
+        told: _Told,
+    ) -> Iterator[None]:
+        """Write a piece to those who are settled."""
+        door, end, blocks = self._door, piece[-1].seq, frames
+        if left_out.count:
+            notice = messages.conflated(now, left_out.first, left_out.last, left_out.count)
+            blocks = [door.message(notice), *frames]
+        data = door.join(blocks)
+        step = max(1, min(SLICE_MEMBERS, SLICE_BYTES // len(data)))
+        self._end, count = end, len(self._places)
+        writes = 0
+        for start in range(0, count, step):
+            if start:
+                yield
+            stop = min(start + step, count)
+            writes += stop - start
+            if self._vacant:
+                writes -= self._places[start:stop].count(None)
+            if left_out.count:
+                for member in filter(None, self._places[start:stop]):
+                    member.left_out += left_out.count
+                    told.left_out += left_out.count
+            full = self._group.write(data, start, stop)
+            self._reached = stop
+            for place in full:
+                member_full = self._places[place]
+                if member_full is not None:
+                    on_full(member_full)
+        self._base, self._reached = end, 0
+        told.size += writes * len(data)
         for event in piece:
-            counts[event.channel] += told
-        on_told(door.name, counts, missed, written + since)
+            told.events[event.channel] += writes
+
+    def _catch_up(
+        self,
+        piece: list[Event],
+        frames: list[bytes],
+        left_out: _Conflation,
+        now: int,
+        on_full: Callable[[Subscriber], None],
+        told: _Told,
+    ) -> Iterator[None]:
+        """Write a piece to those newcomers who lack some of it. It is the first that they are told
+        of the batch."""
+        door, end = self._door, piece[-1].seq
+        parts: dict[int, tuple[bytes, Counter[str]]] = {}
+        slice_ends = told.size + SLICE_BYTES
+        for number, member in enumerate(list(self._newcomers), 1):
+            cursor = member.cursor
+            if member not in self._newcomers or cursor >= end:
+                continue
+            part = parts.get(cursor)
+            if part is None:
+                index = bisect_right(piece, cursor, key=_seq)
+                blocks = frames[index:]
+                if left_out.newest > cursor:
+                    notice = messages.conflated(now, cursor + 1, left_out.last, None)
+                    blocks.insert(0, door.message(notice))
+                channels = Counter(event.channel for event in piece[index:])
+                part = parts[cursor] = (door.join(blocks), channels)
+            data, channels = part
+            member.cursor = end
+            told.events.update(channels)
+            told.size += len(data)
+            if member.write(data):
+                self._settle(member)
+            else:
+                on_full(member)
+            if number % SLICE_MEMBERS == 0 or told.size >= slice_ends:
+                yield
+                slice_ends = told.size + SLICE_BYTES

@@ -31,7 +31,7 @@ class Flusher:
         wheel: Wheel,
         tally: Tally,
         *,
-        flush: Callable[[Cohort], Iterator[int]],
+        flush: Callable[[Cohort], Iterator[None]],
         on_broken: Callable[[Cohort], None],
     ) -> None:
         """`flush` writes what is pending for a cohort, yielding between slices; should it raise,

@@ -82,6 +82,7 @@ class Subscriber:
     """One connection. The broadcaster alone changes it after it is attached."""
 
     __slots__ = (
+        "acknowledged",
         "catchup",
         "connection_id",
         "cursor",
@@ -91,12 +92,14 @@ class Subscriber:
         "heartbeat",
         "left_out",
         "max_rate",
+        "place",
         "selection",
         "silent_beats",
         "sink",
         "stalled_bytes",
         "stalled_checks",
         "state",
+        "stuck_beats",
         "watched",
         "write",
     )
@@ -128,10 +131,15 @@ class Subscriber:
         self.expects_life = expects_life
         self.state = State.QUEUED
         self.cursor = 0
-        """All that the selection holds up to here has been handed to the sink."""
+        """All that the selection holds up to here has been handed to the sink. While it is LIVE
+        its cohort knows better."""
+        self.place: int | None = None
+        """Where it is among the settled members of its cohort."""
         self.catchup: CatchUp | None = None
         self.left_out = 0
         self.silent_beats = 0
+        self.stuck_beats = 0
+        self.acknowledged: int | None = 0
         self.stalled_bytes = 0
         self.stalled_checks = 0
         self.watched = False

@@ -1,6 +1,6 @@
 """Who is gone without saying so: sinks that take nothing, and peers that say nothing.
 
-Both are counted in looks, not in seconds of the clock: a process that was frozen itself wakes and
+All is counted in looks, not in seconds of the clock: a process that was frozen itself wakes and
 looks once more, and does not cut everybody.
 """
 
@@ -60,8 +60,7 @@ class Vigil:
         else:
             subscriber.stalled_checks += 1
         if subscriber.stalled_checks >= STALL_CHECKS:
-            told = f"No byte was taken for {self._stall_seconds:g} s."
-            self._evict(subscriber, PeerFault("NO_PROGRESS", told))
+            self._evict(subscriber, self._no_progress())
         else:
             self._look_later(subscriber)
 
@@ -72,6 +71,9 @@ class Vigil:
         if subscriber.state is State.FULL:
             # Only the stall rule counts: a heartbeat would just be more that is not read.
             return
+        if self._stuck(subscriber):
+            self._evict(subscriber, self._no_progress())
+            return
         if subscriber.expects_life:
             if subscriber.silent_beats >= SILENT_BEATS:
                 told = f"No frame came for {SILENT_BEATS * subscriber.heartbeat:g} s."
@@ -79,3 +81,19 @@ class Vigil:
                 return
             subscriber.silent_beats += 1
         self._heartbeat(subscriber)
+
+    def _stuck(self, subscriber: Subscriber) -> bool:
+        """Whether bytes wait for it and its peer has acknowledged none for the stall time: a line
+        that is cut looks so long before its buffer is full, and one who reads slowly never does.
+        """
+        acknowledged = subscriber.sink.acknowledged()
+        moved = acknowledged is None or acknowledged != subscriber.acknowledged
+        if moved or not subscriber.sink.buffered():
+            subscriber.acknowledged = acknowledged
+            subscriber.stuck_beats = 0
+        else:
+            subscriber.stuck_beats += 1
+        return subscriber.stuck_beats * subscriber.heartbeat >= self._stall_seconds
+
+    def _no_progress(self) -> PeerFault:
+        return PeerFault("NO_PROGRESS", f"No byte was taken for {self._stall_seconds:g} s.")

@@ -66,6 +66,8 @@ class _Waiting:
     events: int
     size: int
     tries: int = 0
+    fault: TelecastError | None = None
+    """Why it can't be done now; under a key that is known it was done already."""
 
 
 _Group = list[tuple[_Waiting, Batch, list[Event]]]
@@ -247,7 +249,7 @@ class Ingress:
             if waiting.asked.replace is not None and name in channels:
                 break
             derivation = Derivation(self._tape, waiting.asked)
-            fault: TelecastError | None = None
+            waiting.fault = None
             try:
                 for _ in derivation.steps():
                     if time.monotonic() >= until:
@@ -255,13 +257,17 @@ class Ingress:
                         until = time.monotonic() + SLICE
                 batch = derivation.batch()
             except TelecastError as refused:
-                fault = refused
+                waiting.fault = refused
             if not touched.isdisjoint(derivation.expect):
                 # It was derived from rows that this group is about to change: it goes next.
                 break
             self._take()
-            if fault is not None:
-                self._refuse(waiting, fault)
+            if waiting.fault is not None:
+                if waiting.asked.idempotency is None:
+                    self._refuse(waiting, waiting.fault)
+                else:
+                    # Its rows may have moved since it was done: the journal knows its key or not.
+                    group.append((waiting, _question(waiting.asked), []))
                 continue
             touched.update((record.channel, record.key) for record in batch.records)
             channels.add(name)
@@ -288,6 +294,8 @@ class Ingress:
         for (waiting, _, told), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
                 self._answer(waiting, result, told)
+            elif isinstance(result, Conflict) and waiting.fault is not None:
+                self._refuse(waiting, waiting.fault)
             elif isinstance(result, Conflict) and waiting.tries < TRIES:
                 waiting.tries += 1
                 again.append(waiting)
@@ -320,6 +328,12 @@ class Ingress:
     def _counted(self, fault: TelecastError) -> TelecastError:
         self.tally.refused[fault.code] = self.tally.refused.get(fault.code, 0) + 1
         return fault
+
+
+def _question(asked: Asked) -> Batch:
+    """Appends nothing: it gets the receipt of its idempotency key, or Conflict without one."""
+    nowhere = {(asked.channel, ""): -1}
+    return Batch(records=(), expect=nowhere, idempotency=asked.idempotency)
 
 
 def _asked(

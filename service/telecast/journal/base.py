@@ -118,12 +118,17 @@ class Journal(ABC):
         History comes in tuples of any size and ends with one empty tuple, even where there is
         none; after that each tuple is one or more whole batches.
         There is one tail per instance. It ends when the journal closes, and raises
-        JournalUnavailable when the journal can't go on.
+        JournalUnavailable when the journal can't go on, JournalCorrupt at an entry that is not
+        what was committed.
         """
 
     @abstractmethod
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
-        """At most `limit` entries of `channels` after `after`, in one short read transaction."""
+        """At most `limit` entries of `channels` after `after`, in one short read transaction.
+
+        Raises JournalUnavailable, and JournalCorrupt where an entry is not what was committed:
+        the journal takes no more batches then.
+        """
 
     @abstractmethod
     def floors(self) -> Mapping[str, Floor]:

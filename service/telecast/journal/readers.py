@@ -11,7 +11,8 @@ import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.base import Floor, Page
-from telecast.journal.schema import connect, primary_code
+from telecast.journal.faults import is_damage
+from telecast.journal.schema import connect
 from telecast.model import Entry
 
 MAX_READERS = 4
@@ -29,12 +30,16 @@ SELECT json_group_array(
 _ALL = "SELECT * FROM events WHERE seq > ? AND seq <= ?"
 _OF_CHANNEL = "SELECT * FROM events WHERE channel = ? AND seq > ? AND seq <= ?"
 
-_FOLD = 0xFFFFFFFF
 
-
-def checksum(seq: int, key: str, data: bytes) -> int:
+def checksum(entry: Entry) -> int:
     """What tells a damaged or misplaced row from a sound one: SQLite's pages carry none."""
-    return crc32(data, crc32(key.encode(), seq & _FOLD))
+    told = f"{entry.seq} {entry.timestamp} {entry.channel} {entry.op} {entry.pinned:d} {entry.key}"
+    return crc32(entry.data, crc32(told.encode()))
+
+
+def key_checksum(key: str, digest: str, *receipt: int) -> int:
+    """The same for an idempotency key, its digest in hex, and the numbers of its receipt."""
+    return crc32(" ".join((key, digest, *map(str, receipt))).encode())
 
 
 class Readers:
@@ -87,7 +92,7 @@ class Readers:
             raise self._fault(error) from error
 
     def _fault(self, error: sqlite3.Error) -> TelecastError:
-        if primary_code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if is_damage(error):
             return JournalCorrupt(f"{self._path} is damaged: {error}. Restore it from a backup.")
         return JournalUnavailable(f"{self._path} can't be read just now: {error}.")
 
@@ -97,12 +102,13 @@ class Readers:
         for seq, timestamp, channel, key, op, pinned, crc, size in orjson.loads(described):
             data = payload[start : start + size]
             start += size
-            if checksum(seq, key, data) != crc:
+            entry = Entry(seq, timestamp, channel, key, op, bool(pinned), data)
+            if checksum(entry) != crc:
                 raise JournalCorrupt(
                     f"{self._path} is damaged: entry {seq} is not what was written. Restore it "
                     "from a backup."
                 )
-            entries.append(Entry(seq, timestamp, channel, key, op, bool(pinned), data))
+            entries.append(entry)
         return tuple(entries)
 
     def close(self) -> None:

@@ -12,12 +12,15 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable, TelecastError
+from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.epoch import is_epoch, new_epoch
+from telecast.journal.faults import corrupt, explained
+from telecast.journal.mark import Mark
 from telecast.model import MAX_SEQ
 
 APPLICATION_ID = int.from_bytes(b"Tlcj")
-FORMAT = 1
+FORMAT = 2
+"""1 was never released: its checksums covered less."""
 OLDEST_SQLITE = (3, 38, 0)
 """Has STRICT tables and `->>`."""
 
@@ -60,7 +63,8 @@ CREATE TABLE idempotency (
     count INTEGER NOT NULL,
     first_seq INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    crc INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_by_age ON idempotency (at);
 """
@@ -102,17 +106,18 @@ def prepare(path: str) -> None:
         raise JournalUnavailable(
             f"SQLite {sqlite3.sqlite_version} is too old for the journal: it needs 3.38 or newer."
         )
-    try:
-        header = _read_header(path)
-        if header:
-            _check_header(path, header)
-            _check_content(path)
+    with explained(path):
+        if header := _read_header(path):
+            _check_mark(path, *inspect(path, header))
         else:
             _create(path)
-    except OSError as error:
-        raise JournalUnavailable(f"{path} can't be opened: {error.strerror}.") from error
-    except sqlite3.Error as error:
-        raise opening_fault(path, error) from error
+
+
+def inspect(path: str, header: bytes | None = None) -> tuple[str, int]:
+    """The epoch and the head of a sound journal; changes nothing. Raises as `prepare`."""
+    with explained(path):
+        _check_header(path, header or _read_header(path))
+        return _check_content(path)
 
 
 def _read_header(path: str) -> bytes:
@@ -127,9 +132,9 @@ def _check_header(path: str, header: bytes) -> None:
     """By the bytes themselves (sqlite.org/fileformat2.html §1.3): SQLite would replay the log of
     a foreign file before it could tell whose file it is."""
     if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise _corrupt(path, "it is no SQLite database")
+        raise corrupt(path, "it is no SQLite database")
     if int.from_bytes(header[68:72]) != APPLICATION_ID:
-        raise _corrupt(path, "it is a database of another program")
+        raise corrupt(path, "it is a database of another program")
     _check_format(path, int.from_bytes(header[60:64]))
 
 
@@ -139,82 +144,71 @@ def _check_format(path: str, version: int) -> None:
             f"{path} was left as it is: its format is {version} and this version of Telecast "
             f"reads up to {FORMAT}. Upgrade Telecast, or name another journal."
         )
-    if version < 1:
-        raise _corrupt(path, f"its format number is {version}")
+    if version < FORMAT:
+        raise corrupt(path, f"its format number is {version}")
 
 
-def _check_content(path: str) -> None:
+def _check_content(path: str) -> tuple[str, int]:
     """Read-only, so that not even the log of a damaged file is moved into it."""
     with closing(connect(path, "ro")) as connection:
         ((version,),) = connection.execute("PRAGMA user_version")
         _check_format(path, version)
-        findings = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+        findings = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
         if findings != ["ok"]:
-            raise _corrupt(path, str(findings[0]))
+            raise corrupt(path, str(findings[0]))
         ((epoch, head, newest, through, _, astray),) = connection.execute(_SANE)
         if not is_epoch(epoch):
-            raise _corrupt(path, "it has no epoch")
+            raise corrupt(path, "it has no epoch")
         if not max(newest, through) <= head <= MAX_SEQ:
-            raise _corrupt(path, f"its head is {head}, but it speaks of {max(newest, through)}")
+            raise corrupt(path, f"its head is {head}, but it speaks of {max(newest, through)}")
         if astray:
-            raise _corrupt(path, f"{astray} of its rows have lost their entries")
+            raise corrupt(path, f"{astray} of its rows have lost their entries")
+        return epoch, head
+
+
+def _check_mark(path: str, epoch: str, head: int) -> None:
+    mark = Mark(path).read()
+    if mark is not None and mark[0] == epoch and mark[1] > head:
+        raise JournalCorrupt(
+            f"{path} was left as it is: it ends at {head}, but it was at {mark[1]} before, as "
+            f"{path}.head says. Either an older copy was put in its place, or it has lost the end "
+            "of its log (-wal). Put the newer files back; or go on from this one with "
+            f"`telecast journal restored {path}`."
+        )
 
 
 def _create(path: str) -> None:
     """Make the file under another name and move it: a crash leaves a whole one or none."""
+    if Path(path).exists() and Mark(path).read() is not None:
+        raise corrupt(path, "it is empty, but was not before")
     log = Path(f"{path}-wal")
     if log.exists() and log.stat().st_size:
-        raise _corrupt(path, f"it is missing, but its log {log.name} is there")
+        raise corrupt(path, f"it is missing, but its log {log.name} is there")
     draft = f"{path}.new"
-    for leftover in (draft, f"{draft}-journal"):
+    for leftover in (draft, f"{draft}-journal", f"{draft}-wal", f"{draft}-shm"):
         with suppress(FileNotFoundError):
             os.remove(leftover)
     with open(draft, "xb"):
         pass
     with closing(connect(draft, "rw")) as connection:
+        # Here, not once it has its name: the change goes through a journal of the other kind,
+        # and if that is left beside the file, nobody who only reads can open it again.
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.executescript(f"BEGIN; {_TABLES}")
         connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (new_epoch(),))
         connection.execute("COMMIT")
     for leftover in (f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):
             os.remove(leftover)
-    os.replace(draft, path)
-    _sync_directory(os.path.dirname(os.path.abspath(path)))
+    os.replace(draft, path)  # the writer syncs the directory, once the log is there too
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Make it durable that the file, and those beside it, have their names."""
     if os.name == "nt":  # pragma: no cover
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _corrupt(path: str, finding: str) -> JournalCorrupt:
-    return JournalCorrupt(
-        f"{path} is no sound journal and was left as it is: {finding}. Name another journal, or "
-        "move the file and those beside it away to start anew."
-    )
-
-
-def primary_code(error: sqlite3.Error) -> int:
-    """The primary result code (sqlite.org/rescode.html); SQLITE_ERROR where there is none."""
-    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    return code & 0xFF
-
-
-def opening_fault(path: str, error: sqlite3.Error) -> TelecastError:
-    """What an error of SQLite means while nothing was written yet."""
-    code = primary_code(error)
-    if code == sqlite3.SQLITE_FULL:
-        return JournalFull(f"There is no space to open {path}: free some.")
-    if code in (
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-        sqlite3.SQLITE_MISMATCH,
-    ):
-        return _corrupt(path, str(error))
-    return JournalUnavailable(f"{path} can't be used: {error}.")

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
 from typing import TypeVar
 
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
 from telecast.journal.courtesy import Courtesy
 from telecast.journal.feed import Feed
@@ -44,7 +44,7 @@ _MOVES = {
     _State.NEW: {_State.OPEN, _State.CLOSED},
     _State.OPEN: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
     _State.FULL: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
-    _State.FAILED: {_State.FAILED, _State.CLOSING},
+    _State.FAILED: {_State.CLOSING},
     _State.CLOSING: {_State.CLOSED},
     _State.CLOSED: set[_State](),
 }
@@ -55,8 +55,9 @@ class SqliteJournal(Journal):
 
     The loop never touches the disk: a writer thread owns the file and commits all that waits as
     one group; reads run on a few threads with connections of their own. `head` and `floors()`
-    change on the loop only. An instance is opened once; after an I/O error (`failure` says so)
-    make a new one, which recovers from the disk what is there.
+    change on the loop only. An instance is opened once; after a failed sync, or once it turns out
+    that the file is damaged (`failure` says so), it takes nothing more: make a new one, which
+    recovers from the disk what is there.
     """
 
     def __init__(
@@ -142,8 +143,13 @@ class SqliteJournal(Journal):
         return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
 
     async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
+        loop = asyncio.get_running_loop()
         with self._courtesy.shown():
-            return await asyncio.get_running_loop().run_in_executor(self._threads, read, *arguments)
+            try:
+                return await loop.run_in_executor(self._threads, read, *arguments)
+            except JournalCorrupt as damage:
+                self._settle(None, damage.message)
+                raise
 
     def floors(self) -> Mapping[str, Floor]:
         return self._floors
@@ -194,8 +200,8 @@ class SqliteJournal(Journal):
     def _settle(self, full: str | None, failed: str | None) -> None:
         if failed is not None:
             self._feed.end(JournalUnavailable(failed))
-        if self._state is _State.CLOSING:
-            return
+        if self._state not in (_State.OPEN, _State.FULL):
+            return  # what failed stays so, whatever else it had under way
         if failed is not None:
             self._move(_State.FAILED, failed)
         elif full is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,14 +13,18 @@ import orjson
 
 from telecast.errors import JournalFull, JournalUnavailable
 from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Floor, Receipt
+from telecast.journal.faults import explained, is_busy, is_full, is_in_log, takes_no_more
 from telecast.journal.group import Group, Known, RowKey
-from telecast.journal.readers import checksum
-from telecast.journal.schema import connect, opening_fault, prepare, primary_code
+from telecast.journal.mark import Mark
+from telecast.journal.readers import checksum, key_checksum
+from telecast.journal.schema import connect, prepare, sync_directory
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Retention
 
 LOG_BYTES = 64 * 2**20
 """What the log file is cut back to after a checkpoint that a long read had held up."""
+MARK_EVERY = 1024
+"""Entries after which the mark is written anew: 50 times a second at most; a trim does it too."""
 
 # Each write is one statement, run in autocommit: an INSERT into a view whose trigger does the
 # work. A statement of its own for BEGIN, for each table and for COMMIT would give up and retake
@@ -41,7 +46,8 @@ CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
           FROM json_each(new.moved) WHERE value ->> 2 > 0
         ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq;
     INSERT INTO idempotency
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, new.timestamp
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+               value ->> 6
           FROM json_each(new.keys);
 END;
 CREATE TEMP TRIGGER row_replaced AFTER UPDATE ON main.rows
@@ -72,7 +78,7 @@ _LOOK_UP = """
 SELECT (SELECT json_group_array(json_array(r.channel, r.key, r.seq))
           FROM json_each(?) AS w CROSS JOIN rows AS r
          WHERE r.channel = w.value ->> 0 AND r.key = w.value ->> 1),
-       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at))
+       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at, crc))
           FROM json_each(?) AS w CROSS JOIN idempotency AS i WHERE i.key = w.value)
 """
 _LEFT_OVER = """
@@ -113,21 +119,19 @@ class Store:
         self.full: str | None = None
         self.failed: str | None = None
         self._path = path
+        self._mark = Mark(path)
+        self._marked = -1
         self._retention = dict(retention)
         self._channels: dict[str, _Channel] = {channel: _Channel() for channel in retention}
-        try:
+        with explained(path):
             self._database = connect(path, "rw")
-        except sqlite3.Error as error:
-            raise opening_fault(path, error) from error
-        try:
-            self._configure()
-            self._load()
-        except sqlite3.Error as error:
-            self._database.close()
-            raise opening_fault(path, error) from error
-        except BaseException:
-            self._database.close()
-            raise
+            try:
+                self._configure()
+                self._load()
+                self._harden()
+            except BaseException:
+                self._database.close()
+                raise
 
     def _configure(self) -> None:
         ((mode,),) = self._database.execute("PRAGMA journal_mode = WAL")
@@ -153,6 +157,29 @@ class Store:
                 "SELECT count(*) FROM events WHERE channel = ? AND seq > ?", (name, channel.through)
             )
 
+    def _harden(self) -> None:
+        """Write again, and sync, what a process that was killed may have left in the log.
+
+        It may be in the system's cache only. Another sync would not do: after one that failed,
+        later ones skip what it should have written, though it can still be read. Meanwhile no
+        other program may begin the log anew.
+        """
+        self._database.execute("BEGIN IMMEDIATE")
+        with suppress(FileNotFoundError), open(f"{self._path}-wal", "r+b") as log:
+            content = log.read()
+            log.seek(0)
+            log.write(content)
+            log.flush()
+            os.fsync(log.fileno())
+        sync_directory(self._path)  # SQLite would not tell if that failed
+        self._database.execute("ROLLBACK")
+        self._note()
+
+    def _note(self) -> None:
+        if self.head != self._marked:
+            self._mark.write(self.epoch, self.head)
+            self._marked = self.head
+
     def floors(self) -> dict[str, Floor]:
         return {name: channel.floor for name, channel in self._channels.items()}
 
@@ -166,7 +193,13 @@ class Store:
             found = self._read(_LOOK_UP, (_json([*asked_rows]), _json([*asked_keys])))
             for channel, key, seq in orjson.loads(found[0]):
                 rows[channel, key] = seq
-            for key, digest, count, first, last, at in orjson.loads(found[1]):
+            for key, digest, count, first, last, at, crc in orjson.loads(found[1]):
+                if key_checksum(key, digest, count, first, last, at) != crc:
+                    self.failed = (
+                        f"{self._path} is damaged: the idempotency key {key!r} is not what was "
+                        "written. Restore it from a backup."
+                    )
+                    raise JournalUnavailable(self.failed)
                 known[key] = Known(bytes.fromhex(digest), Receipt(count, first, last, at))
         return Group(head=self.head, timestamp=timestamp, rows=rows, known=known)
 
@@ -178,13 +211,10 @@ class Store:
         start = 1
         for entry in group.entries:
             size = len(entry.data)
-            crc = checksum(entry.seq, entry.key, entry.data)
+            crc = checksum(entry)
             described.append((entry.channel, entry.key, entry.op, entry.pinned, crc, start, size))
             start += size
-        keys = [
-            (key, known.digest.hex(), known.receipt.count, *_range(known.receipt))
-            for key, known in group.keys.items()
-        ]
+        keys = [(*told, key_checksum(*told)) for told in map(_told, group.keys.items())]
         self._write(
             _COMMIT,
             (
@@ -197,6 +227,8 @@ class Store:
             ),
         )
         self.head = group.head
+        if self.head - self._marked >= MARK_EVERY:
+            self._note()
         for entry in group.entries:
             channel = self._channels.get(entry.channel)
             if channel is not None:
@@ -204,6 +236,7 @@ class Store:
 
     def trim(self, now: float) -> int:
         """One bounded step of trimming, as one transaction with the floors it raises."""
+        self._note()
         superseded, oldest_key = self._read(_LEFT_OVER, (TRIM_MOST,))
         gone: dict[str, list[tuple[int, bool]]] = {}
         for seq, name, pinned in orjson.loads(superseded):
@@ -269,26 +302,38 @@ class Store:
         self.full = None
 
     def _fault(self, error: sqlite3.Error, *, wrote: bool) -> JournalUnavailable:
-        code = primary_code(error)
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if is_busy(error):
             return JournalUnavailable(f"Another program holds {self._path}: {error}.")
-        if code == sqlite3.SQLITE_FULL:
-            self.full = f"There is no space left for {self._path}: free some."
-            # What the log holds may fit into the database's own pages; then the log is free.
-            with suppress(sqlite3.Error):
-                self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            return JournalFull(self.full)
-        # After a failed write or fsync nobody knows what is on the disk, and asking again would
-        # be answered from a cache that the failure emptied: only reading it anew tells.
+        if wrote and takes_no_more(error) and not self._database.in_transaction:
+            return self._no_space(error)
+        # After a failed sync nobody knows what is on the disk, and asking again would be answered
+        # from a cache that the failure emptied: only reading it anew tells.
         self.failed = f"Writing {self._path} failed ({error}): check the disk, then restart."
         return JournalUnavailable(self.failed, {"unknown": True} if wrote else None)
 
+    def _no_space(self, error: sqlite3.Error) -> JournalFull:
+        if is_full(error):
+            self.full = f"There is no space left for {self._path}: free some."
+        else:  # a quota, a size limit, a disk that refuses: SQLite does not say which
+            self.full = (
+                f"{self._path} can't be written ({error}): free some space, raise its quota or "
+                "its size limit, or check the disk."
+            )
+        # What the log holds may fit into the database's own pages; then the log is free.
+        with suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return JournalFull(self.full, {"unknown": True} if is_in_log(error) else None)
+
     def close(self) -> None:
+        self._note()
         self._database.close()
 
 
-def _range(receipt: Receipt) -> tuple[int, int]:
-    return receipt.first_seq, receipt.last_seq
+def _told(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
+    key, known = used
+    receipt = known.receipt
+    numbers = receipt.count, receipt.first_seq, receipt.last_seq, receipt.timestamp
+    return key, known.digest.hex(), *numbers
 
 
 def _json(value: object) -> str:

@@ -59,6 +59,7 @@ class KeyStore:
         self._now = now
         self._entries: Mapping[str, Entry] = {}
         self._seen: Stamp = None
+        self._warned: tuple[Stamp] | None = None
 
     @classmethod
     def of(
@@ -90,7 +91,7 @@ class KeyStore:
         """Read the file again if it is not the one last seen; True if other keys hold now.
 
         A file that is gone, half-written or wrong leaves the last good keys in force, and is
-        warned of once, not at every look.
+        warned of once, not at every look. One that can't be read now is read at the next look.
         """
         if self._path is None:
             return False
@@ -102,11 +103,16 @@ class KeyStore:
         try:
             entries = read_keys(self._path)
         except SettingsError as error:
-            log.warning(
-                "The keys file can't be used; the keys read before it stay in force.",
-                extra={"problems": list(error.problems)},
-            )
+            if self._warned != (seen,):
+                log.warning(
+                    "The keys file can't be used; the keys read before it stay in force.",
+                    extra={"problems": list(error.problems)},
+                )
+            self._warned = (seen,)
+            if isinstance(error.__cause__, OSError):
+                self._seen = None  # such as too many open files: a revoked key must not stay
             return False
+        self._warned = None
         changed = entries != self._entries
         self._entries = entries
         return changed

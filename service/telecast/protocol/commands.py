@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 from marshmallow import ValidationError
@@ -99,6 +99,17 @@ class NotYet:
 
 Command = Subscribe | Unsubscribe | Heartbeat | Publish | NotYet
 
+
+class Most(NamedTuple):
+    """How many names one message may have: counted before any of them is looked at."""
+
+    channels: int
+    filter_values: int
+
+
+MOST = Most(1_000, 10_000)
+"""The largest that the settings take."""
+
 _ACTIONS: Mapping[str, frozenset[str]] = {
     "subscribe": frozenset({"channels", "filter", "since"}),
     "unsubscribe": frozenset({"channels"}),
@@ -117,6 +128,14 @@ class CommandFault(PeerFault):
         self.req_id = req_id
 
 
+def within(name: str, has: int, most: int) -> None:
+    """Raises PeerFault LIMIT_EXCEEDED with the limit's name in its details."""
+    if has > most:
+        raise PeerFault(
+            "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
+        )
+
+
 def parse_json(data: bytes | str, what: str = "The message") -> Any:
     """Strict JSON: no NaN, no lone surrogates, bounded nesting. Raises PeerFault BAD_JSON."""
     try:
@@ -125,7 +144,7 @@ def parse_json(data: bytes | str, what: str = "The message") -> Any:
         raise PeerFault("BAD_JSON", f"{what} is not valid JSON: {fault}") from None
 
 
-def parse_command(text: str) -> Command:
+def parse_command(text: str, most: Most = MOST) -> Command:
     """Read a client message. Raises CommandFault."""
     req_id = None
     try:
@@ -134,16 +153,18 @@ def parse_command(text: str) -> Command:
             raise PeerFault("BAD_REQUEST", 'A message is a JSON object with an "action".')
         if body.get("reqId") is not None:
             req_id = _identifier(body["reqId"], "reqId")
-        return _command(body, req_id)
+        return _command(body, req_id, most)
     except PeerFault as fault:
         raise CommandFault(fault.code, fault.message, req_id, fault.details) from None
 
 
-def _command(body: Mapping[str, Any], req_id: str | None) -> Command:
+def _command(body: Mapping[str, Any], req_id: str | None, most: Most) -> Command:
     action = body.get("action")
     if not isinstance(action, str) or action not in _ACTIONS:
-        told = repr(action)[:64] if "action" in body else "nothing"
+        # What is no string is not quoted: lists within lists would be, until the stack is full.
+        told = repr(action[:64]) if isinstance(action, str) else "but a string of this list"
         close = nearest(action[:64], _ACTIONS) if isinstance(action, str) else ""
+        told = told if "action" in body else "nothing"
         raise PeerFault(
             "UNKNOWN_ACTION", f"There is no action {told}.{close}", {"actions": list(_ACTIONS)}
         )
@@ -159,12 +180,12 @@ def _command(body: Mapping[str, Any], req_id: str | None) -> Command:
                 raise PeerFault("POSITION_MALFORMED", "`since` must be a string.")
             return Subscribe(
                 req_id=req_id,
-                channels=_names(body.get("channels")),
-                fields=_filter(body.get("filter")),
+                channels=_names(body.get("channels"), most),
+                fields=_filter(body.get("filter"), most),
                 start=None if since is None else parse_since(since),
             )
         case "unsubscribe":
-            return Unsubscribe(req_id=req_id, channels=_names(body.get("channels")))
+            return Unsubscribe(req_id=req_id, channels=_names(body.get("channels"), most))
         case "heartbeat":
             return Heartbeat(req_id=req_id)
         case "publish":
@@ -181,7 +202,9 @@ def _command(body: Mapping[str, Any], req_id: str | None) -> Command:
             return NotYet(req_id=req_id, action=action)
 
 
-def parse_query(query: Iterable[tuple[str, str]], last_event_id: str | None) -> StreamQuery:
+def parse_query(
+    query: Iterable[tuple[str, str]], last_event_id: str | None, most: Most = MOST
+) -> StreamQuery:
     """Read a stream's query: (name, value) pairs. Raises PeerFault.
 
     `last_event_id` is the header's value: it goes before `since`, and a malformed one asks for
@@ -212,7 +235,7 @@ def parse_query(query: Iterable[tuple[str, str]], last_event_id: str | None) -> 
     client_id = single.get("clientId")
     return StreamQuery(
         client_id=None if client_id is None else _identifier(client_id, "clientId"),
-        channels=None if channels is None else _names(channels),
+        channels=None if channels is None else _names(channels, most),
         fields={name: frozenset(values) for name, values in fields.items()},
         start=_start(single, last_event_id),
         delivery="all" if delivery == "all" else "conflated",
@@ -256,18 +279,20 @@ def _identifier(value: Any, name: str) -> str:
     return text
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: Any, most: Most) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise PeerFault("BAD_REQUEST", "`channels` must name at least one channel.")
+    within("max_channels", len(value), most.channels)
     return tuple(dict.fromkeys(_identifier(name, "channels") for name in value))
 
 
-def _filter(value: Any) -> Fields:
+def _filter(value: Any, most: Most) -> Fields:
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise PeerFault("BAD_REQUEST", "`filter` must be an object of field to list of values.")
     fields: dict[str, frozenset[str]] = {}
+    count = 0
     for name, values in value.items():
         if name not in FILTERS:
             raise PeerFault(
@@ -277,6 +302,8 @@ def _filter(value: Any) -> Fields:
             )
         if not isinstance(values, list) or not values:
             raise PeerFault("BAD_REQUEST", f"`filter.{name}` must be a list of values.")
+        count += len(values)
+        within("max_filter_values", count, most.filter_values)
         fields[name] = frozenset(_identifier(each, f"filter.{name}") for each in values)
     return fields
 

@@ -61,6 +61,11 @@ def ws_pong(payload: bytes) -> bytes:
     return b"\x8a%c%b" % (len(payload), payload)
 
 
+def ws_close(payload: bytes) -> bytes:
+    """A close frame; the payload, of at most 125 bytes, begins with the code (RFC 6455 §5.5.1)."""
+    return b"\x88%c%b" % (len(payload), payload)
+
+
 def sse_block(event: str, data: bytes, event_id: Position | None = None) -> bytes:
     """One event of an event stream (WHATWG HTML §9.2.6).
 

@@ -11,11 +11,13 @@ from telecast.protocol.commands import (
     Command,
     CommandFault,
     Fields,
+    Most,
     Publish,
     Start,
     Subscribe,
     Unsubscribe,
     parse_command,
+    within,
 )
 from telecast.protocol.limits import TokenBucket
 from telecast.protocol.subscription import Grant, Rejected, grant, narrowed
@@ -47,6 +49,7 @@ class Session:
         self._actions = TokenBucket(limits.actions_per_second, limits.actions_burst, now)
         rate = limits.publishes_per_second
         self._publishes = TokenBucket(rate, max(1, 2 * rate), now)
+        self._most = Most(limits.max_channels, limits.max_filter_values)
         self._bad = 0
         self._refused = 0
 
@@ -58,7 +61,7 @@ class Session:
         the connection is to be closed with it.
         """
         try:
-            command = parse_command(text)
+            command = parse_command(text, self._most)
         except CommandFault as fault:
             self._charge(now, fault.req_id)
             self._bad += 1
@@ -96,21 +99,15 @@ class Session:
     def ask(self, names: Collection[str], fields: Fields) -> Grant:
         """Note what is granted of this. Raises PeerFault and notes nothing."""
         # Before the names are looked up: each unknown one is compared with all there are.
-        self._within("max_channels", len(names), self._limits.max_channels)
+        within("max_channels", len(names), self._limits.max_channels)
         granted = grant(names, fields, self.principal)
         asked = {**self.asked, **granted.asked}
         values = sum(len(each) for fields in asked.values() for each in fields.values())
-        self._within("max_channels", len(asked), self._limits.max_channels)
-        self._within("max_filter_values", values, self._limits.max_filter_values)
+        within("max_channels", len(asked), self._limits.max_channels)
+        within("max_filter_values", values, self._limits.max_filter_values)
         self.asked = asked
         self.started = True
         return granted
-
-    def _within(self, name: str, has: int, most: int) -> None:
-        if has > most:
-            raise PeerFault(
-                "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
-            )
 
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
         """Forget channels; those that were not subscribed come back as rejected."""

@@ -16,6 +16,10 @@ from telecast.errors import TelecastError
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, sse_retry
 
+LAST_WORDS = ("MALFORMED_REQUEST", "TOO_SLOW", "TOO_MANY_WRONG_KEYS")
+"""After these the connection is closed: nobody knows where the next request begins, or it may
+begin with another guess."""
+
 
 def rfc3339(seconds: float) -> str:
     moment = datetime.fromtimestamp(seconds, UTC)
@@ -47,28 +51,36 @@ def refusal(fault: TelecastError) -> web.Response:
     body = {"success": False, "error": error, "timestamp": rfc3339(time.time())}
     headers = {}
     if fault.retryable and fault.rule.http in (429, 503):
-        headers["Retry-After"] = str(math.ceil(retry_after(fault)))
+        headers["Retry-After"] = str(math.ceil(retry_after(fault) * _jitter()))
     if fault.rule.http == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="telecast"'
     if fault.rule.http == 426:  # RFC 9110 §15.5.22, RFC 6455 §4.4
         headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
-    return web.Response(
+    response = web.Response(
         body=orjson.dumps(body),
         status=fault.rule.http,
         content_type="application/json",
         headers=headers,
     )
+    if fault.code in LAST_WORDS:
+        response.force_close()
+    return response
 
 
 def stream_refusal(fault: TelecastError) -> web.Response:
     """What is worth retrying, for an EventSource: any status but 200 would stop it for good."""
-    wait = int(retry_after(fault) * 1000 * random.uniform(1.0, 2.0))  # noqa: S311 - jitter
+    wait = int(retry_after(fault) * 1000 * _jitter())
     notice = messages.notice(int(time.time() * 1000), fault, wait)
     return web.Response(
         body=sse_retry(wait) + SSE.message(notice),
         content_type="text/event-stream",
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
+
+
+def _jitter() -> float:
+    """Spreads those who are told the same: not all come back at once."""
+    return random.uniform(1.0, 2.0)  # noqa: S311 - no secret
 
 
 def retry_after(fault: TelecastError) -> float:

@@ -18,20 +18,31 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def key_holder(request: web.Request) -> Principal | None:
     """The holder of the key in X-API-Key or Authorization: Bearer; None without one.
 
-    Raises PeerFault 401.
+    Raises PeerFault 401, or 429 when too many that are none came from this address.
     """
     secret = request.headers.get("X-API-Key")
     if secret is None:
         scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             secret = rest.strip()
-    return parts(request).keys.authenticate(secret) if secret else None
+    return known(request, secret) if secret else None
+
+
+def known(request: web.Request, secret: str) -> Principal:
+    """The holder of this key. Raises PeerFault as `key_holder` does."""
+    own = parts(request)
+    try:
+        return own.keys.authenticate(secret)
+    except PeerFault as fault:
+        if fault.code != "UNAUTHENTICATED":
+            raise  # it was a key once
+        raise own.guesses.wrong(address_of(request), fault) from None
 
 
 def authenticate(request: web.Request) -> Principal:
     """The holder of the key, else of the ticket or session that a browser shows.
 
-    Raises PeerFault 401, or 403 where another page makes a browser ask.
+    Raises PeerFault 401 or 429, or 403 where another page makes a browser ask.
     """
     principal = key_holder(request)
     if principal is None:

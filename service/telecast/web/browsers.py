@@ -35,9 +35,7 @@ def holder(request: web.Request) -> Principal | None:
     if at_door and "ticket" in request.query:
         principal = _by_ticket(request, request.query["ticket"])
     else:
-        found = _by_cookie(request, SESSION_COOKIE, SESSION)
-        if found is None and at_door:
-            found = _by_cookie(request, STREAM_COOKIE, STREAM)
+        found = _by_cookies(request, at_door)
         if found is None:
             return None
         principal = found
@@ -57,6 +55,19 @@ def _by_ticket(request: web.Request, text: str) -> Principal:
     if principal is None or principal.key_id != ticket.key_id:
         raise PeerFault("TICKET_SPENT", why_not)
     return principal
+
+
+def _by_cookies(request: web.Request, at_door: bool) -> Principal | None:
+    """The session's, else at a door the stream's: one that is over does not hide the other."""
+    try:
+        found = _by_cookie(request, SESSION_COOKIE, SESSION)
+    except PeerFault:
+        if not at_door or not request.cookies.get(STREAM_COOKIE):
+            raise
+        found = None
+    if found is None and at_door:
+        found = _by_cookie(request, STREAM_COOKIE, STREAM)
+    return found
 
 
 def _by_cookie(request: web.Request, name: str, kind: Kind) -> Principal | None:

@@ -17,6 +17,7 @@ from telecast import __version__
 from telecast.channels.catalogue import CHANNELS
 from telecast.web.auth import require
 from telecast.web.parts import Parts
+from telecast.web.sockets import WHY
 
 Samples = Iterable[tuple[dict[str, str], float]]
 DOORS = ("ws", "sse")
@@ -70,10 +71,30 @@ def build_registry(own: Parts) -> Registry:
         "Streams refused at admission, by error code.",
         lambda: [({"code": code}, n) for code, n in own.clients.refused.items()],
     )
+    gauge(
+        "sockets",
+        "Open connections, those that have not asked for anything included.",
+        lambda: [({}, len(own.sockets))],
+    )
+    counter(
+        "sockets_closed_total",
+        "Connections, no streams, that the service closed, by why.",
+        lambda: [({"why": why}, own.sockets.closed[why]) for why in WHY],
+    )
+    counter(
+        "wrong_keys_total",
+        "Keys shown that are none, by the error code that was answered.",
+        lambda: [({"code": code}, n) for code, n in own.guesses.answered.items()],
+    )
     counter(
         "evictions_total",
         "Streams that the service ended, by error code.",
         lambda: [({"code": code}, n) for code, n in tally.evicted.items()],
+    )
+    counter(
+        "frames_refused_total",
+        "WebSockets ended because of a frame, by reason.",
+        lambda: [({"reason": reason}, n) for reason, n in own.frames_refused.items()],
     )
     gauge(
         "subscriptions",

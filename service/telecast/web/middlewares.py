@@ -7,13 +7,15 @@ import re
 import secrets
 import time
 
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 from aiohttp.typedefs import Handler
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.logs import correlation_id
 from telecast.web.answers import refusal
-from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL
+from telecast.web.heads import check_head
+from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL, parts
+from telecast.web.sockets import MALFORMED
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,8 @@ _HTTP_CODES = {
     413: "BODY_TOO_LARGE",
     415: "UNSUPPORTED_MEDIA_TYPE",
 }
+BEGUN = web.RequestKey("begun", bool)
+"""Whether the head of an answer has left."""
 QUIET = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds by machines: not worth a line."""
 
@@ -63,8 +67,11 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
 async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn every refusal into its envelope."""
     try:
+        check_head(request)
         return await handler(request)
     except TelecastError as fault:
+        if fault.code == "MALFORMED_REQUEST":
+            parts(request).sockets.closed[MALFORMED] += 1
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         return refusal(fault)
@@ -80,13 +87,20 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     except web.RequestPayloadError:
         return refusal(PeerFault("BAD_REQUEST", "The body can't be read as its headers say."))
+    except ClientConnectionResetError:
+        # The peer went before its answer began: nothing is broken, and nobody is left to be told.
+        return web.Response(status=400)
     except Exception:
         log.exception("unhandled")
+        if request.get(BEGUN) and request.transport is not None:
+            # A 500 now would stand in the middle of a stream: its end without one says as much.
+            request.transport.abort()
         return refusal(OwnFault("INTERNAL", "Something broke; the log has it."))
 
 
 async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:
     """On every response, those of the streams included: their headers leave early."""
+    request[BEGUN] = True
     chosen = request.get(CORRELATION)
     if chosen is not None:
         response.headers["X-Correlation-ID"] = chosen

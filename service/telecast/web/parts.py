@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -14,6 +15,8 @@ from telecast.ingress import Ingress
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.model import Principal
+from telecast.web.guesses import Guesses
+from telecast.web.sockets import Sockets
 from telecast.web.tokens import Tokens
 
 
@@ -29,6 +32,10 @@ class Parts:
     ingress: Ingress
     clients: Clients
     tokens: Tokens
+    sockets: Sockets
+    guesses: Guesses
+    frames_refused: Counter[str] = field(default_factory=Counter)
+    """Reason to WebSockets that were ended because of a frame."""
     draining: bool = False
     broken: str | None = None
     """Why a worker has died: the service is then not ready for good."""

@@ -16,10 +16,14 @@ from telecast.errors import PeerFault
 from telecast.ingress import SLICE, Published, Scope
 from telecast.model import Position
 from telecast.protocol.commands import parse_json
+from telecast.protocol.items import pieces
 from telecast.web.answers import ok
 from telecast.web.auth import require
+from telecast.web.body import read_body
 from telecast.web.parts import parts
 
+ESCAPED = 8
+"""How many times longer than its event a text may be: `\\u0041` is six, the rest is for spaces."""
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _IDENTIFIER = Identifier()
 _LINE = re.compile(rb"[^ \t\r\n][^\r\n]*")
@@ -29,7 +33,8 @@ async def publish(request: web.Request) -> web.Response:
     """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
     principal = require(request, "publish")
     key, replace = _idempotency_key(request), _scope(request)
-    payloads = await _payloads(request, await _body(request))
+    most = parts(request).settings.max_body_bytes
+    payloads = await _payloads(request, await read_body(request, most, "max_body_bytes"))
     published = await parts(request).ingress.publish(
         principal,
         request.match_info["channel"],
@@ -63,32 +68,17 @@ def _receipt(request: web.Request, published: Published) -> web.Response:
     return ok(told, status=201)
 
 
-async def _body(request: web.Request) -> bytes:
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise PeerFault("UNSUPPORTED_MEDIA_TYPE", "Bodies are taken uncompressed.")
-    settings = parts(request).settings
-    try:
-        async with asyncio.timeout(settings.body_timeout):
-            return await request.read()
-    except TimeoutError:
-        raise PeerFault(
-            "BAD_REQUEST", f"The body did not come within {settings.body_timeout:g} s."
-        ) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise PeerFault(
-            "BODY_TOO_LARGE",
-            f"The body is over max_body_bytes ({settings.max_body_bytes}).",
-            {"max_body_bytes": settings.max_body_bytes},
-        ) from None
-
-
 async def _payloads(request: web.Request, body: bytes) -> list[Any]:
     """The payloads in order; a line that is not JSON is a PeerFault in its place."""
+    settings = parts(request).settings
+    most = ESCAPED * settings.max_event_bytes
     if request.content_type == "application/json":
+        if len(body) > most:
+            return await _items(body, settings.max_batch_events, most)
         parsed = parse_json(body, "The body")
         return parsed if isinstance(parsed, list) else [parsed]
     if request.content_type in NDJSON:
-        return await _lines(body, parts(request).settings.max_batch_events)
+        return await _lines(body, settings.max_batch_events, most)
     raise PeerFault(
         "UNSUPPORTED_MEDIA_TYPE",
         f"{request.content_type[:64]!r} is not taken: say -H 'Content-Type: application/json', "
@@ -96,7 +86,21 @@ async def _payloads(request: web.Request, body: bytes) -> list[Any]:
     )
 
 
-async def _lines(body: bytes, most: int) -> list[Any]:
+async def _items(body: bytes, most: int, most_bytes: int) -> list[Any]:
+    """The items of an array that is too long to be parsed in one step."""
+    payloads: list[Any] = []
+    until = time.monotonic() + SLICE
+    for piece in pieces(body, most_bytes):
+        payloads += parse_json(piece, "The body")
+        if len(payloads) > most:
+            break  # the ingress counts them, and says so
+        if time.monotonic() >= until:
+            await asyncio.sleep(0)
+            until = time.monotonic() + SLICE
+    return payloads
+
+
+async def _lines(body: bytes, most: int, most_bytes: int) -> list[Any]:
     """Counted before any is parsed: 8 MiB hold millions of them."""
     lines = [match[0] for match in itertools.islice(_LINE.finditer(body), most + 1)]
     if len(lines) > most:
@@ -108,15 +112,17 @@ async def _lines(body: bytes, most: int) -> list[Any]:
     payloads: list[Any] = []
     until = time.monotonic() + SLICE
     for line in lines:
-        payloads.append(_line(line))
+        payloads.append(_line(line, most_bytes))
         if time.monotonic() >= until:
             await asyncio.sleep(0)
             until = time.monotonic() + SLICE
     return payloads
 
 
-def _line(line: bytes) -> Any:
+def _line(line: bytes, most: int) -> Any:
     try:
+        if len(line) > most:
+            raise PeerFault("LIMIT_EXCEEDED", f"Its text has more than {most} bytes.")
         return parse_json(line, "The line")
     except PeerFault as fault:
         return fault

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 
@@ -12,7 +11,8 @@ from telecast.errors import PeerFault
 from telecast.model import SCOPES, Principal
 from telecast.protocol.commands import parse_json
 from telecast.web.answers import ok, rfc3339
-from telecast.web.auth import authenticate, check_origin, key_holder, require
+from telecast.web.auth import authenticate, check_origin, key_holder, known, require
+from telecast.web.body import read_body
 from telecast.web.browsers import BROWSER, DOORS, sign_in, sign_in_by_link, sign_out
 from telecast.web.parts import PRINCIPAL, parts
 from telecast.web.tokens import TICKET
@@ -75,16 +75,9 @@ async def _asker(request: web.Request) -> Principal:
     # A form of another site can't send this type without asking us first (Fetch §2.2.2).
     if request.content_type != "application/json":
         raise PeerFault("UNAUTHENTICATED", "Send a key in X-API-Key, or {'key': ...} as JSON.")
-    if request.content_length is None or request.content_length > MAX_BODY:
-        raise PeerFault("BODY_TOO_LARGE", f"A sign-in has at most {MAX_BODY} bytes.")
-    try:
-        async with asyncio.timeout(parts(request).settings.body_timeout):
-            body = parse_json(await request.read(), "The body")
-    except TimeoutError:
-        raise PeerFault("BAD_REQUEST", "The body did not come in time.") from None
-    match body:
+    match parse_json(await read_body(request, MAX_BODY, "max_sign_in_bytes"), "The body"):
         case {"key": str(key)}:
-            return parts(request).keys.authenticate(key)
+            return known(request, key)
         case {"ticket": str(text)}:
             return sign_in_by_link(request, text)
     raise PeerFault("BAD_REQUEST", "A sign-in is a JSON object with a `key`.")

@@ -15,7 +15,7 @@ from telecast.fanout.subscriber import Subscriber
 from telecast.logs import connection_id
 from telecast.model import Principal
 from telecast.protocol import messages
-from telecast.protocol.commands import StreamQuery, parse_query
+from telecast.protocol.commands import Most, StreamQuery, parse_query
 from telecast.protocol.framing import Door, Message
 from telecast.protocol.session import Session, SessionLimits
 from telecast.web.auth import address_of, check_origin, require
@@ -37,11 +37,12 @@ class Stream:
         self._request = request
         check_origin(request)
         principal = require(request, "read")
+        settings = self.parts.settings
         self.query: StreamQuery = parse_query(
             [pair for pair in request.query.items() if pair[0] != "ticket"],
             request.headers.get("Last-Event-ID"),
+            Most(settings.max_channels, settings.max_filter_values),
         )
-        settings = self.parts.settings
         self.session = Session(
             principal,
             SessionLimits(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,8 @@ from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 from telecast.errors import OwnFault, PeerFault
 
 MOST_USED = 65_536
-"""Ids remembered at a time, about 8 MB; beyond it nothing more can be used up until some expire."""
+"""Ids of a kind remembered for one key, about 8 MB; beyond it nothing more of that kind can be
+used up under that key until some expire. Others are not kept from anything by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,37 @@ class Token:
         return self.issued_at + self.kind.seconds
 
 
+class _Used:
+    """The ids of one kind that count no more, in the order in which they may be forgotten."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.by_key: Counter[str] = Counter()
+        self._queue: deque[tuple[int, Token]] = deque()
+
+    def remember(self, token: Token, until: int) -> None:
+        """`until` is in seconds since 1970, and no earlier than that of the one before."""
+        if token.id not in self.ids:
+            self.ids.add(token.id)
+            self.by_key[token.key_id] += 1
+            self._queue.append((until, token))
+
+    def forget(self, now: int) -> None:
+        while self._queue and self._queue[0][0] < now:
+            _, token = self._queue.popleft()
+            self.ids.discard(token.id)
+            self.by_key[token.key_id] -= 1
+            if not self.by_key[token.key_id]:
+                del self.by_key[token.key_id]
+
+
 class Tokens:
     """Signs, reads and uses up. `now` gives seconds since 1970."""
 
     def __init__(self, secret: bytes, *, now: Callable[[], float]) -> None:
         self._secret = secret
         self._now = now
-        self._used: dict[str, int] = {}
+        self._used: defaultdict[Kind, _Used] = defaultdict(_Used)
 
     def issue(self, kind: Kind, key_id: str, fingerprint: str, token_id: str | None = None) -> str:
         """A word for this key; `token_id` carries an older one's id on."""
@@ -79,7 +105,7 @@ class Tokens:
 
     def why_not(self, token: Token) -> str | None:
         """Why it counts no more, as a sentence; None while it does."""
-        if token.id in self._used:
+        if token.id in self._used[token.kind].ids:
             return f"This {token.kind.name} was used already."
         if not token.issued_at <= int(self._now()) <= token.expires_at:
             return f"This {token.kind.name} has expired: it holds for {_span(token.kind.seconds)}."
@@ -90,13 +116,16 @@ class Tokens:
 
     def use_up(self, token: Token) -> None:
         """Let it count no more. Raises OwnFault where no more ids can be remembered."""
-        if len(self._used) >= MOST_USED:
-            now = int(self._now())
-            self._used = {each: until for each, until in self._used.items() if until >= now}
-        if len(self._used) >= MOST_USED:
-            raise OwnFault("OVERLOADED", "Too many tickets at once.", {"retryAfterSeconds": 5})
+        used, now = self._used[token.kind], int(self._now())
+        used.forget(now)
+        if used.by_key[token.key_id] >= MOST_USED:
+            raise OwnFault(
+                "OVERLOADED",
+                f"Too many of this key's {token.kind.name}s at once.",
+                {"retryAfterSeconds": 5},
+            )
         # It outlives its words, whose renewals carry the id on, by one life.
-        self._used[token.id] = int(self._now()) + token.kind.seconds
+        used.remember(token, now + token.kind.seconds)
 
     def _serializer(self, kind: Kind) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(

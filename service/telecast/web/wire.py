@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import socket
@@ -15,28 +16,33 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.base_protocol import BaseProtocol
 
 from telecast.errors import TelecastError
+from telecast.fanout.sink import Sink
 
 log = logging.getLogger(__name__)
 
 HIGH_WATER = 128 * 1024
 """Bytes in our buffer at which a sink is full: two chunks, so that one never stalls a reader."""
 LOW_WATER = 32 * 1024
-NOTSENT_LOWAT = 128 * 1024
+NOTSENT_LOWAT = 64 * 1024
 """Bytes that the kernel takes before the peer's window has room for them: without this bound it
-hides a slow reader behind megabytes, and every price that it sees is stale."""
-USER_TIMEOUT_MS = 60_000
-"""The backstop for cut cables (RFC 5482). Shorter would end live clients that only read slowly."""
-
+hides a slow reader behind megabytes, and every price that it sees is stale. Half as much makes
+what it sees a tenth fresher, and a distant client no slower (bench/lowat.py)."""
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+_TCP_INFO = getattr(socket, "TCP_INFO", None)
+_BYTES_ACKED = slice(120, 128)
+"""Where Linux has `tcpi_bytes_acked` in its `struct tcp_info` (linux/tcp.h, since 4.1)."""
 
 
 class Wire:
     """A Sink over one connection. `on_close` ends it the way its door does."""
 
+    __slots__ = ("_drain", "_on_close", "_protocol", "_writer", "transport")
+
     def __init__(self, on_close: Callable[[TelecastError], None]) -> None:
         self._on_close = on_close
-        self._transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport | None = None
+        """None before it is opened and after it has ended."""
         self._writer: AbstractStreamWriter | None = None
         self._protocol: BaseProtocol | None = None
         self._drain: asyncio.Task[None] | None = None
@@ -46,14 +52,16 @@ class Wire:
         transport = request.transport
         if transport is None:
             return
-        self._transport, self._writer, self._protocol = transport, writer, request.protocol
+        self.transport, self._writer, self._protocol = transport, writer, request.protocol
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
         sock = transport.get_extra_info("socket")
         if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
             return
         for option, value in (
             (_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT),
-            (_TCP_USER_TIMEOUT, USER_TIMEOUT_MS),
+            # Off again: it ends live clients that read slowly, since a window that opens late
+            # counts as silence (RFC 5482). A line that is cut is found by `acknowledged`.
+            (_TCP_USER_TIMEOUT, 0),
         ):
             if option is not None:
                 try:
@@ -62,12 +70,12 @@ class Wire:
                     log.debug("socket option", extra={"option": option, "reason": str(fault)})
 
     def write(self, data: bytes) -> bool:
-        transport, protocol = self._transport, self._protocol
-        if transport is None or protocol is None or transport.is_closing():
+        transport = self.transport
+        if transport is None or transport.is_closing():
             # uvloop raises for a connection that is lost before its handler has heard of it.
             return True
         transport.write(data)
-        return not protocol.writing_paused
+        return self._protocol is None or not self._protocol.writing_paused
 
     def when_drained(self, callback: Callable[[], None]) -> None:
         if self._writer is not None:
@@ -88,30 +96,102 @@ class Wire:
             await self._writer.drain()
 
     def buffered(self) -> int:
-        transport = self._transport
+        transport = self.transport
         if transport is None or transport.is_closing():
             return 0
         return transport.get_write_buffer_size() + _unacknowledged(transport)
 
+    def acknowledged(self) -> int | None:
+        transport = self.transport
+        if transport is None or transport.is_closing() or _TCP_INFO is None:
+            return None
+        sock = transport.get_extra_info("socket")
+        if sock is None:
+            return None
+        try:
+            info: bytes = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED.stop)
+        except OSError:
+            return None
+        if len(info) < _BYTES_ACKED.stop:
+            return None
+        return int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
+
     def close(self, fault: TelecastError) -> None:
         self._on_close(fault)
 
+    def finish(self) -> None:
+        """Let the peer read the end of the stream behind what was written; write no more."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing() and transport.can_write_eof():
+            with contextlib.suppress(OSError):  # the peer was faster
+                transport.write_eof()
+
     def abort(self) -> None:
         """Drop the connection and what it had not taken."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     def abort_if_stuck(self) -> None:
         """Drop the connection if the peer has not even taken our farewell."""
-        if self._transport is not None and self._transport.get_write_buffer_size():
+        if self.transport is not None and self.transport.get_write_buffer_size():
             self.abort()
 
     async def end(self) -> None:
         """Let go of the connection: nothing is written any more."""
-        self._transport = None
+        self.transport = None
         if self._drain is not None:
             self._drain.cancel()
             await asyncio.wait([self._drain])
+
+
+class _Nowhere:
+    """In the place of a transport that is not written to: all that passes is left to the Wire."""
+
+    def get_write_buffer_size(self) -> int:
+        return 1
+
+    def write(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+_NOWHERE = _Nowhere()
+
+
+class Wires:
+    """A group of Wires. What nearly all of them need for a write costs one call of two methods of
+    the transport: no Python frame, and nothing of Wire or subscriber is touched."""
+
+    def __init__(self) -> None:
+        self._transports: list[asyncio.Transport | _Nowhere] = []
+        self._wires: list[Wire | None] = []
+
+    def add(self, sink: Sink) -> None:
+        assert isinstance(sink, Wire)
+        self._transports.append(sink.transport or _NOWHERE)
+        self._wires.append(sink)
+
+    def drop(self, place: int) -> None:
+        self._transports[place], self._wires[place] = _NOWHERE, None
+
+    def clear(self) -> None:
+        self._transports.clear()
+        self._wires.clear()
+
+    def write(self, data: bytes, start: int, stop: int) -> list[int]:
+        full = []
+        for place, transport in enumerate(self._transports[start:stop], start):
+            try:
+                # One piece into an empty buffer leaves it below HIGH_WATER, whatever the kernel
+                # takes. Where something waits already, the Wire says whether there is room.
+                if not transport.get_write_buffer_size():
+                    transport.write(data)
+                    continue
+            except RuntimeError:
+                continue  # uvloop: lost, and its handler has not heard of it yet
+            wire = self._wires[place]
+            if wire is not None and not wire.write(data):
+                full.append(place)
+        return full
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

@@ -6,11 +6,11 @@ import asyncio
 import logging
 import time
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
-from telecast.ingress import Published
+from telecast.ingress import SLICE, Published
 from telecast.model import Position, Principal
 from telecast.protocol import messages
 from telecast.protocol.commands import (
@@ -21,23 +21,30 @@ from telecast.protocol.commands import (
     Subscribe,
     Unsubscribe,
 )
+from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
 from telecast.protocol.framing import WS, Message, ws_pong
-from telecast.web.answers import retry_after
+from telecast.protocol.limits import TokenBucket
+from telecast.web.answers import refusal, retry_after
 from telecast.web.stream import Stream, now_ms, selection_of
+from telecast.web.websocket import WebSocket, check_version, has_body, upgrade
 from telecast.web.wire import Wire
 
 log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "telecast.v1"
-FAREWELL_SECONDS = 2.0
-MAX_REASON = 123
-"""Bytes: a control frame has 125, of which the code takes two."""
+CONTROLS_PER_SECOND = 20.0
+CONTROLS_BURST = 200.0
+"""Pings and pongs of a client. Ours asks for a pong every 5 s at the most, and libraries ping
+every second at the most; the burst is for what comes at once after a line was stuck."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Upgrade and serve one client until it goes."""
-    if request.headers.get("Sec-WebSocket-Version", "13") != "13":
-        raise PeerFault("UPGRADE_REQUIRED", "This is version 13 of the protocol alone.")
+    if has_body(request):
+        response = refusal(PeerFault("BAD_REQUEST", "The request of a WebSocket has no body."))
+        response.force_close()  # what follows may be a body or a request: it is read as neither
+        return response
+    check_version(request)
     stream = Stream(request, "ws")
     rejected: list[dict[str, str]] = []
     if stream.query.channels is not None:
@@ -45,40 +52,31 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         rejected = [each.told() for each in asked.rejected]
     elif stream.query.fields:
         raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")
-    response = web.WebSocketResponse(
-        autoping=False,
-        autoclose=True,
-        compress=False,
-        max_msg_size=stream.parts.settings.max_frame_bytes,
-        protocols=(SUBPROTOCOL,),
-        timeout=FAREWELL_SECONDS,
-    )
-    if not response.can_prepare(request):
-        raise PeerFault("BAD_REQUEST", "This is a WebSocket: connect with an upgrade (RFC 6455).")
+    answer = upgrade(request, SUBPROTOCOL)
     with stream.admitted():
-        await _Connection(request, stream, response).serve(rejected)
-    return response
+        await _Connection(request, stream).serve(answer, rejected)
+    return answer
 
 
 class _Connection:
     """One WebSocket: reads commands, and hands the subscriber to the broadcaster."""
 
-    def __init__(
-        self, request: web.Request, stream: Stream, response: web.WebSocketResponse
-    ) -> None:
+    def __init__(self, request: web.Request, stream: Stream) -> None:
         self._request = request
         self._stream = stream
         self._session = stream.session
-        self._response = response
         self._broadcaster = stream.parts.broadcaster
         self._wire = Wire(self._close)
         self._subscriber: Subscriber = stream.subscriber(WS, self._wire, expects_life=True)
-        self._closing: asyncio.Task[None] | None = None
+        self._socket = WebSocket(request, self._wire, stream.parts.settings.max_frame_bytes)
+        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
-    async def serve(self, rejected: list[dict[str, str]]) -> None:
+    async def serve(self, answer: web.StreamResponse, rejected: list[dict[str, str]]) -> None:
         stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
-        writer = await self._response.prepare(self._request)
+        writer = await answer.prepare(self._request)
+        assert writer is not None
         self._wire.open(self._request, writer)
+        self._socket.open()
         stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
         stream.client.narrow = self._narrow
         stream.parts.clients.supersede(stream.client)
@@ -88,8 +86,7 @@ class _Connection:
             await self._read()
         finally:
             broadcaster.detach(subscriber)
-            if self._closing is not None:
-                await asyncio.wait([self._closing])
+            self._socket.stop()
             await self._wire.end()
 
     def _greet(self, rejected: list[dict[str, str]]) -> None:
@@ -103,22 +100,44 @@ class _Connection:
 
     async def _read(self) -> None:
         """Until the connection ends. One message at a time, and none while replies don't fit."""
-        async for message in self._response:
-            if self._closing is not None:
-                return  # what came behind the last straw is not acted upon
-            self._subscriber.alive()
-            match message.type:
-                case WSMsgType.TEXT:
-                    self._receive(message.data)
-                case WSMsgType.PING:
-                    self._wire.write(ws_pong(bytes(message.data)))
-                case WSMsgType.BINARY:
-                    self._end(PeerFault("BAD_REQUEST", "Messages are text."), code=1003)
-                case _:
-                    pass
-            await self._wire.drained()
+        until = time.monotonic() + SLICE
+        try:
+            while (received := await self._socket.receive()) is not None:
+                self._subscriber.alive()
+                if isinstance(received, str):
+                    self._receive(received)
+                else:
+                    self._answer(received)
+                await self._wire.drained()
+                if time.monotonic() >= until:
+                    # Thousands may have come at once, and neither await above has to wait.
+                    await asyncio.sleep(0)
+                    until = time.monotonic() + SLICE
+        except FrameFault as fault:
+            self._end(fault)
+            await self._socket.linger()
+        # Our close frame is out: no event may come behind it (RFC 6455 §5.5.1).
+        self._broadcaster.detach(self._subscriber)
+        await self._wire.drained()
+
+    def _answer(self, frame: Frame) -> None:
+        """Raises FrameFault."""
+        if frame.opcode == BINARY:
+            raise FrameFault("binary", "Messages are text.")
+        if not self._controls.take(time.monotonic()):
+            raise FrameFault("control_rate", "More pings and pongs than a connection may send.")
+        if frame.opcode == PING:
+            self._wire.write(ws_pong(frame.payload))
 
     def _receive(self, text: str) -> None:
+        try:
+            self._obey(text)
+        except Exception:
+            # Else a 500 would be written where the client reads frames.
+            log.exception("unhandled")
+            self._end(OwnFault("INTERNAL", "Something broke; the log has it."))
+
+    def _obey(self, text: str) -> None:
         try:
             command = self._session.receive(text, time.monotonic())
         except CommandFault as fault:
@@ -201,34 +220,19 @@ class _Connection:
 
     # --- how it ends
 
-    def _end(self, fault: TelecastError, code: int | None = None) -> None:
+    def _end(self, fault: TelecastError) -> None:
         """End it for the client's own reason: what was said before still goes out."""
-        if code is None:
-            self._broadcaster.evict(self._subscriber, fault)
-        elif self._closing is None:
-            self._broadcaster.detach(self._subscriber)
-            self._closing = asyncio.create_task(self._say_goodbye(fault, code))
+        self._broadcaster.evict(self._subscriber, fault)
 
     def _close(self, fault: TelecastError) -> None:
-        if self._closing is None:
-            code = fault.rule.close or 1011
-            self._closing = asyncio.create_task(self._say_goodbye(fault, code))
-
-    async def _say_goodbye(self, fault: TelecastError, code: int) -> None:
-        """Notice and close frame, if they still fit; then the connection is dropped."""
+        """Notice, if it still fits, and close frame."""
+        if self._socket.closing:
+            return
         if not self._request.protocol.writing_paused:
             wait = int(retry_after(fault) * 1000) if fault.retryable else None
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
-        try:
-            async with asyncio.timeout(FAREWELL_SECONDS):
-                await self._response.close(code=code, message=_reason(fault.message), drain=False)
-                await self._wire.drained()
-        except (TimeoutError, ConnectionError):
-            pass
-        finally:
-            self._wire.abort_if_stuck()
-
-
-def _reason(text: str) -> bytes:
-    """What of a text fits into a close frame, whose reason is UTF-8 too (RFC 6455 §5.5.1)."""
-    return text.encode()[:MAX_REASON].decode(errors="ignore").encode()
+        code = fault.rule.close or 1011
+        if isinstance(fault, FrameFault):
+            self._stream.parts.frames_refused[fault.reason] += 1
+            code = fault.close
+        self._socket.close(code, fault.message)

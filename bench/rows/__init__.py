@@ -1,0 +1,13 @@
+"""The rows by name, in the order in which they are run and shown."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from bench.case import Row
+from bench.rows import capacity, growth, hot, idle, publish, quiet, resume, stalled
+
+ROWS: dict[str, Row] = {
+    row.name: cast(Row, row)
+    for row in (quiet, hot, capacity, stalled, idle, publish, resume, growth)
+}

@@ -1,0 +1,16 @@
+"""Hot fan-out: more deliveries a second than one system call each leaves time for."""
+
+from __future__ import annotations
+
+from bench.case import FANOUT_COLUMNS, Case, Options, Work, doors_of, fanout_case
+
+name = "hot"
+title = "Hot fan-out: 500 clients, 1,000 events/s of 200 B"
+columns = FANOUT_COLUMNS
+
+
+def cases(options: Options) -> list[Case]:
+    # Who saturates delivers for seconds what was published in one: shorter, so that it ends.
+    seconds = 2.0 if options.quick else 3.0
+    work = Work(clients=500, rate=1_000, seconds=seconds, warm=options.warm)
+    return [fanout_case(peer, door, work) for peer, door in doors_of(options)]

@@ -1,0 +1,227 @@
+"""A WebSocket, from the handshake to the end of the connection (RFC 6455 §4.2, §7).
+
+Not aiohttp's WebSocketResponse: that takes unmasked frames, versions 7 and 8, close codes which
+may not be sent, and any number of fragments, and offers no place to be stricter. To aiohttp this
+is the connection's parser, by the same public call (`set_parser`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from typing import Any, cast
+
+from aiohttp import HttpVersion11, web
+
+from telecast.errors import PeerFault
+from telecast.protocol.frames import CLOSE, Frame, Frames
+from telecast.protocol.framing import ws_close
+from telecast.web.wire import Wire
+
+FAREWELL_SECONDS = 2.0
+"""How long the peer has to answer our close frame, and to take what came before it."""
+ANSWER_SECONDS = 0.5
+"""How long we go on as if nothing were, when what the peer sends can't be read any more."""
+UNREAD = 64 * 1024
+"""Bytes received and not yet acted upon at which no more is read from the socket."""
+
+AT_ONCE = 16
+"""Messages of one connection that are handed out before all others have a turn: a client that
+sends thousands in one go must not hold up the rest."""
+MAX_REASON = 123
+"""Bytes: a control frame has 125, of which the code takes two."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def check_version(request: web.Request) -> None:
+    """Raises PeerFault UPGRADE_REQUIRED, whose answer names ours (RFC 6455 §4.4)."""
+    if request.headers.getall("Sec-WebSocket-Version", ["13"]) != ["13"]:
+        raise PeerFault("UPGRADE_REQUIRED", "This is version 13 of the protocol alone.")
+
+
+def has_body(request: web.Request) -> bool:
+    """Whether more follows the head: a proxy may take it for a body and us for frames, or not."""
+    return (
+        "Transfer-Encoding" in request.headers or request.headers.get("Content-Length", "0") != "0"
+    )
+
+
+def upgrade(request: web.Request, subprotocol: str) -> web.StreamResponse:
+    """The answer that makes a request a WebSocket; not sent yet. Raises PeerFault."""
+    headers = request.headers
+    if (
+        request.method != "GET"
+        or request.version < HttpVersion11
+        or "websocket" not in _tokens(request, "Upgrade")
+        or "upgrade" not in _tokens(request, "Connection")
+        or "Sec-WebSocket-Version" not in headers
+    ):
+        raise PeerFault("BAD_REQUEST", "This is a WebSocket: connect with an upgrade (RFC 6455).")
+    keys = headers.getall("Sec-WebSocket-Key", [])
+    if len(keys) != 1 or not _is_nonce(keys[0]):
+        raise PeerFault("BAD_REQUEST", "Sec-WebSocket-Key is 16 bytes in base64 (RFC 6455 §4.1).")
+    digest = hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()
+    response = web.StreamResponse(
+        status=101,
+        headers={
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Accept": base64.b64encode(digest).decode(),
+        },
+    )
+    offered = ",".join(headers.getall("Sec-WebSocket-Protocol", [])).split(",")
+    if subprotocol in (each.strip() for each in offered):
+        response.headers["Sec-WebSocket-Protocol"] = subprotocol
+    response.force_close()
+    return response
+
+
+def _tokens(request: web.Request, name: str) -> list[str]:
+    values = request.headers.getall(name, [])
+    return [each.strip().lower() for value in values for each in value.split(",")]
+
+
+def _is_nonce(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+class WebSocket:
+    """What the peer of an upgraded connection sends, one message at a time, and how it ends.
+
+    What is sent goes through the wire, and is the caller's; only close frames are sent from here.
+    """
+
+    __slots__ = (
+        "_farewell",
+        "_frames",
+        "_over",
+        "_paused",
+        "_protocol",
+        "_turn",
+        "_waiter",
+        "_wire",
+    )
+
+    def __init__(self, request: web.Request, wire: Wire, max_message: int) -> None:
+        """`max_message` is in bytes. Open the wire first, then `open` this."""
+        self._protocol = request.protocol
+        self._wire = wire
+        self._frames: Frames | None = Frames(max_message)
+        self._waiter: asyncio.Future[None] | None = None
+        self._farewell: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._over = False
+        self._turn = 0
+        """Messages since others had a turn."""
+
+    def open(self) -> None:
+        """Take what comes in from now on, and what came behind the request already."""
+        # Typed for aiohttp's own reader; it is fed by `feed_data` and `feed_eof`, no more.
+        self._protocol.set_parser(cast(Any, self))
+        self._protocol.keep_alive(False)
+
+    @property
+    def closing(self) -> bool:
+        """Whether our close frame is out: nothing is sent behind it (RFC 6455 §5.5.1)."""
+        return self._farewell is not None
+
+    # --- what aiohttp calls
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        if self._frames is not None and self._frames.feed(data):
+            self._wake()
+            if len(self._frames) > UNREAD and not self._paused:
+                self._paused = True
+                self._protocol.pause_reading()
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.stop()
+
+    # --- what the handler calls
+
+    async def receive(self) -> str | Frame | None:
+        """The next message or control frame; None when the peer has closed, or is gone.
+
+        A peer's close frame is answered. After our own, only the peer's is waited for.
+        Raises FrameFault: say so with `close`, then `linger`. One call at a time.
+        """
+        while not self._over and self._frames is not None:
+            if self._turn >= AT_ONCE:
+                self._turn = 0
+                await asyncio.sleep(0)
+                continue
+            self._turn += 1
+            taken = self._frames.take()
+            if taken is None:
+                await self._more()
+            elif isinstance(taken, Frame) and taken.opcode == CLOSE:
+                if not self.closing:
+                    self._close(taken.payload[:2])
+                return None
+            elif not self.closing:
+                return taken
+        return None
+
+    async def linger(self) -> None:
+        """After a fault: throw away what still comes until the peer hangs up, or has had its time.
+
+        Closed at once, a connection with unread bytes is reset, and our close frame is lost with
+        it. Ended at once, a proxy ends the client's too, which then can't answer our close frame
+        and takes the end for an accident.
+        """
+        self._frames = None
+        ending = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._wire.finish)
+        try:
+            while not self._over:
+                await self._more()
+        finally:
+            ending.cancel()
+
+    def close(self, code: int, reason: str) -> None:
+        """Send our close frame, once. The peer has FAREWELL_SECONDS, then `receive` ends."""
+        if not self.closing:
+            self._close(code.to_bytes(2, "big") + _shortened(reason))
+
+    def stop(self) -> None:
+        """Nothing is received any more."""
+        self._over = True
+        if self._farewell is not None:
+            self._farewell.cancel()
+        self._wake()
+
+    def _close(self, payload: bytes) -> None:
+        self._wire.write(ws_close(payload))
+        loop = asyncio.get_running_loop()
+        self._farewell = loop.call_later(FAREWELL_SECONDS, self._give_up)
+
+    def _give_up(self) -> None:
+        self._wire.abort_if_stuck()
+        self.stop()
+
+    async def _more(self) -> None:
+        """Wait for more bytes, or the end."""
+        if self._paused:
+            self._paused = False
+            self._protocol.resume_reading()
+        self._turn = 0
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _shortened(reason: str) -> bytes:
+    """What of a text fits into a close frame, whose reason is UTF-8 too (RFC 6455 §5.5.1)."""
+    return reason.encode()[:MAX_REASON].decode(errors="ignore").encode()

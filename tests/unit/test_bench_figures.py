@@ -1,0 +1,252 @@
+"""What the benchmarks make of what was measured: marks, ladders, tables, payloads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from bench import payload, report
+from bench.case import Case, Column
+from bench.fanout import Work, judged
+from bench.machine import Spent
+from bench.peers import PEERS
+from bench.rows import ROWS, quiet
+from bench.rows.capacity import climb
+from bench.run import Outcome, outcomes_of, run_row
+from bench.tools import LoadFailed
+from telecast.channels.catalogue import CHANNELS
+
+WORK = Work(clients=10, rate=100, seconds=1)
+TIMES = {"count": 1, "p50": 1_000.0, "p90": 2_000.0, "p99": 3_000.0, "p999": 4_000.0, "max": 5e3}
+
+
+def told(**but: Any) -> dict[str, Any]:
+    return {"sent": 100, "seconds": 1.0, "cpu": 0.1, "lateness": TIMES | {"p99": 100.0}} | but
+
+
+def heard(**but: Any) -> dict[str, Any]:
+    figures = {
+        "expected": 1_000,
+        "received": 1_000,
+        "lost": 0,
+        "overdue": 0,
+        "duplicates": 0,
+        "out_of_order": 0,
+        "unknown": 0,
+        "closed": 0,
+        "cut_off": 0,
+        "fault": "",
+        "bytes": 300_000,
+        "reads": 500,
+        "seconds": 1.0,
+        "arriving": 1.0,
+        "cpu_user": 0.2,
+        "cpu_sys": 0.3,
+        "latency": TIMES,
+    }
+    return figures | but
+
+
+def judge(by: dict[str, Any], at: dict[str, Any], **spent: float) -> dict[str, Any]:
+    used = {"cpu": 0.005, "server_core": 0.0, "load_core": 0.0, "elapsed": 1.0} | spent
+    return judged(WORK, by, at, Spent(**used))
+
+
+def test_cpu_is_told_per_delivery_and_times_in_milliseconds():
+    figures = judge(told(), heard())
+    assert figures["cpu_us"] == pytest.approx(5.0)
+    assert figures["event_us"] == pytest.approx(50.0)
+    assert figures["latency_ms"] == {"p50": 1.0, "p90": 2.0, "p99": 3.0, "p999": 4.0, "max": 5.0}
+    assert figures["events_a_read"] == 2.0
+    assert figures["marks"] == []
+
+
+@pytest.mark.parametrize(
+    ("by", "at", "bound"),
+    [
+        (told(cpu=0.1), heard(cpu_user=0.2, cpu_sys=0.3), False),
+        (told(cpu=0.1), heard(cpu_user=0.3, cpu_sys=0.31), True),
+        (told(cpu=0.6), heard(cpu_user=0.1, cpu_sys=0.01), True),
+        (told(cpu=0.6, seconds=4.0), heard(cpu_user=0.1, cpu_sys=0.01), False),
+        (told(cpu=0.6), heard(cpu_user=0.1, cpu_sys=0.01, arriving=4.0), False),
+    ],
+    ids=["below", "subscribers", "publisher", "over a longer window", "while arriving"],
+)
+def test_a_load_that_used_most_of_its_core_marks_the_run(by, at, bound):
+    assert ("load-bound" in judge(by, at)["marks"]) is bound
+
+
+@pytest.mark.parametrize(
+    ("by", "at", "spent", "mark"),
+    [
+        (told(), heard(lost=3), {}, "lost 3"),
+        (told(), heard(overdue=1_200), {}, "overdue 1,200"),
+        (told(), heard(duplicates=1), {}, "duplicates 1"),
+        (told(), heard(out_of_order=2), {}, "out of order 2"),
+        (told(), heard(closed=4), {}, "closed 4"),
+        (told(lateness=TIMES | {"p99": 5_100.0}), heard(), {}, "publisher late"),
+        (told(), heard(), {"server_core": 0.2}, "machine busy"),
+        (told(), heard(), {"load_core": 0.8}, "machine busy"),
+    ],
+)
+def test_what_makes_a_run_doubtful_is_written_beside_it(by, at, spent, mark):
+    assert judge(by, at, **spent)["marks"] == [mark]
+
+
+def test_what_the_server_and_the_load_use_themselves_is_no_stranger():
+    assert judge(told(), heard(), cpu=0.9, server_core=0.95, load_core=0.65)["marks"] == []
+
+
+def test_a_run_in_which_nothing_arrived_has_no_cost_per_delivery():
+    figures = judge(told(), heard(received=0, reads=0, lost=1_000))
+    assert figures["cpu_us"] is None
+    assert figures["marks"] == ["lost 1,000"]
+
+
+def ladder(limit: float) -> tuple[float, list[float]]:
+    """The capacity found for a server that holds up to `limit`, and the rates tried, in order."""
+    tried = []
+
+    def at(rate: float) -> dict[str, Any]:
+        tried.append(rate)
+        p99 = 40.0 if rate <= limit else 60.0
+        missing = {"lost": 0, "overdue": 0, "closed": 0}
+        return {"rate": rate, "latency_ms": {"p99": p99}, **missing}
+
+    best, curve = climb(at, halvings=2)
+    assert [each["rate"] for each in curve] == sorted(tried)
+    return best, tried
+
+
+def test_capacity_climbs_by_doubling_and_then_halves_the_gap():
+    assert ladder(1_250) == (1_200.0, [400.0, 800.0, 1_600.0, 1_200.0, 1_400.0])
+
+
+def test_capacity_goes_down_where_the_first_rate_is_too_much():
+    assert ladder(120) == (100.0, [400.0, 200.0, 100.0, 150.0, 125.0])
+
+
+def test_capacity_ends_where_the_ladder_ends():
+    assert ladder(1e9)[0] == 12_800.0
+    assert ladder(1)[0] == 0.0
+
+
+def test_capacity_counts_a_loss_as_too_much_however_quick_the_rest_was():
+    missing = {"lost": 1, "overdue": 0, "closed": 0}
+    best, _ = climb(lambda rate: {"rate": rate, "latency_ms": {"p99": 1.0}, **missing}, halvings=2)
+    assert best == 0.0
+
+
+def filled(template: str) -> bytes:
+    return template.replace(payload.STAMP, "@" * 32).replace(payload.KEY, "0" * 6).encode()
+
+
+@pytest.mark.parametrize("size", [165, 200, 280])
+def test_a_price_has_just_the_size_that_was_asked_for(size):
+    event = filled(payload.price(size))
+    assert len(event) == size == payload.size_of(payload.price(size))
+    CHANNELS["market-data"].load(orjson.loads(event))
+
+
+@pytest.mark.parametrize("size", [300, 1_024, 4_096, 16_384])
+def test_an_alert_comes_close_to_the_size_that_was_asked_for(size):
+    event = filled(payload.alert(size))
+    assert size - 2 <= len(event) <= size
+    CHANNELS["risk-alerts"].load(orjson.loads(event))
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_there_is_a_payload_for_every_channel(channel):
+    CHANNELS[channel].load(orjson.loads(filled(payload.of_channel(channel))))
+
+
+def outcome(peer: str, *cpu: float, marks: tuple[str, ...] = ()) -> Outcome:
+    case = Case(peer=PEERS[peer], door="ws", run=lambda _: {})
+    return Outcome(case, [{"cpu_us": each, "marks": list(marks)} for each in cpu])
+
+
+def test_a_table_has_medians_with_their_spread_and_the_ratio_to_the_floor():
+    lines = report.table(quiet, [outcome("telecast", 9, 6, 8), outcome("floor", 4, 4, 4)])
+    assert "| 8.00 (6.00 to 9.00) |" in lines[2]
+    assert lines[2].endswith("| 2.00 |  |")
+    assert "| 4.00 |" in lines[3]
+
+
+def test_a_table_says_what_could_not_be_measured_and_which_runs_are_doubtful():
+    missing = outcome("nchan")
+    missing.failure = "not measured: apt-get install nginx libnginx-mod-nchan"
+    lines = report.table(quiet, [outcome("telecast", 9, marks=("load-bound",)), missing])
+    assert lines[2].endswith("| load-bound |")
+    assert lines[3].endswith("| not measured: apt-get install nginx libnginx-mod-nchan |")
+    assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+class Ladder:
+    name, title = "row", "Row"
+    columns = (Column(title="n", at="n"),)
+
+    def __init__(self, *cases: Case) -> None:
+        self._cases = list(cases)
+
+    def cases(self, options: Any) -> list[Case]:
+        return self._cases
+
+
+def test_repetitions_take_turns_and_a_case_that_fails_or_can_not_keep_up_is_left_out():
+    ran: list[str] = []
+
+    def case(name: str, **but: Any) -> Case:
+        def run(_: Any) -> dict[str, Any]:
+            ran.append(name)
+            if name == "broken":
+                raise LoadFailed("no stream")
+            return {"n": 1, "overdue": 9 if name == "slow" else 0}
+
+        return Case(peer=PEERS["floor"], door="ws", run=run, **but)
+
+    row = Ladder(case("a"), case("broken"), case("slow"), case("long", once=True), case("b"))
+    outcomes = outcomes_of(row, None)
+    run_row(row, outcomes, 3, None, lambda _: None)
+    assert ran == ["a", "broken", "slow", "long", "b", "a", "b", "a", "b"]
+    assert outcomes[1].failure == "failed: no stream"
+    assert [len(each.runs) for each in outcomes] == [3, 0, 1, 1, 3]
+
+
+def test_every_row_says_what_it_is_and_has_its_own_name():
+    assert all(row.title and row.columns for row in ROWS.values())
+    assert list(ROWS) == [row.name for row in ROWS.values()]
+
+
+RUN = judge(told(), heard()) | {"dimension": "clients", "value": 10}
+
+
+def test_the_page_of_the_documentation_shows_its_tables_and_its_pictures(tmp_path):
+    pytest.importorskip("matplotlib")
+    from bench import plots
+
+    images = tmp_path / "images"
+    images.mkdir()
+    results = {name: (ROWS[name], [outcome("telecast")]) for name in ("quiet", "growth")}
+    for _, (each,) in results.values():
+        each.runs = [RUN, RUN]
+    rows = {name: [each.told() for each in cases] for name, (_, cases) in results.items()}
+    rows["capacity"] = [rows["quiet"][0] | {"runs": [{"curve": [RUN]}]}]
+    pictures = plots.draw(rows, images, {"telecast": "Telecast"})
+    assert sorted(path.name for path in images.iterdir()) == sorted(
+        f"bench-{name}.{kind}" for name in ("growth", "load", "quiet") for kind in ("png", "svg")
+    )
+    report.publish(results, {"cores": 2}, tmp_path, pictures)
+    page = (tmp_path / "bench-results.md").read_text("utf-8")
+    assert "| cores | 2 |" in page
+    assert all(row.title in page for row, _ in results.values())
+    assert page.count("](images/bench-") == 3
+
+
+def test_all_that_was_measured_is_in_the_file_for_programs(tmp_path):
+    report.write({"quiet": (quiet, [outcome("telecast", 1, 2)])}, {"cores": 2}, tmp_path)
+    found = orjson.loads((tmp_path / "results.json").read_bytes())
+    assert found["about"] == {"cores": 2}
+    assert [run["cpu_us"] for run in found["rows"]["quiet"][0]["runs"]] == [1, 2]
+    assert quiet.title in (tmp_path / "results.md").read_text("utf-8")
