@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 SOURCES = Path(__file__).parent / "load"
+BUILT = Path(__file__).parent / "results" / "bin"
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra")
 PROGRAMS = {
     "subscribers": ("subscribers.c", "client.c", "tally.c", "histogram.c", "wire.c"),
@@ -54,12 +55,11 @@ def _built(name: str, sources: tuple[str, ...], flags: tuple[str, ...]) -> Path:
     digest = hashlib.sha256(" ".join(command).encode())
     for path in sorted(SOURCES.iterdir()):
         digest.update(path.read_bytes())
-    folder = Path(tempfile.gettempdir()) / f"telecast-bench-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    target = folder / f"{digest.hexdigest()[:16]}-{name}"
+    target = BUILT / f"{digest.hexdigest()[:16]}-{name}"
     if not target.exists():
+        BUILT.mkdir(parents=True, exist_ok=True)
         # Made under another name first: a run that is cut short leaves no half of a program.
-        with tempfile.TemporaryDirectory(dir=folder) as place:
+        with tempfile.TemporaryDirectory(dir=BUILT) as place:
             made = Path(place) / name
             parts = [str(SOURCES / source) for source in sources]
             subprocess.run([*command, "-o", str(made), *parts], check=True)

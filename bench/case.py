@@ -23,7 +23,7 @@ class Options:
 
     @property
     def seconds(self) -> float:
-        return 2.0 if self.quick else 4.0
+        return 2.0 if self.quick else 3.0
 
     @property
     def warm(self) -> float:

@@ -201,15 +201,16 @@ static void hold(struct client *c, const char *raw, size_t size) {
     c->held_size = size;
 }
 
-void client_receive(struct client *c) {
+/* One read, of all that has come where it is short. False where there is no more now. */
+static bool take(struct client *c) {
     /* What is held was taken out of its chunks already, so only new bytes go through that. */
     size_t old = c->held_size;
     if (old) memcpy(buffer, c->held, old);
     ssize_t got = read(c->fd, buffer + old, READ_MOST);
-    if (got < 0 && errno == EAGAIN) return;
+    if (got < 0 && errno == EAGAIN) return false;
     if (got <= 0) {
         leave(c, got ? strerror(errno) : "ended by the server", "", 0);
-        return;
+        return false;
     }
     counts.reads++;
     counts.bytes += (uint64_t)got;
@@ -219,7 +220,7 @@ void client_receive(struct client *c) {
         used = take_head(c, buffer, size);
         if (used == 0 || c->phase == ENDED) {
             if (c->phase != ENDED) hold(c, buffer, size);
-            return;
+            return c->phase != ENDED && got == READ_MOST;
         }
         old = used;
     }
@@ -228,13 +229,20 @@ void client_receive(struct client *c) {
         long data = chunks_decode(&c->chunks, buffer + old, size - old, &taken);
         if (data < 0 || c->chunks.over) {
             leave(c, data < 0 ? "bad chunk" : "the stream was ended by the server", "", 0);
-            return;
+            return false;
         }
         size = old + (size_t)data;
     }
     used += opt.sse ? take_lines(c, buffer + used, size - used)
                     : take_frames(c, buffer + used, size - used);
     if (c->phase != ENDED) hold(c, buffer + used, size - used);
+    return c->phase != ENDED && got == READ_MOST;
+}
+
+void client_receive(struct client *c, bool ended) {
+    while (take(c) || (ended && c->phase != ENDED)) {
+        if (c->stalls && c->phase == LIVE) return;
+    }
 }
 
 void client_open(struct client *c) {
@@ -272,7 +280,8 @@ void client_ask(struct client *c) {
         return;
     }
     c->phase = HEAD;
-    struct epoll_event e = {.events = EPOLLIN, .data.ptr = c};
+    /* Told once for what has come: a short read has it all, and spares asking again. */
+    struct epoll_event e = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &e);
 }
 

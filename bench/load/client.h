@@ -52,7 +52,7 @@ void client_open(struct client *c);
 /* Its socket is connected, or failed to be: asks for the stream. */
 void client_ask(struct client *c);
 
-/* Its socket has something to read. */
-void client_receive(struct client *c);
+/* Its socket has something to read; `ended`: and nothing will come after it. */
+void client_receive(struct client *c, bool ended);
 
 #endif

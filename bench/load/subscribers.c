@@ -93,9 +93,11 @@ static void report(bool late) {
         lost += missing;
         if (missing > worst) worst = missing;
     }
-    printf("{\"clients\":%d,\"live\":%d,\"failed\":%d,\"closed\":%d,\"cut_off\":%d,\"fault\":\"%s\","
+    printf("{\"clients\":%d,\"live\":%d,\"failed\":%d,\"closed\":%d,\"cut_off\":%d,"
+           "\"fault\":\"%s\","
            "\"expected\":%" PRIu64 ",\"received\":%" PRIu64 ",\"lost\":%" PRIu64
-           ",\"overdue\":%" PRIu64 ",\"worst\":%" PRIu64 ",\"duplicates\":%" PRIu64 ",\"out_of_order\":%" PRIu64
+           ",\"overdue\":%" PRIu64 ",\"worst\":%" PRIu64 ",\"duplicates\":%" PRIu64
+           ",\"out_of_order\":%" PRIu64
            ",\"unknown\":%" PRIu64 ",\"fragments\":%" PRIu64 ",\"told_left_out\":%" PRIu64
            ",\"bytes\":%" PRIu64 ",\"reads\":%" PRIu64
            ",\"seconds\":%.6f,\"arriving\":%.6f,\"cpu_user\":%.4f,\"cpu_sys\":%.4f,\"latency\":",
@@ -194,7 +196,7 @@ int main(int argc, char **argv) {
             } else if (c->phase == CONNECTING) {
                 client_ask(c);
             } else if (c->phase != ENDED) {
-                client_receive(c);
+                client_receive(c, events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
             }
         }
         if (!ready && opened == opt.clients && counts.pending == 0) print_ready();

@@ -65,7 +65,7 @@ def climb(try_rate: Any, *, halvings: int) -> tuple[float, list[Figures]]:
 
 def cases(options: Options) -> list[Case]:
     work = Work(
-        clients=500, rate=START, seconds=1.0 if options.quick else 2.0, warm=0.5, deadline=3.0
+        clients=500, rate=START, seconds=1.0 if options.quick else 1.5, warm=0.5, deadline=3.0
     )
 
     def case(peer: Peer, door: str) -> Case:

@@ -10,7 +10,6 @@ columns = FANOUT_COLUMNS
 
 
 def cases(options: Options) -> list[Case]:
-    # Who saturates delivers for seconds what was published in one: shorter, so that it ends.
-    seconds = 2.0 if options.quick else 3.0
-    work = Work(clients=500, rate=1_000, seconds=seconds, warm=options.warm)
+    # Who saturates delivers for seconds what was published in one: short, so that it ends.
+    work = Work(clients=500, rate=1_000, seconds=2.0, warm=0.5, deadline=8.0)
     return [fanout_case(peer, door, work) for peer, door in doors_of(options)]

@@ -38,7 +38,7 @@ def cases(options: Options) -> list[Case]:
             with serving(peer, door, cores) as running:
                 return _storm(peer, running, clients)
 
-        return Case(peer=peer, door=door, run=run)
+        return Case(peer=peer, door=door, run=run, once=peer.name != "telecast")
 
     return [
         case(peer, door)

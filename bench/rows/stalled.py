@@ -24,7 +24,7 @@ WITHOUT = ("telecast-sqlite", "telecast-ndjson")
 
 
 def cases(options: Options) -> list[Case]:
-    seconds = 3.0 if options.quick else 5.0
+    seconds = 3.0 if options.quick else 4.0
     work = Work(
         clients=CLIENTS, rate=150, seconds=seconds, warm=options.warm, templates=(price(280),)
     )

@@ -23,6 +23,10 @@ class ClientLimits:
     new_connections_burst: float
 
 
+def _ignore(_: object) -> None:
+    """Nobody is there yet, or any more."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Client:
     """One open stream. `narrow` applies changed rights, `evict` ends it; both return at once."""
@@ -36,8 +40,12 @@ class Client:
     reads_only: bool = False
     """It showed no key but a ticket or a cookie: whatever its key may do, it only reads."""
     subscriber: Subscriber | None = None
-    narrow: Callable[[Principal], None] = field(default=lambda principal: None)
-    evict: Callable[[TelecastError], None] = field(default=lambda fault: None)
+    narrow: Callable[[Principal], None] = field(default=_ignore)
+    evict: Callable[[TelecastError], None] = field(default=_ignore)
+
+    def let_go(self) -> None:
+        """Forget its stream. Else they hold each other, until the garbage collector comes."""
+        self.subscriber, self.narrow, self.evict = None, _ignore, _ignore
 
 
 class Clients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 BACKLOG = 4_096
 """Connections that may wait to be accepted: after a restart all clients come at once."""
 SHUTDOWN_SECONDS = 5.0
+GC_THRESHOLDS = (20_000, 10, 10)
+"""Objects, and younger collections, between two collections. Python's own (700, 10, 10) took a
+quarter of the time in which 5,000 clients came back."""
 IDLE_SECONDS = 75.0
 """A keep-alive connection without a request is closed after this."""
 
@@ -129,6 +133,17 @@ def _port_fault(settings: Settings, fault: OSError) -> SettingsError:
     return SettingsError([message])
 
 
+def _spare_the_loop() -> None:
+    """Have the garbage collector look less often, and never at what stays anyway.
+
+    It stops the loop while it looks, and looks when many objects are made: when many clients come
+    at once. Streams leave little behind that only it can find.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
 async def serve_until_stopped(
     app: web.Application,
     settings: Settings,
@@ -160,6 +175,7 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     async with Server(app, settings) as server:
+        _spare_the_loop()
         await started(server.url)
         stopped = asyncio.create_task(stop.wait())
         tasks = [stopped]

@@ -47,6 +47,10 @@ Tells = Callable[[Mapping[str, int], Write], None]
 """Gets who is told, by the `client` and `key` of its request, and what writes to it."""
 
 
+class Hangup(Exception):
+    """What a teller raises to end the connection after what it has told."""
+
+
 class Told:
     """A server in threads that answers each handshake, and tells what it likes when it goes."""
 
@@ -89,9 +93,11 @@ class Told:
         client.sendall(self._answer)
         assert self._go.wait(PATIENCE)
         asked = re.findall(rb"(client|key)=([0-9]+)", head)
-        with contextlib.suppress(ConnectionError):
-            self._tell({name.decode(): int(value) for name, value in asked}, client.sendall)
-            self._told.release()
+        with contextlib.suppress(ConnectionError, Hangup):
+            try:
+                self._tell({name.decode(): int(value) for name, value in asked}, client.sendall)
+            finally:
+                self._told.release()
             while data := client.recv(4096):
                 self.heard += data
 
@@ -174,6 +180,18 @@ def test_a_stream_that_the_server_ends_is_told(tmp_path):
     report = heard(tmp_path, tell)
     assert (report["closed"], report["lost"]) == (1, 100)
     assert "closed by the server" in report["fault"]
+
+
+@pytest.mark.parametrize("door", ["ws", "sse"])
+def test_a_connection_that_ends_right_behind_its_last_event_is_told(tmp_path, door):
+    def tell(_: Mapping[str, int], write: Write) -> None:
+        sse = b"".join(http_chunk(b"data: %b\n\n" % event(number)) for number in range(99))
+        write(all_of(range(99)) if door == "ws" else sse)
+        raise Hangup
+
+    report = heard(tmp_path, tell, door=door)
+    assert (report["closed"], report["received"], report["lost"]) == (3, 297, 3)
+    assert report["fault"] == "ended by the server"
 
 
 def test_of_a_filtered_subscriber_only_the_events_of_its_key_are_expected(tmp_path):

@@ -15,11 +15,9 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.web.answers import refusal
 from telecast.web.sockets import MALFORMED, SLOW_HEAD, Sockets
+from telecast.web.wire import USER_TIMEOUT_MS
 
 log = logging.getLogger(__name__)
-
-USER_TIMEOUT_MS = 60_000
-"""How long a peer may take nothing of an answer (RFC 5482). Streams have a rule of their own."""
 
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 

@@ -75,6 +75,7 @@ class Stream:
             yield
         finally:
             self.parts.clients.leave(self.client)
+            self.client.let_go()
             connection_id.reset(token)
 
     def subscriber(self, door: Door, wire: Wire, *, expects_life: bool) -> Subscriber:

@@ -27,11 +27,18 @@ NOTSENT_LOWAT = 64 * 1024
 """Bytes that the kernel takes before the peer's window has room for them: without this bound it
 hides a slow reader behind megabytes, and every price that it sees is stale. Half as much makes
 what it sees a tenth fresher, and a distant client no slower (bench/lowat.py)."""
+USER_TIMEOUT_MS = 60_000
+"""How long a peer may take nothing of an answer, or of the end of a stream (RFC 5482)."""
+
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
 _BYTES_ACKED = slice(120, 128)
 """Where Linux has `tcpi_bytes_acked` in its `struct tcp_info` (linux/tcp.h, since 4.1)."""
+
+
+def _ignore(_: TelecastError) -> None:
+    """It has ended already."""
 
 
 class Wire:
@@ -54,20 +61,10 @@ class Wire:
             return
         self.transport, self._writer, self._protocol = transport, writer, request.protocol
         transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
-        sock = transport.get_extra_info("socket")
-        if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-            return
-        for option, value in (
-            (_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT),
-            # Off again: it ends live clients that read slowly, since a window that opens late
-            # counts as silence (RFC 5482). A line that is cut is found by `acknowledged`.
-            (_TCP_USER_TIMEOUT, 0),
-        ):
-            if option is not None:
-                try:
-                    sock.setsockopt(socket.IPPROTO_TCP, option, value)
-                except OSError as fault:
-                    log.debug("socket option", extra={"option": option, "reason": str(fault)})
+        _set_option(transport, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+        # Off while it streams: it ends live clients that read slowly, since a window that opens
+        # late counts as silence. A line that is cut is found by `acknowledged`.
+        _set_option(transport, _TCP_USER_TIMEOUT, 0)
 
     def write(self, data: bytes) -> bool:
         transport = self.transport
@@ -138,7 +135,10 @@ class Wire:
 
     async def end(self) -> None:
         """Let go of the connection: nothing is written any more."""
-        self.transport = None
+        if self.transport is not None and not self.transport.is_closing():
+            _set_option(self.transport, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        self.transport = self._writer = self._protocol = None
+        self._on_close = _ignore
         if self._drain is not None:
             self._drain.cancel()
             await asyncio.wait([self._drain])
@@ -192,6 +192,17 @@ class Wires:
             if wire is not None and not wire.write(data):
                 full.append(place)
         return full
+
+
+def _set_option(transport: asyncio.Transport, option: int | None, value: int) -> None:
+    """Where the system has it, and the socket is one of TCP."""
+    sock = transport.get_extra_info("socket")
+    if option is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
+    except OSError as fault:
+        log.debug("socket option", extra={"option": option, "reason": str(fault)})
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:
