@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -88,7 +89,10 @@ def bars(row: str, title: str) -> Callable[[Rows, Mapping[str, str]], Any]:
             axes.barh(places, middles, xerr=spread, color=colours, ecolor=INK, height=0.7)
             axes.set_xlabel(unit)
             if "logarithmic" in unit:
+                # From a whole power of ten: a bar's length must not depend on who is the shortest.
+                least = min((value for each in values for value in each if value > 0), default=1)
                 axes.set_xscale("log")
+                axes.set_xlim(left=10 ** math.floor(math.log10(least)))
                 _plain_numbers(axes.xaxis)
             _grid(axes)
             axes.set_yticks(places, [_label(case, titles) for case in cases])

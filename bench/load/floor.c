@@ -44,21 +44,27 @@ static void broadcast(const char *text, size_t size) {
     for (int i = 0; i < count; i++) send(subscribers[i], block, n, MSG_NOSIGNAL);
 }
 
-static void take_lines(int fd) {
+/* Broadcasts the whole lines of what is held. */
+static void take_lines(void) {
+    size_t used = 0;
+    char *end;
+    while ((end = memchr(line + used, '\n', held - used))) {
+        broadcast(line + used, (size_t)(end - line) - used);
+        used = (size_t)(end - line) + 1;
+    }
+    held -= used;
+    memmove(line, line + used, held);
+}
+
+static void receive(int fd) {
     ssize_t got = read(fd, line + held, sizeof line - held);
     if (got <= 0) {
         close(fd);
         known[fd] = publisher[fd] = false;
         return;
     }
-    size_t size = held + (size_t)got, used = 0;
-    char *end;
-    while ((end = memchr(line + used, '\n', size - used))) {
-        broadcast(line + used, (size_t)(end - line) - used);
-        used = (size_t)(end - line) + 1;
-    }
-    held = size - used;
-    memmove(line, line + used, held);
+    held += (size_t)got;
+    take_lines();
 }
 
 static void greet(int fd) {
@@ -79,7 +85,8 @@ static void greet(int fd) {
         publisher[fd] = true;
         char *rest = strstr(head, "\r\n\r\n");
         held = rest ? (size_t)(head + got - rest) - 4 : 0;
-        memcpy(line, rest + 4, held);
+        if (held) memcpy(line, rest + 4, held);
+        take_lines();
         return;
     }
     send(fd, sse ? stream : ws, sse ? sizeof stream - 1 : sizeof ws - 1, MSG_NOSIGNAL);
@@ -110,7 +117,7 @@ int main(int argc, char **argv) {
                 e.data.fd = fd;
                 epoll_ctl(poll, EPOLL_CTL_ADD, fd, &e);
             } else if (publisher[fd]) {
-                take_lines(fd);
+                receive(fd);
             } else if (!known[fd]) {
                 greet(fd);
             } else {

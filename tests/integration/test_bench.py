@@ -18,8 +18,10 @@ import pytest
 from yarl import URL
 
 from bench import build
+from bench.fanout import Work, measure, serving
 from bench.machine import Cores
 from bench.payload import KEY, STAMP, price
+from bench.peers.floor import Floor
 from bench.peers.telecast import Telecast
 from bench.tools import LoadFailed, Publication, Subscription, get, publishing, subscribers, upgrade
 from live import principal, served
@@ -253,6 +255,46 @@ def unmasked(frame: bytes) -> tuple[int, bytes]:
     return frame[0], bytes(byte ^ frame[2 + n % 4] for n, byte in enumerate(frame[6:]))
 
 
+@pytest.mark.parametrize(
+    ("dialect", "greeting", "ping", "around", "says"),
+    [
+        (
+            "socketio",
+            [b'0{"sid":"a"}', b'40{"sid":"b"}'],
+            b"2",
+            b'42["event",%b]',
+            [b"40", b"hello", b"3"],
+        ),
+        (
+            "centrifugo",
+            [b'{"id":1,"connect":{"ping":25,"pong":true}}\n{"id":2,"subscribe":{}}'],
+            b"{}",
+            b'{"push":{"channel":"bench","pub":{"data":%b}}}\n{}',
+            [b"hello", b"{}"],
+        ),
+    ],
+)
+def test_a_client_speaks_the_tongue_of_its_server(tmp_path, dialect, greeting, ping, around, says):
+    def tell(_: Mapping[str, int], write: Write) -> None:
+        write(ws_text(ping) + b"".join(ws_text(around % event(number)) for number in range(9)))
+
+    answer = SWITCHING + b"".join(map(ws_text, greeting))
+    spoken = Subscription(request=upgrade("/"), hello="hello", dialect=dialect)
+    with Told(answer, tell) as server:
+        options = {"clients": 1, "room": 9}
+        with subscribers(Cores(), tmp_path, server.port, "ws", spoken, **options) as crowd:
+            crowd.ready(PATIENCE)
+            crowd.mark(0)
+            server.go()
+            assert counts(crowd.end(9, PATIENCE)) == {"expected": 9, "received": 9}
+    said, frames = server.heard, []
+    while said:
+        whole = 6 + (said[1] & 0x7F)
+        frames.append(unmasked(said[:whole])[1])
+        said = said[whole:]
+    assert frames == says
+
+
 def test_a_server_that_refuses_is_named_with_its_words(tmp_path):
     spoken = Subscription(request=upgrade("/"))
     refusal = b"HTTP/1.1 429 Too Many\r\n\r\nnot now"
@@ -273,6 +315,20 @@ def test_a_publisher_is_told_of_refused_publishes(tmp_path):
             publishing(*handing, rate=100, count=1),
         ):
             pass
+
+
+@pytest.mark.parametrize("door", ["ws", "sse"])
+def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(door):
+    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, grace=PATIENCE)
+    with serving(Floor(), door, Cores()) as running:
+        figures = measure(running, work)
+        again = measure(running, work)  # a server that is used twice starts from zero
+    for each in (figures, again):
+        assert each["published"] == 100
+        assert counts(each) == {"expected": 500, "received": 500}
+        assert 0 < each["cpu_us"] < 1_000
+        assert each["bytes_a_delivery"] == pytest.approx({"ws": 204, "sse": 214}[door], abs=1)
+        assert each["rss"]["after"] > 0
 
 
 @pytest.mark.parametrize("door", ["ws", "sse"])

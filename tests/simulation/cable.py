@@ -160,6 +160,8 @@ class Cable(asyncio.Transport):
     def setsockopt(self, level: int, option: int, value: int) -> None:
         if (level, option) == (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT):
             self._user_timeout = value / 1000 or None  # 0 turns it off
+            if self.in_kernel > self.taken:
+                self._watch()  # it holds for what is on its way already
 
     def getsockopt(self, level: int, option: int, size: int) -> bytes:
         """TCP_INFO, of which Linux has `tcpi_bytes_acked` at 120."""

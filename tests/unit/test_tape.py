@@ -316,7 +316,7 @@ def test_memory_is_bounded_by_the_bounds_and_the_rows_that_live(
         # The whole part; and what is kept, which a sweep lets double at the most.
         assert len(log) <= most + 2 * (live + most) + tape_module.SLACK + 1
     for log in tape.logs.values():
-        whole = list(log.since(log.whole_from))
+        whole = log._whole[log._first :]
         assert len(whole) <= most
         assert sum(len(e.json) for e in whole[1:]) <= bounds["most_bytes"]
 

@@ -54,6 +54,8 @@ class ChannelLog:
     def __init__(self, *, most_events: int, most_bytes: int, whole_from: int, compact_from: int):
         self.whole_from = whole_from
         self.compact_from = compact_from
+        self._through = 0
+        """What is in `_kept` comes from up to here."""
         self.rows: dict[str, Event] = {}
         """The newest upsert of each key that lives, in seq order."""
         self._tombstones: dict[str, Event] = {}
@@ -72,8 +74,9 @@ class ChannelLog:
         return len(self._kept) + len(self._whole) - self._first
 
     def apply(self, event: Event) -> None:
-        self._tombstones.pop(event.key, None)
-        self.rows.pop(event.key, None)
+        for before in (self._tombstones.pop(event.key, None), self.rows.pop(event.key, None)):
+            if before is not None and before.seq <= self._through and not before.pinned:
+                self.whole_from = max(self.whole_from, before.seq)
         if event.op == "upsert":
             self.rows[event.key] = event
         else:
@@ -92,7 +95,7 @@ class ChannelLog:
 
     def since(self, after: int) -> Iterator[Event]:
         """What is held after a position, in seq order."""
-        if after < self.whole_from:
+        if after < self._through:
             kept = self._kept
             for index in range(bisect_right(kept, after, key=_seq), len(kept)):
                 event = kept[index]
@@ -111,12 +114,14 @@ class ChannelLog:
         event = self._whole[self._first]
         self._first += 1
         self._bytes -= len(event.json)
-        # A tape fed from a trimmed journal starts with rows from before its floors.
-        self.whole_from = max(self.whole_from, event.seq)
+        self._through = event.seq
         if event.pinned or self.newest(event):
             self._kept.append(event)
             if len(self._kept) > self._sweep_at:
                 self._sweep()
+        else:
+            # A tape fed from a trimmed journal starts with rows from before its floors.
+            self.whole_from = max(self.whole_from, event.seq)
         if self._first > SLACK and self._first * 2 > len(self._whole):
             # Moving the rest down costs what was appended since the last time: constant per event.
             del self._whole[: self._first]
@@ -141,6 +146,7 @@ class ChannelLog:
                 if self._tombstones.get(event.key) is event:
                     del self._tombstones[event.key]
             self.compact_from = max(self.compact_from, history[going - 1].seq)
+            self.whole_from = max(self.whole_from, self.compact_from)
             kept = [event for event in kept if event.seq not in dropped]
         self._kept = kept
         self._sweep_at = 2 * len(kept) + SLACK

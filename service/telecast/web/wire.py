@@ -135,8 +135,12 @@ class Wire:
 
     async def end(self) -> None:
         """Let go of the connection: nothing is written any more."""
-        if self.transport is not None and not self.transport.is_closing():
-            _set_option(self.transport, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        transport = self.transport
+        if transport is not None and (
+            not transport.is_closing() or transport.get_write_buffer_size()
+        ):
+            # A transport that is closing waits for what it still holds to be taken.
+            _set_option(transport, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         self.transport = self._writer = self._protocol = None
         self._on_close = _ignore
         if self._drain is not None:
