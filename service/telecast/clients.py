@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
@@ -108,42 +108,49 @@ class Clients:
                 "OVERLOADED", "Too many connect at once.", {"retryAfterSeconds": round(wait, 1)}
             )
         limits, key_id, address = self._limits, client.principal.key_id, client.address
-        for name, group, most in (
-            ("max_connections", self._clients.values(), limits.max_connections),
-            (
-                "max_connections_per_key",
-                self._by_key.get(key_id, {}),
-                limits.max_connections_per_key,
-            ),
-            (
-                "max_connections_per_address",
-                self._by_address.get(address, {}),
-                limits.max_connections_per_address,
-            ),
-        ):
-            if len(group) >= most and not self._lay_ghost(client, group):
+        by_key, by_address = self._by_key.get(key_id, ()), self._by_address.get(address, ())
+        most_here = limits.max_connections_per_address
+        full = [
+            (name, most)
+            for name, many, most in (
+                ("max_connections", len(self._clients), limits.max_connections),
+                ("max_connections_per_key", len(by_key), limits.max_connections_per_key),
+                (
+                    "max_connections_per_address",
+                    len(by_address),
+                    limits.max_connections_per_address,
+                ),
+            )
+            if many >= most
+        ]
+        if full:
+            # One that makes room under each of them, or none is ended.
+            ghost = self._ghost(client, at=address if len(by_address) >= most_here else None)
+            if ghost is None:
+                name, most = full[0]
                 raise PeerFault(
                     "TOO_MANY_CONNECTIONS",
                     f"{name} ({most}) is reached.",
                     {name: most, "retryAfterSeconds": 5},
                 )
+            self._end(ghost)
 
-    def _lay_ghost(self, newcomer: Client, group: Collection[Client]) -> bool:
-        """Make room by ending the newcomer's own oldest silent connection of the same clientId."""
+    def _ghost(self, newcomer: Client, at: str | None) -> Client | None:
+        """The newcomer's own oldest silent connection of the same clientId: it may make room.
+
+        `at` is the address that it must have, if room is needed there.
+        """
         if newcomer.client_id is None:
-            return False
+            return None
         ghosts = [
             client
-            for client in self._by_key.get(newcomer.principal.key_id, {})
-            if client in group
-            and client.client_id == newcomer.client_id
+            for client in self._by_key.get(newcomer.principal.key_id, ())
+            if client.client_id == newcomer.client_id
+            and (at is None or client.address == at)
             and client.subscriber is not None
             and client.subscriber.silent_beats > 0
         ]
-        if not ghosts:
-            return False
-        self._end(min(ghosts, key=lambda client: client.opened_at))
-        return True
+        return min(ghosts, key=lambda client: client.opened_at, default=None)
 
     def supersede(self, newcomer: Client) -> None:
         """End the older WebSockets of the same principal and clientId."""

@@ -52,7 +52,9 @@ class Fetcher:
                     return  # it has gone meanwhile: who stays must not wait for its page
                 page = await self._journal.read(subscriber.selection.channels, after, ENTRIES)
         except OwnFault as fault:
-            self._on_fault(subscriber, OwnFault("OVERLOADED", f"History can't be read: {fault}"))
+            # What it says is for those who run the service: it names their files.
+            log.warning("history can't be read", extra={"reason": str(fault)})
+            self._on_fault(subscriber, OwnFault("OVERLOADED", "History can't be read just now."))
         except Exception:
             log.exception("history can't be read")
             self._on_fault(subscriber, OwnFault("INTERNAL", "This stream can't go on."))

@@ -1,0 +1,214 @@
+"""What the hot path costs, in bytecode instructions: counts that no busy machine can change.
+
+The bounds leave room for another Python, not for twice the work.
+"""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections import deque
+from collections.abc import Callable
+from types import FrameType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fakes import EPOCH
+from payloads import price
+from telecast.channels.catalogue import CHANNELS
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.cohort import SLICE_MEMBERS, Cohort
+from telecast.fanout.selection import Selection
+from telecast.fanout.subscriber import State, Subscriber
+from telecast.fanout.tape import Tape
+from telecast.ingress.checking import Checker
+from telecast.ingress.derivation import Asked, Derivation
+from telecast.journal.base import Floor
+from telecast.journal.group import Group, check
+from telecast.model import SCOPES, Entry, Event, Principal
+from telecast.protocol.commands import Origin, Start
+from telecast.protocol.framing import SSE, WS, Door
+from telecast.web.wire import Wire, Wires
+
+MARKET = Selection({"market-data": ()})
+PUBLISHER = Principal(key_id="0badcafe", name="a test", scopes=frozenset(SCOPES))
+
+
+def steps(act: Callable[[], object]) -> int:
+    """Bytecode instructions that run for it."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal count
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        if event == "opcode":
+            count += 1
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        act()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def quote(seq: int, symbol: str = "BTC-USDT") -> Event:
+    row = price(symbol)
+    entry = Entry(seq, 1, "market-data", f"OKX:{symbol}", "upsert", False, b"")
+    return Event(
+        **{name: getattr(entry, name) for name in ("seq", "channel", "key", "op", "pinned")},
+        timestamp=1,
+        fields={"symbol": symbol, "exchange": row.get("exchange")},
+        json=b'{"seq":%d,"data":{"price":"1"}}' % seq,
+    )
+
+
+# --- a write to a member
+
+
+def wire_that_takes_all() -> Wire:
+    """Over a transport whose methods run no Python, as uvloop's don't."""
+    wire = Wire(lambda fault: None)
+    taken: deque[bytes] = deque(maxlen=1)
+    transport: Any = SimpleNamespace(get_write_buffer_size=int, write=taken.append, is_closing=bool)
+    wire.transport = transport
+    return wire
+
+
+def cohort_of(size: int, door: Door = WS) -> Cohort:
+    cohort = Cohort(MARKET, door, None, Wires())
+    for number in range(size):
+        sink = wire_that_takes_all()
+        member = Subscriber(connection_id=str(number), door=door, sink=sink, selection=MARKET)
+        member.move(State.LIVE)
+        cohort.join(member)
+    flush(cohort, 1)  # newcomers find their places
+    return cohort
+
+
+def flush(cohort: Cohort, seq: int) -> None:
+    cohort.add(quote(seq))
+
+    def never(member: Subscriber) -> None:
+        raise AssertionError("its sink is not full")
+
+    for _ in cohort.flush(epoch=EPOCH, now=0, on_full=never, on_told=lambda *_: None):
+        pass
+
+
+@pytest.mark.parametrize("door", [WS, SSE], ids=["ws", "sse"])
+def test_a_write_to_one_more_member_costs_a_few_instructions(door: Door) -> None:
+    few, many = cohort_of(SLICE_MEMBERS, door), cohort_of(2 * SLICE_MEMBERS, door)
+    more = steps(lambda: flush(many, 2)) - steps(lambda: flush(few, 2))
+    assert more / SLICE_MEMBERS <= 25  # 17 with Python 3.11
+
+
+def test_a_flush_to_more_members_takes_no_more_memory() -> None:
+    """Neither an object nor a byte for each: only what a slice of them needs, whatever the size."""
+    peaks = []
+    for size in (SLICE_MEMBERS, 8 * SLICE_MEMBERS):
+        cohort = cohort_of(size)
+        tracemalloc.start()
+        try:
+            flush(cohort, 2)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    assert peaks[1] - peaks[0] < SLICE_MEMBERS
+
+
+# --- a commit
+
+
+class Idle:
+    """A loop that never turns: what is due stays due."""
+
+    def time(self) -> float:
+        return 0.0
+
+    def call_soon(self, *_: Any) -> None: ...
+
+    def call_later(self, *_: Any) -> None: ...
+
+
+def broadcaster() -> Broadcaster:
+    return Broadcaster(
+        Tape(CHANNELS),
+        EPOCH,
+        scheduler=Idle(),
+        now=lambda: 0,
+        journal_floor=lambda name: Floor(0, 0),
+        group=Wires,
+    )
+
+
+def hearing(own: Broadcaster) -> int:
+    """What one commit costs until it waits for its flush."""
+    seq = own.tape.head + 1
+    event = quote(seq)
+    return steps(lambda: own.hear([event]))
+
+
+def join(own: Broadcaster, number: int, selection: Selection) -> None:
+    sink = wire_that_takes_all()
+    member = Subscriber(connection_id=f"c{number}", door=WS, sink=sink, selection=selection)
+    own.attach(member, Start(Origin.LIVE))
+    own._pump()
+    assert member.state is State.LIVE
+
+
+def test_what_a_commit_costs_does_not_grow_with_what_it_does_not_touch() -> None:
+    own = broadcaster()
+    join(own, 0, MARKET)
+    own.hear([quote(1)])
+    alone = hearing(own)
+    for number in range(2_000):
+        own.hear([quote(own.tape.head + 1, f"S{number}")])  # other keys, and a longer history
+    for number in range(1, 1_000):
+        wanted = frozenset({f"S{number}"})
+        join(own, number, Selection({"market-data": (("symbol", wanted),)}))
+    for number in range(1_000, 1_100):
+        join(own, number, Selection({"positions": ()}))
+    among_many = hearing(own)
+    assert among_many <= alone + 40, "a constant for the index of a field that others filter by"
+
+
+def test_what_a_commit_costs_grows_by_little_for_each_that_wants_it_in_its_own_way() -> None:
+    own = broadcaster()
+    join(own, 0, MARKET)
+    own.hear([quote(1)])
+    alone = hearing(own)
+    for number in range(1, 101):
+        wanted = frozenset({"BTC-USDT", f"S{number}"})
+        join(own, number, Selection({"market-data": (("symbol", wanted),)}))
+    assert (hearing(own) - alone) / 100 <= 150  # 102 with Python 3.11
+
+
+# --- a publish
+
+
+def test_what_a_publish_costs_from_its_payload_to_what_the_journal_writes() -> None:
+    """Most of it is the schema's (marshmallow 4.4); a second pass over the row would show."""
+    tape = Tape(CHANNELS)
+    payload = price()
+
+    def publish() -> None:
+        channel = CHANNELS["market-data"]
+        checker = Checker(channel, PUBLISHER, (payload,), None, 32_768)
+        for _ in checker.steps():
+            pass
+        derivation = Derivation(tape, Asked(checked=checker.result(), principal=PUBLISHER))
+        for _ in derivation.steps():
+            pass
+        batch = derivation.batch()
+        check(batch)
+        group = Group(head=0, timestamp=1, rows={}, known={})
+        group.add(batch)
+        for entry in group.entries:
+            tape.event(entry)
+
+    publish()
+    assert steps(publish) <= 5_000  # 3,709 with Python 3.11
