@@ -3,6 +3,7 @@
 
     demo      the service on http://127.0.0.1:8080 with synthetic traders; Ctrl-C ends it
     test      the tests with coverage; arguments go to pytest, such as: test -k resume
+    bench     Telecast beside other servers, on this machine: docs/bench.md
 
 Any other word is an environment of tox.ini: lint (ruff), typing (mypy), ...
 
