@@ -16,6 +16,14 @@ INK, GRID = "#333333", "#dddddd"
 LIMIT_MS = 50.0
 
 
+def _short(value: float) -> str:
+    """12000 as 12k: axes over many decades have no room for noughts."""
+    for size, sign in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{sign}"
+    return f"{value:g}"
+
+
 def draw(rows: Rows, folder: Path, titles: Mapping[str, str]) -> list[Path]:
     """All pictures that the rows give; `titles` names the peers. Gives the files."""
     import matplotlib
@@ -57,7 +65,7 @@ def _plain_numbers(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.set_minor_formatter(NullFormatter())
 
 

@@ -12,6 +12,7 @@ import itertools
 import random
 import re
 import sqlite3
+import threading
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -61,6 +62,9 @@ MOST_SECONDS = 30
 LATE = 1.0
 """Seconds after which one who has not heard the end is taken not to hear it: for bugs alone."""
 
+TURNS_TO_HEAR = 100
+"""Turns of the loop in which an answer is written, sent and read: some ten would do."""
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -87,6 +91,20 @@ def bug(what: str, verdict: Kind) -> Callable[[Plant], Plant]:
 # --- what is planted: the journal
 
 
+def _be_heard(loop: asyncio.AbstractEventLoop) -> None:
+    """Wait, in the writer's thread, until what was said has reached those who asked."""
+    heard = threading.Event()
+
+    def turn(left: int) -> None:
+        if left:
+            loop.call_soon(turn, left - 1)
+        else:
+            heard.set()
+
+    loop.call_soon_threadsafe(turn, TURNS_TO_HEAR)
+    heard.wait(MOST_SECONDS)
+
+
 def _eagerly(tell_answers: bool) -> Callable[[Writer, Store], None]:
     """The writer's loop, which says that a group is committed before it is."""
 
@@ -105,10 +123,12 @@ def _eagerly(tell_answers: bool) -> Callable[[Writer, Store], None]:
                     answers.append((each.answer, refusal))
             early = answers if tell_answers else []
             self._tell(Committed(early, tuple(group.entries), group.head, None, None))
+            _be_heard(self._loop)
             try:
                 store.commit(group)
             except TelecastError as fault:
-                answers = [(each.answer, fault) for each in jobs]
+                # Who was told that it is committed is not told otherwise.
+                answers = [] if tell_answers else [(each.answer, fault) for each in jobs]
             self._tell(Committed(answers, (), store.head, store.full, store.failed))
 
     return serve
@@ -346,8 +366,6 @@ class Disk:
 
         def written(store: Store, sql: str, parameters: tuple[Any, ...]) -> None:
             if self.dies_after == 0:
-                # What was said too early is heard: a disk that dies takes its time.
-                time.sleep(0.3)
                 loop.call_soon_threadsafe(self.dead.set)
                 raise store._fault(sqlite3.OperationalError("the disk has died"), wrote=True)
             if self.dies_after is not None:
@@ -653,7 +671,16 @@ async def test_each_bug_is_caught(
     record = History(SEED, PINS)
     BUGS[name].plant(monkeypatch)
     async with asyncio.timeout(MOST_SECONDS):
-        await scenario(tmp_path / "journal.db", record, monkeypatch)
+        tripped: list[Exception] = []
+        try:
+            await scenario(tmp_path / "journal.db", record, monkeypatch)
+        except* AssertionError as group:
+            tripped.extend(group.exceptions)
+    if name == "acknowledged_before_commit" and tripped:
+        # A publisher may see it first: it holds the service to the order of its answers.
+        assert "answers come in the order of the publishes" in str(tripped[0])
+        return
+    assert not tripped, tripped
     found = Counter(flaw.kind for flaw in flaws(record))
     assert BUGS[name].verdict in found, found
 
