@@ -162,3 +162,16 @@ async def test_a_wire_that_has_ended_is_not_written_to() -> None:
         with pytest.raises(BlockingIOError):
             line.peer.recv(100)
         line.peer.close()
+
+
+async def test_a_wire_over_a_connection_that_is_closed_ends_without_a_word() -> None:
+    """uvloop's socket has a negative descriptor then, which raised from the end of the stream."""
+    async with exchange() as own:
+        line = await own.line(grouped=False)
+        line.transport.abort()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert line.wire.acknowledged() is None
+        assert line.wire.buffered() == 0
+        await line.wire.end()
+        line.peer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -65,7 +66,14 @@ def began(member: Member) -> int:
 
 
 def have_the_end(members: Iterable[Member]) -> bool:
-    return all(member.over or END.encode() in member.data[-4_000:] for member in members)
+    """All of the event that is the end, not just the name in it."""
+    return all(member.over or _whole_end(member.data[-4_000:]) for member in members)
+
+
+def _whole_end(tail: bytes | bytearray) -> bool:
+    _, _, rest = bytes(tail).rpartition(END.encode())
+    end = rb'"timestamp":\d+\}' + (rb"\n\n" if b"\ndata: " in tail else b"")
+    return END.encode() in tail and re.search(end, rest) is not None
 
 
 async def held(own: Service, *channels: str) -> dict[tuple[str, str], object]:

@@ -1,4 +1,4 @@
-"""docs/design/faults.md names tests: they exist, and no row is left out."""
+"""The pages of what is promised name tests: they exist, and no row is left out."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-PAGE = (TESTS.parent / "docs" / "design" / "faults.md").read_text("utf-8")
+DESIGN = TESTS.parent / "docs" / "design"
+PAGE = (DESIGN / "faults.md").read_text("utf-8")
 FAULTS, _, INVARIANTS = PAGE.partition("## Invariants")
 ROWS, ALWAYS = 72, 22
 WHY_NOT_YET = "waits for the cluster"
@@ -36,7 +37,18 @@ def test_every_fault_and_every_invariant_is_there() -> None:
 def test_each_names_tests_that_exist_or_says_why_there_is_none() -> None:
     for text in (FAULTS, INVARIANTS):
         for number, shown in rows(text).items():
-            named = re.findall(r"`([\w/]+\.py)::(\w+)`", shown)
+            named = re.findall(r"`([^`]+\.py[^`]*)`", shown)
             assert named or WHY_NOT_YET in shown, number
-            for file, test in named:
+            for each in named:
+                file, _, test = each.partition("::")
+                assert test.startswith("test_"), f"{number}: {each} names no test"
                 assert test in names_in(file), f"{number}: {file} has no {test}"
+
+
+def test_what_the_promises_and_the_figures_point_at_is_there() -> None:
+    figures = PAGE.partition("## Figures")[2]
+    promises = (DESIGN / "guarantees.md").read_text("utf-8")
+    named = re.findall(r"\btests/[\w/]+(?:\.py)?", figures + promises)
+    assert named
+    for each in named:
+        assert (TESTS.parent / each).exists(), each

@@ -143,7 +143,7 @@ class Settings:
         metadata=_about(
             "whole",
             "connections",
-            "An open one costs about 16 KiB and a file descriptor.",
+            "An open one costs about 19 KiB and a file descriptor.",
             least=1,
             most=1_000_000,
         ),

@@ -30,6 +30,9 @@ what it sees a tenth fresher, and a distant client no slower (bench/lowat.py).""
 USER_TIMEOUT_MS = 60_000
 """How long a peer may take nothing of an answer, or of the end of a stream (RFC 5482)."""
 
+_CLOSED = (OSError, ValueError)
+"""What a socket raises that is closed: of uvloop's the descriptor is negative then."""
+
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 _TCP_INFO = getattr(socket, "TCP_INFO", None)
@@ -107,7 +110,7 @@ class Wire:
             return None
         try:
             info: bytes = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED.stop)
-        except OSError:
+        except _CLOSED:
             return None
         if len(info) < _BYTES_ACKED.stop:
             return None
@@ -205,7 +208,7 @@ def _set_option(transport: asyncio.Transport, option: int | None, value: int) ->
         return
     try:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    except OSError as fault:
+    except _CLOSED as fault:
         log.debug("socket option", extra={"option": option, "reason": str(fault)})
 
 
@@ -219,5 +222,5 @@ def _unacknowledged(transport: asyncio.Transport) -> int:
         return 0
     try:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:
+    except _CLOSED:
         return 0
