@@ -115,11 +115,7 @@ class Clients:
             for name, many, most in (
                 ("max_connections", len(self._clients), limits.max_connections),
                 ("max_connections_per_key", len(by_key), limits.max_connections_per_key),
-                (
-                    "max_connections_per_address",
-                    len(by_address),
-                    limits.max_connections_per_address,
-                ),
+                ("max_connections_per_address", len(by_address), most_here),
             )
             if many >= most
         ]

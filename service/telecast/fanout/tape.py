@@ -55,14 +55,16 @@ class ChannelLog:
         self.whole_from = whole_from
         self.compact_from = compact_from
         self._through = 0
-        """What is in `_kept` comes from up to here."""
+        """Where the whole part starts: what is in `_kept` is not after it. `whole_from` is lower
+        as long as nothing of what was moved out has been let go."""
         self.rows: dict[str, Event] = {}
         """The newest upsert of each key that lives, in seq order."""
         self._tombstones: dict[str, Event] = {}
         self._most_events = most_events
         self._most_bytes = most_bytes
         self._kept: list[Event] = []
-        """Before whole_from. Superseded events stay until the next sweep; `since` passes them."""
+        """Pinned and newest events from before the whole part. Superseded ones stay until the next
+        sweep; `since` passes them."""
         self._sweep_at = SLACK
         self._whole: list[Event] = []
         self._first = 0

@@ -25,8 +25,8 @@ HIGH_WATER = 128 * 1024
 LOW_WATER = 32 * 1024
 NOTSENT_LOWAT = 64 * 1024
 """Bytes that the kernel takes before the peer's window has room for them: without this bound it
-hides a slow reader behind megabytes, and every price that it sees is stale. Half as much makes
-what it sees a tenth fresher, and a distant client no slower (bench/lowat.py)."""
+hides a slow reader behind megabytes, and every price that it sees is stale. Twice as much makes
+that a tenth older, and a distant client no faster (bench/lowat.py)."""
 USER_TIMEOUT_MS = 60_000
 """How long a peer may take nothing of an answer, or of the end of a stream (RFC 5482)."""
 
