@@ -35,6 +35,7 @@ from telecast.web.middlewares import add_correlation, correlate, explain
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
 from telecast.web.sockets import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
+from telecast.web.streams import Streams
 from telecast.web.tokens import Tokens
 from telecast.web.wire import Wires
 
@@ -153,8 +154,19 @@ async def _build(
         ),
         LoopScheduler(asyncio.get_running_loop()),
     )
+    streams = Streams(sockets)
     own = Parts(
-        settings, keys, journal, broadcaster, feed, ingress, clients, tokens, sockets, Guesses()
+        settings,
+        keys,
+        journal,
+        broadcaster,
+        feed,
+        ingress,
+        clients,
+        tokens,
+        sockets,
+        streams,
+        Guesses(),
     )
     following = asyncio.create_task(_guard(own, feed.run))
     stack.push_async_callback(_stop, following)
@@ -165,6 +177,7 @@ async def _build(
         raise OwnFault("JOURNAL_UNAVAILABLE", own.broken)
     for work in (ingress.run, lambda: _watch_keys(own), lambda: _trim(own)):
         stack.push_async_callback(_stop, asyncio.create_task(_guard(own, work)))
+    stack.push_async_callback(streams.close)
     return own
 
 

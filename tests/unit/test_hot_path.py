@@ -5,12 +5,12 @@ The bounds leave room for another Python, not for twice the work.
 
 from __future__ import annotations
 
+import socket
 import sys
 import tracemalloc
-from collections import deque
 from collections.abc import Callable
 from types import FrameType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -29,7 +29,7 @@ from telecast.journal.group import Group, check
 from telecast.model import SCOPES, Entry, Event, Principal
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import SSE, WS, Door
-from telecast.web.wire import Wire, Wires
+from telecast.web.wire import SocketWire, Wire, Wires
 
 MARKET = Selection({"market-data": ()})
 PUBLISHER = Principal(key_id="0badcafe", name="a test", scopes=frozenset(SCOPES))
@@ -70,12 +70,9 @@ def quote(seq: int, symbol: str = "BTC-USDT") -> Event:
 
 
 def wire_that_takes_all() -> Wire:
-    """Over a transport whose methods run no Python, as uvloop's don't."""
-    wire = Wire(lambda fault: None)
-    taken: deque[bytes] = deque(maxlen=1)
-    transport: Any = SimpleNamespace(get_write_buffer_size=int, write=taken.append, is_closing=bool)
-    wire.transport = transport
-    return wire
+    """Over a socket whose `send` runs no Python."""
+    sock: Any = SimpleNamespace(family=socket.AF_UNIX, send=len, fileno=lambda: -1)
+    return SocketWire(sock, loop=cast(Any, None))
 
 
 def cohort_of(size: int, door: Door = WS) -> Cohort:

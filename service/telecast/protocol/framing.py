@@ -110,6 +110,8 @@ class SseDoor:
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
+        self.end = b"0\r\n\r\n" if chunked else b""
+        """What tells the peer that the stream has ended as it should (RFC 9112 §7.1)."""
 
     def event(self, event: Event, epoch: str) -> bytes:
         return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (

@@ -17,6 +17,7 @@ from telecast.keys import KeyStore
 from telecast.model import Principal
 from telecast.web.guesses import Guesses
 from telecast.web.sockets import Sockets
+from telecast.web.streams import Streams
 from telecast.web.tokens import Tokens
 
 
@@ -33,6 +34,7 @@ class Parts:
     clients: Clients
     tokens: Tokens
     sockets: Sockets
+    streams: Streams
     guesses: Guesses
     frames_refused: Counter[str] = field(default_factory=Counter)
     """Reason to WebSockets that were ended because of a frame."""

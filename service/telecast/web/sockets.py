@@ -11,7 +11,7 @@ import itertools
 import resource
 from collections import Counter
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from telecast.fanout.wheel import Scheduler
 
@@ -54,7 +54,7 @@ class Sockets:
         """Of WHY to connections, since the start."""
         self._limits = limits
         self._scheduler = scheduler
-        self._addresses: dict[Waited, str | None] = {}
+        self._addresses: dict[object, str | None] = {}
         self._by_address: Counter[str] = Counter()
         # In each the one that waits longest comes first, since all get the same time.
         self._silent: dict[Waited, float] = {}
@@ -99,9 +99,15 @@ class Sockets:
         self._silent.pop(one, None)
         self._asking.pop(one, None)
 
-    def leave(self, one: Waited) -> None:
+    def pass_on(self, one: object, another: object) -> None:
+        """The same connection has another owner, and is waited for no more."""
+        if one in self._addresses:
+            self._addresses[another] = self._addresses.pop(one)
+
+    def leave(self, one: object) -> None:
         """It is gone; harmless to say again."""
-        self.asked(one)
+        for line in (self._silent, self._asking):
+            line.pop(cast(Waited, one), None)
         address = self._addresses.pop(one, None)
         if address is None:
             return

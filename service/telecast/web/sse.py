@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Coroutine
 
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
@@ -20,6 +21,8 @@ from telecast.web.wire import Wire
 RETRY_MS = (1_000, 3_000)
 """Between these an EventSource waits before it comes back: spread, so that not all come at once."""
 FAREWELL_SECONDS = 2.0
+UNHEARD_BYTES = 64 * 1024
+"""Bytes that a client may send behind its request: another request or two of a confused proxy."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
@@ -29,57 +32,71 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     if names is None:
         names = readable(stream.session.principal)
     asked = stream.session.ask(names, stream.query.fields)
+    head = EventSourceResponse(sep="\n", send_timeout=None)
+    # Or a client would send its next request into a connection that ends with the stream.
+    head.headers["Connection"] = "close"
+    door = SSE if request.version >= HttpVersion11 else SSE_HTTP10
+    rejected = [each.told() for each in asked.rejected]
+
+    def serve(wire: Wire, _: bytes) -> Coroutine[None, None, None]:
+        return _serve(stream, door, wire, rejected)
+
     try:
-        with stream.admitted():
-            return await _serve(request, stream, [each.told() for each in asked.rejected])
+        await stream.open(request, head, serve)
     except TelecastError as fault:
         # Here alone: to a publisher the same header and status would say that it is committed.
         if "text/event-stream" in request.headers.get("Accept", "") and fault.retryable:
             return stream_refusal(fault)
         raise
-
-
-async def _serve(
-    request: web.Request, stream: Stream, rejected: list[dict[str, str]]
-) -> web.StreamResponse:
-    broadcaster = stream.parts.broadcaster
-    response = EventSourceResponse(sep="\n", send_timeout=None)
-    # Or a client would send its next request into a connection that ends with the stream.
-    response.headers["Connection"] = "close"
-    writer = await response.prepare(request)
     # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
-    response.stop_streaming()
-    door = SSE if request.version >= HttpVersion11 else SSE_HTTP10
-    ended: asyncio.Future[TelecastError] = asyncio.get_running_loop().create_future()
+    head.stop_streaming()
+    return head
 
-    def end(fault: TelecastError) -> None:
+
+async def _serve(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, str]]) -> None:
+    broadcaster = stream.parts.broadcaster
+    subscriber = stream.subscriber(door, wire, expects_life=False)
+    ended: asyncio.Future[TelecastError | None] = asyncio.get_running_loop().create_future()
+
+    def end(fault: TelecastError | None) -> None:
         if not ended.done():
             ended.set_result(fault)
-
-    wire = Wire(end)
-    if writer is not None:
-        wire.open(request, writer)
-    subscriber = stream.subscriber(door, wire, expects_life=False)
-    stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
 
     def narrow(principal: Principal) -> None:
         if not stream.narrow(principal, subscriber):
             fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
             broadcaster.evict(subscriber, fault)
 
+    wire.on_close = end
+    wire.listen(_Unheard(wire), lambda: end(None))
+    stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
     stream.client.narrow = narrow
     try:
         _greet(stream, door, wire, rejected)
         broadcaster.attach(subscriber, stream.query.start)
         fault = await ended
-        if fault.code == "NO_PROGRESS":
+        if fault is None or fault.code == "NO_PROGRESS":
             wire.abort()
         else:
-            await _farewell(response, wire, door.join(_last_words(fault, door)))
+            await _farewell(wire, door.join(_last_words(fault, door)) + door.end)
     finally:
         broadcaster.detach(subscriber)
-        await wire.end()
-    return response
+        wire.end()
+
+
+class _Unheard:
+    """What a client sends behind its request: nothing, or it is no client of ours."""
+
+    __slots__ = ("_left", "_wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._left = UNHEARD_BYTES
+
+    def __call__(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self._wire.abort()
 
 
 def _greet(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, str]]) -> None:
@@ -97,12 +114,11 @@ def _last_words(fault: TelecastError, door: SseDoor) -> list[bytes]:
     return [sse_retry(wait), door.message(messages.notice(now_ms(), fault, wait))]
 
 
-async def _farewell(response: EventSourceResponse, wire: Wire, notice: bytes) -> None:
+async def _farewell(wire: Wire, words: bytes) -> None:
     """The reason and a clean end, if they still fit."""
-    wire.write(notice)
-    response.force_close()
+    wire.write(words)
     try:
         async with asyncio.timeout(FAREWELL_SECONDS):
-            await response.write_eof()
-    except (TimeoutError, ConnectionError):
+            await wire.drained()
+    except TimeoutError:
         wire.abort()

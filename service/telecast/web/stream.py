@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 
 from aiohttp import web
 
@@ -21,7 +21,13 @@ from telecast.protocol.session import Session, SessionLimits
 from telecast.web.auth import address_of, check_origin, require
 from telecast.web.browsers import BROWSER, redeem_ticket
 from telecast.web.parts import CONNECTION, Parts, parts
+from telecast.web.takeover import take_over
 from telecast.web.wire import Wire
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[Wire, bytes], Coroutine[None, None, None]]
+"""Serves a connection to its end; what its peer sent already comes with it."""
 
 
 def now_ms() -> int:
@@ -34,7 +40,6 @@ class Stream:
     def __init__(self, request: web.Request, door: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
         self.parts: Parts = parts(request)
-        self._request = request
         check_origin(request)
         principal = require(request, "read")
         settings = self.parts.settings
@@ -64,19 +69,44 @@ class Stream:
             reads_only=request.get(BROWSER, False),
         )
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Counted among the clients, and its id in every log line. Raises TelecastError."""
-        self.parts.clients.admit(self.client)
-        self._request[CONNECTION] = self.client.connection_id
+    async def open(self, request: web.Request, head: web.StreamResponse, serve: Serve) -> None:
+        """Count it among the clients, answer, and have it served in a task of its own, with its
+        ids in every log line. Raises TelecastError, ConnectionError."""
+        clients = self.parts.clients
+        clients.admit(self.client)
+        request[CONNECTION] = self.client.connection_id
         token = connection_id.set(self.client.connection_id)
         try:
-            redeem_ticket(self._request)
-            yield
+            redeem_ticket(request)
+            wire, behind = await take_over(request, head)
+            self.parts.streams.start(request.protocol, wire, self._run(serve(wire, behind)))
+        except BaseException:
+            self._leave()
+            raise
         finally:
-            self.parts.clients.leave(self.client)
-            self.client.let_go()
             connection_id.reset(token)
+
+    async def _run(self, serving: Coroutine[None, None, None]) -> None:
+        try:
+            await serving
+        except Exception:
+            log.exception("unhandled")
+        finally:
+            self._leave()
+            client = self.client
+            log.info(
+                "stream ended",
+                extra={
+                    "door": client.door,
+                    "seconds": round(time.time() - client.opened_at, 4),
+                    "key_id": client.principal.key_id,
+                    "remote": client.address,
+                },
+            )
+
+    def _leave(self) -> None:
+        self.parts.clients.leave(self.client)
+        self.client.let_go()
 
     def subscriber(self, door: Door, wire: Wire, *, expects_life: bool) -> Subscriber:
         """The subscriber of this stream, for the client registry too; not attached yet."""

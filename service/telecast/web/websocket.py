@@ -1,8 +1,7 @@
 """A WebSocket, from the handshake to the end of the connection (RFC 6455 §4.2, §7).
 
 Not aiohttp's WebSocketResponse: that takes unmasked frames, versions 7 and 8, close codes which
-may not be sent, and any number of fragments, and offers no place to be stricter. To aiohttp this
-is the connection's parser, by the same public call (`set_parser`).
+may not be sent, and any number of fragments, and offers no place to be stricter.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from typing import Any, cast
 
 from aiohttp import HttpVersion11, web
 
@@ -102,15 +100,13 @@ class WebSocket:
         "_frames",
         "_over",
         "_paused",
-        "_protocol",
         "_turn",
         "_waiter",
         "_wire",
     )
 
-    def __init__(self, request: web.Request, wire: Wire, max_message: int) -> None:
-        """`max_message` is in bytes. Open the wire first, then `open` this."""
-        self._protocol = request.protocol
+    def __init__(self, wire: Wire, max_message: int) -> None:
+        """`max_message` is in bytes."""
         self._wire = wire
         self._frames: Frames | None = Frames(max_message)
         self._waiter: asyncio.Future[None] | None = None
@@ -120,31 +116,22 @@ class WebSocket:
         self._turn = 0
         """Messages since others had a turn."""
 
-    def open(self) -> None:
+    def open(self, behind: bytes) -> None:
         """Take what comes in from now on, and what came behind the request already."""
-        # Typed for aiohttp's own reader; it is fed by `feed_data` and `feed_eof`, no more.
-        self._protocol.set_parser(cast(Any, self))
-        self._protocol.keep_alive(False)
+        self._wire.listen(self._hear, self.stop)
+        self._hear(behind)
 
     @property
     def closing(self) -> bool:
         """Whether our close frame is out: nothing is sent behind it (RFC 6455 §5.5.1)."""
         return self._farewell is not None
 
-    # --- what aiohttp calls
-
-    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+    def _hear(self, data: bytes) -> None:
         if self._frames is not None and self._frames.feed(data):
             self._wake()
             if len(self._frames) > UNREAD and not self._paused:
                 self._paused = True
-                self._protocol.pause_reading()
-        return False, b""
-
-    def feed_eof(self) -> None:
-        self.stop()
-
-    # --- what the handler calls
+                self._wire.pause()
 
     async def receive(self) -> str | Frame | None:
         """The next message or control frame; None when the peer has closed, or is gone.
@@ -209,7 +196,7 @@ class WebSocket:
         """Wait for more bytes, or the end."""
         if self._paused:
             self._paused = False
-            self._protocol.resume_reading()
+            self._wire.resume()
         self._turn = 0
         self._waiter = asyncio.get_running_loop().create_future()
         try:

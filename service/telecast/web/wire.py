@@ -1,19 +1,23 @@
-"""The one place that touches a transport: how bytes leave, and how it is seen that they don't."""
+"""A stream's connection, which is its own: how bytes leave and come, and how it is seen that they
+don't. Nothing else touches the socket of a stream.
+
+aiohttp is past it by then (`takeover.py`). A `SocketWire` sends by itself: what the kernel takes at
+once, which is nearly all, costs one system call and nothing else. With TLS, or where there is no
+socket, a `TransportWire` leaves it to the event loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import socket
 import sys
 import termios
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
-
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.base_protocol import BaseProtocol
+from typing import Protocol, cast
 
 from telecast.errors import TelecastError
 from telecast.fanout.sink import Sink
@@ -29,6 +33,7 @@ hides a slow reader behind megabytes, and every price that it sees is stale. Twi
 that a tenth older, and a distant client no faster (bench/lowat.py)."""
 USER_TIMEOUT_MS = 60_000
 """How long a peer may take nothing of an answer, or of the end of a stream (RFC 5482)."""
+READ_BYTES = 16 * 1024
 
 _CLOSED = (OSError, ValueError)
 """What a socket raises that is closed: of uvloop's the descriptor is negative then."""
@@ -40,76 +45,108 @@ _BYTES_ACKED = slice(120, 128)
 """Where Linux has `tcpi_bytes_acked` in its `struct tcp_info` (linux/tcp.h, since 4.1)."""
 
 
-def _ignore(_: TelecastError) -> None:
-    """It has ended already."""
+class TcpSocket(Protocol):
+    """A real socket, or what a transport lends in its place."""
+
+    @property
+    def family(self) -> int: ...
+
+    def fileno(self) -> int: ...
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
+
+    def setsockopt(self, level: int, option: int, value: int, /) -> None: ...
 
 
-class Wire:
-    """A Sink over one connection. `on_close` ends it the way its door does."""
+def _ignore(_: object) -> None:
+    """Nobody is there yet, or any more."""
 
-    __slots__ = ("_drain", "_on_close", "_protocol", "_writer", "transport")
 
-    def __init__(self, on_close: Callable[[TelecastError], None]) -> None:
-        self._on_close = on_close
-        self.transport: asyncio.Transport | None = None
-        """None before it is opened and after it has ended."""
-        self._writer: AbstractStreamWriter | None = None
-        self._protocol: BaseProtocol | None = None
-        self._drain: asyncio.Task[None] | None = None
+def _forget(data: bytes) -> int:
+    """In the place of `send` when nothing is sent any more."""
+    return len(data)
 
-    def open(self, request: web.Request, writer: AbstractStreamWriter) -> None:
-        """Take over the connection once its headers are on their way."""
-        transport = request.transport
-        if transport is None:
-            return
-        self.transport, self._writer, self._protocol = transport, writer, request.protocol
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
-        _set_option(transport, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
+
+def _hold(data: bytes) -> int:
+    """In the place of `send` while what was written before still waits."""
+    return 0
+
+
+class Wire(ABC):
+    """A Sink over one connection, and what its peer sends. `on_close` ends it as its door does."""
+
+    __slots__ = (
+        "_drained",
+        "_hear",
+        "_hear_end",
+        "_lent",
+        "_when_drained",
+        "full",
+        "on_close",
+        "on_gone",
+        "send",
+    )
+
+    send: Callable[[bytes], int]
+    """For the fan-out: how many of these bytes were taken. Raises OSError; `keep` the others."""
+
+    def __init__(self, lent: TcpSocket | None) -> None:
+        """`lent`: the socket, to look at and for its options."""
+        self.full = False
+        """Whether more waits than should: HIGH_WATER was passed, and LOW_WATER not reached yet."""
+        self.on_close: Callable[[TelecastError], None] = _ignore
+        self.on_gone: Callable[[Wire], None] = _ignore
+        """Called once, when the connection is closed and nothing waits any more."""
+        self._hear: Callable[[bytes], None] = _ignore
+        self._hear_end: Callable[[], None] | None = None
+        self._when_drained: Callable[[], None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._lent = lent
+        self._set_option(_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         # Off while it streams: it ends live clients that read slowly, since a window that opens
         # late counts as silence. A line that is cut is found by `acknowledged`.
-        _set_option(transport, _TCP_USER_TIMEOUT, 0)
+        self._set_option(_TCP_USER_TIMEOUT, 0)
+
+    # --- a Sink
 
     def write(self, data: bytes) -> bool:
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            # uvloop raises for a connection that is lost before its handler has heard of it.
-            return True
-        transport.write(data)
-        return self._protocol is None or not self._protocol.writing_paused
+        try:
+            taken = self.send(data)
+        except OSError as fault:
+            return self.failed(data, fault)
+        return taken == len(data) or self.keep(data, taken)
+
+    def failed(self, data: bytes, fault: OSError) -> bool:
+        """`send` has raised this: `write`'s answer."""
+        if isinstance(fault, BlockingIOError):
+            return self.keep(data, 0)
+        self.abort()
+        return True
+
+    @abstractmethod
+    def keep(self, data: bytes, taken: int) -> bool:
+        """Hold what `send` did not take until it can go; False when full."""
 
     def when_drained(self, callback: Callable[[], None]) -> None:
-        if self._writer is not None:
-            self._drain = asyncio.create_task(self._wait(self._writer, callback))
-
-    async def _wait(self, writer: AbstractStreamWriter, callback: Callable[[], None]) -> None:
-        try:
-            await writer.drain()
-        except ConnectionError:
-            return  # the door's handler is told as well, and leaves
-        callback()
+        if self.full:
+            self._when_drained = callback
+        else:
+            asyncio.get_running_loop().call_soon(callback)
 
     async def drained(self) -> None:
-        """Wait until more may be written, while nobody else does."""
-        if self._drain is not None and not self._drain.done():
-            await asyncio.wait([self._drain])
-        elif self._writer is not None:
-            await self._writer.drain()
+        """Wait until more may be written, or nothing can be any more. One call at a time."""
+        if self.full:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
     def buffered(self) -> int:
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return 0
-        return transport.get_write_buffer_size() + _unacknowledged(transport)
+        return self._held() + self._unacknowledged()
 
     def acknowledged(self) -> int | None:
-        transport = self.transport
-        if transport is None or transport.is_closing() or _TCP_INFO is None:
-            return None
-        sock = transport.get_extra_info("socket")
-        if sock is None:
+        if self._lent is None or _TCP_INFO is None:
             return None
         try:
-            info: bytes = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED.stop)
+            info = self._lent.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _BYTES_ACKED.stop)
         except _CLOSED:
             return None
         if len(info) < _BYTES_ACKED.stop:
@@ -117,110 +154,325 @@ class Wire:
         return int.from_bytes(info[_BYTES_ACKED], sys.byteorder)
 
     def close(self, fault: TelecastError) -> None:
-        self._on_close(fault)
+        self.on_close(fault)
 
+    # --- what the peer sends
+
+    def listen(self, hear: Callable[[bytes], None], hear_end: Callable[[], None]) -> None:
+        """Hand on what comes, and that nothing will come any more: the peer has ended its side or
+        is gone, or `abort` was called. Never from within a call of a method here."""
+        self._hear, self._hear_end = hear, hear_end
+        self.resume()
+
+    @abstractmethod
+    def pause(self) -> None:
+        """Read nothing until `resume`."""
+
+    @abstractmethod
+    def resume(self) -> None: ...
+
+    # --- the end
+
+    @abstractmethod
     def finish(self) -> None:
         """Let the peer read the end of the stream behind what was written; write no more."""
-        transport = self.transport
-        if transport is not None and not transport.is_closing() and transport.can_write_eof():
-            with contextlib.suppress(OSError):  # the peer was faster
-                transport.write_eof()
 
+    @abstractmethod
     def abort(self) -> None:
         """Drop the connection and what it had not taken."""
-        if self.transport is not None:
-            self.transport.abort()
 
     def abort_if_stuck(self) -> None:
         """Drop the connection if the peer has not even taken our farewell."""
-        if self.transport is not None and self.transport.get_write_buffer_size():
+        if self._held():
             self.abort()
 
-    async def end(self) -> None:
-        """Let go of the connection: nothing is written any more."""
-        transport = self.transport
-        if transport is not None and (
-            not transport.is_closing() or transport.get_write_buffer_size()
-        ):
-            # A transport that is closing waits for what it still holds to be taken.
-            _set_option(transport, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-        self.transport = self._writer = self._protocol = None
-        self._on_close = _ignore
-        if self._drain is not None:
-            self._drain.cancel()
-            await asyncio.wait([self._drain])
+    def end(self) -> None:
+        """Let go of the connection: it closes when the peer has taken what waits, or has had
+        USER_TIMEOUT_MS for it. Nothing is written or heard any more."""
+        self.send = _forget
+        self._hear, self._hear_end, self.on_close = _ignore, None, _ignore
+        self._set_option(_TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        self._let_go()
+        self._end_waits()
+
+    # --- for the two below
+
+    @abstractmethod
+    def _held(self) -> int:
+        """Bytes that wait on our side."""
+
+    @abstractmethod
+    def _let_go(self) -> None: ...
+
+    def _has_room(self) -> None:
+        """LOW_WATER was reached."""
+        self.full = False
+        callback, self._when_drained = self._when_drained, None
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if callback is not None:
+            callback()
+
+    def _end_waits(self) -> None:
+        self.full, self._when_drained = False, None
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def _say_end(self) -> None:
+        """To whoever listens, once."""
+        hear_end, self._hear_end = self._hear_end, None
+        if hear_end is not None:
+            hear_end()
+
+    def _say_gone(self) -> None:
+        on_gone, self.on_gone = self.on_gone, _ignore
+        on_gone(self)
+
+    def _set_option(self, option: int | None, value: int) -> None:
+        """Where the system has it, and the socket is one of TCP."""
+        sock = self._lent
+        if option is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        except _CLOSED as fault:
+            log.debug("socket option", extra={"option": option, "reason": str(fault)})
+
+    def _unacknowledged(self) -> int:
+        """Bytes that the kernel holds for the peer, where it says so: how a trickle is seen to
+        move. It takes more from us in steps of half of NOTSENT_LOWAT, which a slow reader needs
+        long for."""
+        if self._lent is None:
+            return 0
+        try:
+            told = fcntl.ioctl(self._lent.fileno(), termios.TIOCOUTQ, bytes(4))
+        except _CLOSED:
+            return 0
+        return int.from_bytes(told, sys.byteorder)
 
 
-class _Nowhere:
-    """In the place of a transport that is not written to: all that passes is left to the Wire."""
+class SocketWire(Wire):
+    """A connection of which we have the socket, alone."""
 
-    def get_write_buffer_size(self) -> int:
-        return 1
+    __slots__ = ("_ending", "_finishing", "_loop", "_reading", "_size", "_sock", "_waiting")
 
-    def write(self, data: bytes) -> None:
-        raise NotImplementedError
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        """`sock` does not block, and is closed here."""
+        super().__init__(sock)
+        self._loop = loop
+        self._sock = sock
+        self.send = sock.send
+        self._waiting: deque[bytes | memoryview] | None = None
+        """What the kernel did not take yet; what many were written at once is shared by them."""
+        self._size = 0
+        self._reading = self._finishing = self._ending = False
+
+    def keep(self, data: bytes, taken: int) -> bool:
+        if self._waiting is None:
+            self._waiting = deque()
+            self.send = _hold
+            self._loop.add_writer(self._sock.fileno(), self._go_on)
+        self._waiting.append(memoryview(data)[taken:] if taken else data)
+        self._size += len(data) - taken
+        self.full = self.full or self._size > HIGH_WATER
+        return not self.full
+
+    def _go_on(self) -> None:
+        """The kernel has room again."""
+        waiting = self._waiting
+        assert waiting is not None
+        try:
+            while waiting:
+                head = waiting[0]
+                taken = self._sock.send(head)
+                self._size -= taken
+                if taken < len(head):
+                    waiting[0] = memoryview(head)[taken:]
+                    break
+                waiting.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.abort()
+            return
+        if not waiting:
+            self._nothing_waits()
+        if self.full and self._size <= LOW_WATER:
+            self._has_room()
+
+    def _nothing_waits(self) -> None:
+        self._waiting = None
+        self._loop.remove_writer(self._sock.fileno())
+        if self._ending:
+            self._shut()
+        elif self._finishing:
+            self._half_close()
+        else:
+            self.send = self._sock.send
+
+    def _held(self) -> int:
+        return self._size
+
+    def resume(self) -> None:
+        if not self._reading and self._hear_end is not None and self._sock.fileno() >= 0:
+            self._reading = True
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def pause(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._loop.remove_reader(self._sock.fileno())
+
+    def _readable(self) -> None:
+        # To the last byte, or the end behind it is missed: uvloop stops to look at a socket with
+        # an error once it has said so.
+        while self._reading:
+            try:
+                data = self._sock.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.abort()
+                return
+            if data:
+                self._hear(data)
+            else:
+                self.pause()
+                self._say_end()
+
+    def finish(self) -> None:
+        self._finishing = True
+        self.send = _forget
+        if self._waiting is None:
+            self._half_close()
+
+    def _half_close(self) -> None:
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            log.debug("the peer was faster")
+
+    def abort(self) -> None:
+        if self._sock.fileno() >= 0:
+            self._shut()
+            self._loop.call_soon(self._say_end)
+
+    def _let_go(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        self.pause()
+        self._ending = True
+        if self._waiting is None:
+            self._shut()
+
+    def _shut(self) -> None:
+        self.pause()
+        if self._waiting is not None:
+            self._waiting, self._size = None, 0
+            self._loop.remove_writer(self._sock.fileno())
+        self.send = _forget
+        self._sock.close()
+        self._end_waits()
+        self._say_gone()
 
 
-_NOWHERE = _Nowhere()
+class TransportWire(Wire, asyncio.Protocol):
+    """A connection that the event loop writes and reads: one with TLS."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__(transport.get_extra_info("socket"))
+        self._transport = transport
+        self.send = self._hand_over
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        transport.set_protocol(self)
+
+    def _hand_over(self, data: bytes) -> int:
+        if self._transport.is_closing():
+            # uvloop raises for a connection that is lost before we have heard of it.
+            return len(data)
+        self._transport.write(data)
+        return -1 if self.full else len(data)
+
+    def keep(self, data: bytes, taken: int) -> bool:
+        return not self.full  # the transport has it
+
+    def _held(self) -> int:
+        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+
+    def pause(self) -> None:
+        if self._transport.is_reading():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if not self._transport.is_closing() and not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def finish(self) -> None:
+        self.send = _forget
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def abort(self) -> None:
+        self.send = _forget
+        self._transport.abort()
+
+    def _let_go(self) -> None:
+        self._transport.close()
+
+    # --- what the event loop calls
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self._has_room()
+
+    def data_received(self, data: bytes) -> None:
+        self._hear(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.send = _forget
+        self._end_waits()
+        self._say_end()
+        self._say_gone()
 
 
 class Wires:
-    """A group of Wires. What nearly all of them need for a write costs one call of two methods of
-    the transport: no Python frame, and nothing of Wire or subscriber is touched."""
+    """A group of Wires. What nearly all of them need for a write is one call."""
 
     def __init__(self) -> None:
-        self._transports: list[asyncio.Transport | _Nowhere] = []
-        self._wires: list[Wire | None] = []
+        self._wires: list[Wire] = []
 
     def add(self, sink: Sink) -> None:
         assert isinstance(sink, Wire)
-        self._transports.append(sink.transport or _NOWHERE)
         self._wires.append(sink)
 
     def drop(self, place: int) -> None:
-        self._transports[place], self._wires[place] = _NOWHERE, None
+        self._wires[place] = _NOBODY
 
     def clear(self) -> None:
-        self._transports.clear()
         self._wires.clear()
 
     def write(self, data: bytes, start: int, stop: int) -> list[int]:
-        full = []
-        for place, transport in enumerate(self._transports[start:stop], start):
+        full, size = [], len(data)
+        for place, wire in enumerate(self._wires[start:stop], start):
             try:
-                # One piece into an empty buffer leaves it below HIGH_WATER, whatever the kernel
-                # takes. Where something waits already, the Wire says whether there is room.
-                if not transport.get_write_buffer_size():
-                    transport.write(data)
-                    continue
-            except RuntimeError:
-                continue  # uvloop: lost, and its handler has not heard of it yet
-            wire = self._wires[place]
-            if wire is not None and not wire.write(data):
-                full.append(place)
+                taken = wire.send(data)
+            except OSError as fault:
+                if not wire.failed(data, fault):
+                    full.append(place)
+            else:
+                if taken != size and not wire.keep(data, taken):
+                    full.append(place)
         return full
 
 
-def _set_option(transport: asyncio.Transport, option: int | None, value: int) -> None:
-    """Where the system has it, and the socket is one of TCP."""
-    sock = transport.get_extra_info("socket")
-    if option is None or sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, option, value)
-    except _CLOSED as fault:
-        log.debug("socket option", extra={"option": option, "reason": str(fault)})
+class _Nobody:
+    """In the place of a wire that has left."""
+
+    send = staticmethod(_forget)
 
 
-def _unacknowledged(transport: asyncio.Transport) -> int:
-    """Bytes that the kernel holds for the peer, where it says so: how a trickle is seen to move.
-
-    It takes more from us in steps of half of NOTSENT_LOWAT, which a slow reader needs long for.
-    """
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return 0
-    try:
-        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except _CLOSED:
-        return 0
+_NOBODY = cast(Wire, _Nobody())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 
 from aiohttp import web
 
@@ -53,30 +54,30 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     elif stream.query.fields:
         raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")
     answer = upgrade(request, SUBPROTOCOL)
-    with stream.admitted():
-        await _Connection(request, stream).serve(answer, rejected)
+
+    def serve(wire: Wire, behind: bytes) -> Coroutine[None, None, None]:
+        return _Connection(stream, wire).serve(behind, rejected)
+
+    await stream.open(request, answer, serve)
     return answer
 
 
 class _Connection:
     """One WebSocket: reads commands, and hands the subscriber to the broadcaster."""
 
-    def __init__(self, request: web.Request, stream: Stream) -> None:
-        self._request = request
+    def __init__(self, stream: Stream, wire: Wire) -> None:
         self._stream = stream
         self._session = stream.session
         self._broadcaster = stream.parts.broadcaster
-        self._wire = Wire(self._close)
-        self._subscriber: Subscriber = stream.subscriber(WS, self._wire, expects_life=True)
-        self._socket = WebSocket(request, self._wire, stream.parts.settings.max_frame_bytes)
+        self._wire = wire
+        self._subscriber: Subscriber = stream.subscriber(WS, wire, expects_life=True)
+        self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes)
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
-    async def serve(self, answer: web.StreamResponse, rejected: list[dict[str, str]]) -> None:
+    async def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
         stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
-        writer = await answer.prepare(self._request)
-        assert writer is not None
-        self._wire.open(self._request, writer)
-        self._socket.open()
+        self._wire.on_close = self._close
+        self._socket.open(behind)
         stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
         stream.client.narrow = self._narrow
         stream.parts.clients.supersede(stream.client)
@@ -87,7 +88,7 @@ class _Connection:
         finally:
             broadcaster.detach(subscriber)
             self._socket.stop()
-            await self._wire.end()
+            self._wire.end()
 
     def _greet(self, rejected: list[dict[str, str]]) -> None:
         # Apart from `serve`, whose frame would keep the messages for as long as the stream lasts.
@@ -228,7 +229,7 @@ class _Connection:
         """Notice, if it still fits, and close frame."""
         if self._socket.closing:
             return
-        if not self._request.protocol.writing_paused:
+        if not self._wire.full:
             wait = int(retry_after(fault) * 1000) if fault.retryable else None
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
         code = fault.rule.close or 1011
