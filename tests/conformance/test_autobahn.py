@@ -24,6 +24,7 @@ from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
 from telecast.protocol.framing import ws_pong, ws_text
 from telecast.web import websocket
 from telecast.web.middlewares import correlate, explain
+from telecast.web.takeover import take_over
 from telecast.web.websocket import WebSocket, check_version, upgrade
 from telecast.web.wire import Wire
 from telecast.web.ws import SUBPROTOCOL
@@ -44,24 +45,24 @@ FINE = {"OK", "INFORMATIONAL"}
 async def echo(request: web.Request) -> web.StreamResponse:
     check_version(request)
     answer = upgrade(request, SUBPROTOCOL)
-    writer = await answer.prepare(request)
-    assert writer is not None
-    wire = Wire(lambda fault: None)
-    socket = WebSocket(request, wire, Settings().max_frame_bytes)
-    wire.open(request, writer)
-    socket.open()
-    try:
-        try:
-            while (received := await socket.receive()) is not None:
-                wire.write(echoed(received))
-                await wire.drained()
-        except FrameFault as fault:
-            socket.close(fault.close, fault.message)
-            await socket.linger()
-    finally:
-        socket.stop()
-        await wire.end()
+    wire, behind = await take_over(request, answer)
+    Echo(wire).socket.open(behind)
     return answer
+
+
+class Echo:
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.socket = WebSocket(wire, Settings().max_frame_bytes, self)
+
+    def receive(self, message: str | Frame) -> None:
+        self.wire.write(echoed(message))
+
+    def refuse(self, fault: FrameFault) -> None:
+        self.socket.close(fault.close, fault.message)
+
+    def over(self) -> None:
+        self.wire.end()
 
 
 def echoed(received: str | Frame) -> bytes:

@@ -12,6 +12,7 @@ from hosting import Host, connected
 from hypothesis import example, given, settings
 from poison import JSON, json_texts, mutated
 
+import telecast.web.websocket as websocket
 import telecast.web.ws as ws
 from fakes import ws_frames
 from live import PATIENCE, principal, served, types
@@ -206,7 +207,7 @@ async def test_messages_that_come_at_once_do_not_keep_the_loop_from_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A thousand publishes in one write held it for 80 ms, and each connection can send as many."""
-    monkeypatch.setattr(ws, "SLICE", 0.0)
+    monkeypatch.setattr(websocket, "SLICE", 0.0)
     turns, seen = 0, []
     obey = ws._Connection._obey
 

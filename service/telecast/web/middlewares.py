@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 
-from aiohttp import ClientConnectionResetError, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
@@ -87,7 +87,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return response
     except web.RequestPayloadError:
         return refusal(PeerFault("BAD_REQUEST", "The body can't be read as its headers say."))
-    except ClientConnectionResetError:
+    except ConnectionResetError:
         # The peer went before its answer began: nothing is broken, and nobody is left to be told.
         return web.Response(status=400)
     except Exception:

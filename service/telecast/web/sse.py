@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine
 
 from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
@@ -38,8 +37,8 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     door = SSE if request.version >= HttpVersion11 else SSE_HTTP10
     rejected = [each.told() for each in asked.rejected]
 
-    def serve(wire: Wire, _: bytes) -> Coroutine[None, None, None]:
-        return _serve(stream, door, wire, rejected)
+    def serve(wire: Wire, _: bytes) -> None:
+        _Connection(stream, wire, door).serve(rejected)
 
     try:
         await stream.open(request, head, serve)
@@ -48,62 +47,65 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         if "text/event-stream" in request.headers.get("Accept", "") and fault.retryable:
             return stream_refusal(fault)
         raise
-    # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
-    head.stop_streaming()
+    finally:
+        # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
+        # Of a client that went while it was answered they would go on for ever.
+        if head.is_connected():
+            head.stop_streaming()
     return head
 
 
-async def _serve(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, str]]) -> None:
-    broadcaster = stream.parts.broadcaster
-    subscriber = stream.subscriber(door, wire, expects_life=False)
-    ended: asyncio.Future[TelecastError | None] = asyncio.get_running_loop().create_future()
+class _Connection:
+    """One event stream: hands the subscriber to the broadcaster, and hears nothing but the end."""
 
-    def end(fault: TelecastError | None) -> None:
-        if not ended.done():
-            ended.set_result(fault)
-
-    def narrow(principal: Principal) -> None:
-        if not stream.narrow(principal, subscriber):
-            fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
-            broadcaster.evict(subscriber, fault)
-
-    wire.on_close = end
-    wire.listen(_Unheard(wire), lambda: end(None))
-    stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
-    stream.client.narrow = narrow
-    try:
-        _greet(stream, door, wire, rejected)
-        broadcaster.attach(subscriber, stream.query.start)
-        fault = await ended
-        if fault is None or fault.code == "NO_PROGRESS":
-            wire.abort()
-        else:
-            await _farewell(wire, door.join(_last_words(fault, door)) + door.end)
-    finally:
-        broadcaster.detach(subscriber)
-        wire.end()
-
-
-class _Unheard:
-    """What a client sends behind its request: nothing, or it is no client of ours."""
-
-    __slots__ = ("_left", "_wire")
-
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, stream: Stream, wire: Wire, door: SseDoor) -> None:
+        self._stream = stream
         self._wire = wire
-        self._left = UNHEARD_BYTES
+        self._door = door
+        self._broadcaster = stream.parts.broadcaster
+        self._subscriber = stream.subscriber(door, wire, expects_life=False)
+        self._unheard = UNHEARD_BYTES
+        self._ended = False
 
-    def __call__(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
+    def serve(self, rejected: list[dict[str, str]]) -> None:
+        stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
+        self._wire.on_close = self._close
+        stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
+        stream.client.narrow = self._narrow
+        told = (stream.welcome(), stream.ack("subscribe", None, rejected))
+        retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
+        self._wire.write(self._door.join([retry, *map(self._door.message, told)]))
+        broadcaster.attach(subscriber, stream.query.start)
+        self._wire.listen(self._hear, self._over)
+
+    def _hear(self, data: bytes) -> None:
+        self._unheard -= len(data)
+        if self._unheard < 0:
             self._wire.abort()
 
+    def _narrow(self, principal: Principal) -> None:
+        if not self._stream.narrow(principal, self._subscriber):
+            fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
+            self._broadcaster.evict(self._subscriber, fault)
 
-def _greet(stream: Stream, door: SseDoor, wire: Wire, rejected: list[dict[str, str]]) -> None:
-    # Apart from `_serve`, whose frame would keep the messages for as long as the stream lasts.
-    told = (stream.welcome(), stream.ack("subscribe", None, rejected))
-    retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
-    wire.write(door.join([retry, *map(door.message, told)]))
+    def _close(self, fault: TelecastError) -> None:
+        """The reason and a clean end, if they still fit."""
+        wire = self._wire
+        if fault.code == "NO_PROGRESS":
+            wire.abort()
+            return
+        wire.write(self._door.join(_last_words(fault, self._door)) + self._door.end)
+        if wire.full:
+            later = asyncio.get_running_loop().call_later
+            later(FAREWELL_SECONDS, lambda: wire.abort() if wire.full else None)
+        self._over()
+
+    def _over(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._broadcaster.detach(self._subscriber)
+            self._wire.end()
+            self._stream.end()
 
 
 def _last_words(fault: TelecastError, door: SseDoor) -> list[bytes]:
@@ -112,13 +114,3 @@ def _last_words(fault: TelecastError, door: SseDoor) -> list[bytes]:
         return [door.message(messages.notice(now_ms(), fault))]
     wait = int(retry_after(fault) * 1000)
     return [sse_retry(wait), door.message(messages.notice(now_ms(), fault, wait))]
-
-
-async def _farewell(wire: Wire, words: bytes) -> None:
-    """The reason and a clean end, if they still fit."""
-    wire.write(words)
-    try:
-        async with asyncio.timeout(FAREWELL_SECONDS):
-            await wire.drained()
-    except TimeoutError:
-        wire.abort()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
+from contextvars import Context, copy_context
 
 from aiohttp import web
 
@@ -26,8 +27,9 @@ from telecast.web.wire import Wire
 
 log = logging.getLogger(__name__)
 
-Serve = Callable[[Wire, bytes], Coroutine[None, None, None]]
-"""Serves a connection to its end; what its peer sent already comes with it."""
+Serve = Callable[[Wire, bytes], None]
+"""Begins to serve a connection; what its peer sent already comes with it. Who serves calls
+`Stream.end` when it is over."""
 
 
 def now_ms() -> int:
@@ -40,6 +42,7 @@ class Stream:
     def __init__(self, request: web.Request, door: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
         self.parts: Parts = parts(request)
+        self._context = Context()
         check_origin(request)
         principal = require(request, "read")
         settings = self.parts.settings
@@ -70,39 +73,45 @@ class Stream:
         )
 
     async def open(self, request: web.Request, head: web.StreamResponse, serve: Serve) -> None:
-        """Count it among the clients, answer, and have it served in a task of its own, with its
-        ids in every log line. Raises TelecastError, ConnectionError."""
-        clients = self.parts.clients
-        clients.admit(self.client)
+        """Count it among the clients, answer, and have it served: from callbacks, not from a task.
+        Raises TelecastError, ConnectionError."""
+        self.parts.clients.admit(self.client)
         request[CONNECTION] = self.client.connection_id
         token = connection_id.set(self.client.connection_id)
         try:
             redeem_ticket(request)
             wire, behind = await take_over(request, head)
-            self.parts.streams.start(request.protocol, wire, self._run(serve(wire, behind)))
+            self.parts.streams.add(wire, request.protocol)
+            self._context = copy_context()
+            self._serve(serve, wire, behind)
         except BaseException:
             self._leave()
             raise
         finally:
             connection_id.reset(token)
 
-    async def _run(self, serving: Coroutine[None, None, None]) -> None:
+    def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
         try:
-            await serving
+            serve(wire, behind)
         except Exception:
             log.exception("unhandled")
-        finally:
-            self._leave()
-            client = self.client
-            log.info(
-                "stream ended",
-                extra={
-                    "door": client.door,
-                    "seconds": round(time.time() - client.opened_at, 4),
-                    "key_id": client.principal.key_id,
-                    "remote": client.address,
-                },
-            )
+            wire.abort()
+            self.end()
+
+    def end(self) -> None:
+        """It is over, once, whoever has said so: the log knows whose it was."""
+        client = self.client
+        self._leave()
+        self._context.run(
+            log.info,
+            "stream ended",
+            extra={
+                "door": client.door,
+                "seconds": round(time.time() - client.opened_at, 4),
+                "key_id": client.principal.key_id,
+                "remote": client.address,
+            },
+        )
 
     def _leave(self) -> None:
         self.parts.clients.leave(self.client)

@@ -10,13 +10,19 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import logging
+import time
+from contextvars import copy_context
+from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
 from telecast.errors import PeerFault
-from telecast.protocol.frames import CLOSE, Frame, Frames
+from telecast.protocol.frames import CLOSE, Frame, FrameFault, Frames
 from telecast.protocol.framing import ws_close
 from telecast.web.wire import Wire
+
+log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 2.0
 """How long the peer has to answer our close frame, and to take what came before it."""
@@ -26,8 +32,9 @@ UNREAD = 64 * 1024
 """Bytes received and not yet acted upon at which no more is read from the socket."""
 
 AT_ONCE = 16
-"""Messages of one connection that are handed out before all others have a turn: a client that
-sends thousands in one go must not hold up the rest."""
+SLICE = 0.002
+"""Messages of one connection, and seconds, after which all others have a turn: a client that sends
+thousands in one go must not hold up the rest, nor one whose messages are large."""
 MAX_REASON = 123
 """Bytes: a control frame has 125, of which the code takes two."""
 
@@ -89,32 +96,51 @@ def _is_nonce(key: str) -> bool:
         return False
 
 
+class Receiver(Protocol):
+    """Who is told what the peer sends."""
+
+    def receive(self, message: str | Frame) -> None:
+        """A text message, or a frame that is neither text nor close. May raise FrameFault."""
+        ...
+
+    def refuse(self, fault: FrameFault) -> None:
+        """The connection can't go on: `close` it. What still comes is thrown away."""
+        ...
+
+    def over(self) -> None:
+        """Nothing is received any more, and nothing more need be sent; called once."""
+        ...
+
+
 class WebSocket:
     """What the peer of an upgraded connection sends, one message at a time, and how it ends.
 
-    What is sent goes through the wire, and is the caller's; only close frames are sent from here.
+    What is sent goes through the wire, and is the receiver's; only close frames are sent from here.
+    While the wire is full, one message is handed out and no more: replies have nowhere to go.
     """
 
     __slots__ = (
+        "_context",
         "_farewell",
+        "_finishing",
         "_frames",
-        "_over",
         "_paused",
-        "_turn",
-        "_waiter",
+        "_receiver",
+        "_waiting",
         "_wire",
     )
 
-    def __init__(self, wire: Wire, max_message: int) -> None:
+    def __init__(self, wire: Wire, max_message: int, receiver: Receiver) -> None:
         """`max_message` is in bytes."""
         self._wire = wire
+        self._receiver: Receiver | None = receiver
         self._frames: Frames | None = Frames(max_message)
-        self._waiter: asyncio.Future[None] | None = None
         self._farewell: asyncio.TimerHandle | None = None
+        self._finishing: asyncio.TimerHandle | None = None
+        self._waiting = False
+        """Whether messages wait for room, or for the others' turn to be over."""
         self._paused = False
-        self._over = False
-        self._turn = 0
-        """Messages since others had a turn."""
+        self._context = copy_context()
 
     def open(self, behind: bytes) -> None:
         """Take what comes in from now on, and what came behind the request already."""
@@ -126,62 +152,86 @@ class WebSocket:
         """Whether our close frame is out: nothing is sent behind it (RFC 6455 §5.5.1)."""
         return self._farewell is not None
 
+    def close(self, code: int, reason: str) -> None:
+        """Send our close frame, once. The peer has FAREWELL_SECONDS, then it is over."""
+        if not self.closing:
+            self._close(code.to_bytes(2, "big") + _shortened(reason))
+
+    def stop(self) -> None:
+        """Nothing is received any more."""
+        receiver, self._receiver = self._receiver, None
+        if receiver is None:
+            return
+        self._frames = None
+        if self._finishing is not None:
+            self._finishing.cancel()
+        receiver.over()
+        if self._farewell is not None and not self._wire.buffered():
+            self._farewell.cancel()
+
     def _hear(self, data: bytes) -> None:
-        if self._frames is not None and self._frames.feed(data):
-            self._wake()
-            if len(self._frames) > UNREAD and not self._paused:
-                self._paused = True
-                self._wire.pause()
+        frames = self._frames
+        if frames is None or not frames.feed(data):
+            return
+        if not self._waiting:
+            self._hand_out()
+        if self._waiting and len(frames) > UNREAD and not self._paused:
+            self._paused = True
+            self._wire.pause()
 
-    async def receive(self) -> str | Frame | None:
-        """The next message or control frame; None when the peer has closed, or is gone.
+    def _hand_out(self) -> None:
+        """All that has come, unless it would hold up others, or the replies did not fit."""
+        self._waiting = False
+        try:
+            self._receive_all()
+        except FrameFault as fault:
+            self._give_up_reading(fault)
+        except Exception:
+            log.exception("unhandled")
+            self._wire.abort()
+        if self._paused and not self._waiting:
+            self._paused = False
+            self._wire.resume()
 
-        A peer's close frame is answered. After our own, only the peer's is waited for.
-        Raises FrameFault: say so with `close`, then `linger`. One call at a time.
-        """
-        while not self._over and self._frames is not None:
-            if self._turn >= AT_ONCE:
-                self._turn = 0
-                await asyncio.sleep(0)
-                continue
-            self._turn += 1
+    def _receive_all(self) -> None:
+        """Raises FrameFault."""
+        until, left = time.monotonic() + SLICE, AT_ONCE
+        while self._frames is not None and self._receiver is not None:
             taken = self._frames.take()
             if taken is None:
-                await self._more()
-            elif isinstance(taken, Frame) and taken.opcode == CLOSE:
+                return
+            if isinstance(taken, Frame) and taken.opcode == CLOSE:
                 if not self.closing:
                     self._close(taken.payload[:2])
-                return None
+                self.stop()
             elif not self.closing:
-                return taken
-        return None
+                self._receiver.receive(taken)
+            left -= 1
+            if self._wire.full and not self.closing:
+                self._waiting = True
+                self._wire.when_drained(self._soon)
+                return
+            if not left or time.monotonic() >= until:
+                self._waiting = True
+                self._soon()
+                return
 
-    async def linger(self) -> None:
-        """After a fault: throw away what still comes until the peer hangs up, or has had its time.
+    def _soon(self) -> None:
+        # Whoever calls, it is this connection that the log is told of.
+        asyncio.get_running_loop().call_soon(self._hand_out, context=self._context)
+
+    def _give_up_reading(self, fault: FrameFault) -> None:
+        """Throw away what still comes until the peer hangs up, or has had its time.
 
         Closed at once, a connection with unread bytes is reset, and our close frame is lost with
         it. Ended at once, a proxy ends the client's too, which then can't answer our close frame
         and takes the end for an accident.
         """
         self._frames = None
-        ending = asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._wire.finish)
-        try:
-            while not self._over:
-                await self._more()
-        finally:
-            ending.cancel()
-
-    def close(self, code: int, reason: str) -> None:
-        """Send our close frame, once. The peer has FAREWELL_SECONDS, then `receive` ends."""
-        if not self.closing:
-            self._close(code.to_bytes(2, "big") + _shortened(reason))
-
-    def stop(self) -> None:
-        """Nothing is received any more."""
-        self._over = True
-        if self._farewell is not None:
-            self._farewell.cancel()
-        self._wake()
+        if self._receiver is not None:
+            self._receiver.refuse(fault)
+        loop = asyncio.get_running_loop()
+        self._finishing = loop.call_later(ANSWER_SECONDS, self._wire.finish)
 
     def _close(self, payload: bytes) -> None:
         self._wire.write(ws_close(payload))
@@ -191,22 +241,6 @@ class WebSocket:
     def _give_up(self) -> None:
         self._wire.abort_if_stuck()
         self.stop()
-
-    async def _more(self) -> None:
-        """Wait for more bytes, or the end."""
-        if self._paused:
-            self._paused = False
-            self._wire.resume()
-        self._turn = 0
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def _shortened(reason: str) -> bytes:

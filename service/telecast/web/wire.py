@@ -76,7 +76,6 @@ class Wire(ABC):
     """A Sink over one connection, and what its peer sends. `on_close` ends it as its door does."""
 
     __slots__ = (
-        "_drained",
         "_hear",
         "_hear_end",
         "_lent",
@@ -99,8 +98,7 @@ class Wire(ABC):
         """Called once, when the connection is closed and nothing waits any more."""
         self._hear: Callable[[bytes], None] = _ignore
         self._hear_end: Callable[[], None] | None = None
-        self._when_drained: Callable[[], None] | None = None
-        self._drained: asyncio.Future[None] | None = None
+        self._when_drained: list[Callable[[], None]] | None = None
         self._lent = lent
         self._set_option(_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
         # Off while it streams: it ends live clients that read slowly, since a window that opens
@@ -128,16 +126,12 @@ class Wire(ABC):
         """Hold what `send` did not take until it can go; False when full."""
 
     def when_drained(self, callback: Callable[[], None]) -> None:
-        if self.full:
-            self._when_drained = callback
-        else:
+        if not self.full:
             asyncio.get_running_loop().call_soon(callback)
-
-    async def drained(self) -> None:
-        """Wait until more may be written, or nothing can be any more. One call at a time."""
-        if self.full:
-            self._drained = asyncio.get_running_loop().create_future()
-            await self._drained
+        elif self._when_drained is None:
+            self._when_drained = [callback]
+        else:
+            self._when_drained.append(callback)
 
     def buffered(self) -> int:
         return self._held() + self._unacknowledged()
@@ -191,9 +185,9 @@ class Wire(ABC):
         USER_TIMEOUT_MS for it. Nothing is written or heard any more."""
         self.send = _forget
         self._hear, self._hear_end, self.on_close = _ignore, None, _ignore
+        self._when_drained = None
         self._set_option(_TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         self._let_go()
-        self._end_waits()
 
     # --- for the two below
 
@@ -207,16 +201,9 @@ class Wire(ABC):
     def _has_room(self) -> None:
         """LOW_WATER was reached."""
         self.full = False
-        callback, self._when_drained = self._when_drained, None
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
-        if callback is not None:
+        callbacks, self._when_drained = self._when_drained, None
+        for callback in callbacks or ():
             callback()
-
-    def _end_waits(self) -> None:
-        self.full, self._when_drained = False, None
-        if self._drained is not None and not self._drained.done():
-            self._drained.set_result(None)
 
     def _say_end(self) -> None:
         """To whoever listens, once."""
@@ -372,7 +359,7 @@ class SocketWire(Wire):
             self._loop.remove_writer(self._sock.fileno())
         self.send = _forget
         self._sock.close()
-        self._end_waits()
+        self.full, self._when_drained = False, None
         self._say_gone()
 
 
@@ -399,7 +386,10 @@ class TransportWire(Wire, asyncio.Protocol):
         return not self.full  # the transport has it
 
     def _held(self) -> int:
-        return 0 if self._transport.is_closing() else self._transport.get_write_buffer_size()
+        try:
+            return self._transport.get_write_buffer_size()
+        except RuntimeError:
+            return 0  # uvloop: it is lost
 
     def pause(self) -> None:
         if self._transport.is_reading():
@@ -434,7 +424,7 @@ class TransportWire(Wire, asyncio.Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.send = _forget
-        self._end_waits()
+        self.full, self._when_drained = False, None
         self._say_end()
         self._say_gone()
 
@@ -458,8 +448,9 @@ class Wires:
     def write(self, data: bytes, start: int, stop: int) -> list[int]:
         full, size = [], len(data)
         for place, wire in enumerate(self._wires[start:stop], start):
+            send = wire.send  # apart: as a method, CPython 3.11 would look it up each time
             try:
-                taken = wire.send(data)
+                taken = send(data)
             except OSError as fault:
                 if not wire.failed(data, fault):
                     full.append(place)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 
 from aiohttp import web
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
-from telecast.ingress import SLICE, Published
+from telecast.ingress import Published
 from telecast.model import Position, Principal
 from telecast.protocol import messages
 from telecast.protocol.commands import (
@@ -55,8 +54,8 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")
     answer = upgrade(request, SUBPROTOCOL)
 
-    def serve(wire: Wire, behind: bytes) -> Coroutine[None, None, None]:
-        return _Connection(stream, wire).serve(behind, rejected)
+    def serve(wire: Wire, behind: bytes) -> None:
+        _Connection(stream, wire).serve(behind, rejected)
 
     await stream.open(request, answer, serve)
     return answer
@@ -71,55 +70,38 @@ class _Connection:
         self._broadcaster = stream.parts.broadcaster
         self._wire = wire
         self._subscriber: Subscriber = stream.subscriber(WS, wire, expects_life=True)
-        self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes)
+        self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
-    async def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
+    def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
         stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
         self._wire.on_close = self._close
-        self._socket.open(behind)
         stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
         stream.client.narrow = self._narrow
         stream.parts.clients.supersede(stream.client)
-        try:
-            self._greet(rejected)
-            broadcaster.attach(subscriber, stream.query.start)
-            await self._read()
-        finally:
-            broadcaster.detach(subscriber)
-            self._socket.stop()
-            self._wire.end()
-
-    def _greet(self, rejected: list[dict[str, str]]) -> None:
-        # Apart from `serve`, whose frame would keep the messages for as long as the stream lasts.
-        greeting = [self._stream.welcome()]
-        if self._stream.query.channels is not None:
-            greeting.append(self._stream.ack("subscribe", None, rejected))
+        greeting = [stream.welcome()]
+        if stream.query.channels is not None:
+            greeting.append(stream.ack("subscribe", None, rejected))
         self._wire.write(WS.join([WS.message(message) for message in greeting]))
+        broadcaster.attach(subscriber, stream.query.start)
+        self._socket.open(behind)
 
     # --- what comes in
 
-    async def _read(self) -> None:
-        """Until the connection ends. One message at a time, and none while replies don't fit."""
-        until = time.monotonic() + SLICE
-        try:
-            while (received := await self._socket.receive()) is not None:
-                self._subscriber.alive()
-                if isinstance(received, str):
-                    self._receive(received)
-                else:
-                    self._answer(received)
-                await self._wire.drained()
-                if time.monotonic() >= until:
-                    # Thousands may have come at once, and neither await above has to wait.
-                    await asyncio.sleep(0)
-                    until = time.monotonic() + SLICE
-        except FrameFault as fault:
-            self._end(fault)
-            await self._socket.linger()
-        # Our close frame is out: no event may come behind it (RFC 6455 §5.5.1).
+    def receive(self, message: str | Frame) -> None:
+        self._subscriber.alive()
+        if isinstance(message, str):
+            self._receive(message)
+        else:
+            self._answer(message)
+
+    def refuse(self, fault: FrameFault) -> None:
+        self._end(fault)
+
+    def over(self) -> None:
         self._broadcaster.detach(self._subscriber)
-        await self._wire.drained()
+        self._wire.end()
+        self._stream.end()
 
     def _answer(self, frame: Frame) -> None:
         """Raises FrameFault."""
