@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ import pytest
 from fakes import ws_frames
 from live import Ended, Live, WsReader, principal, served, types
 from payloads import position, price
-from telecast.web.ws import _Connection
 
 
 async def closed(reader: WsReader) -> tuple[list[dict[str, Any]], int | None]:
@@ -511,24 +509,3 @@ async def test_what_is_no_text_in_a_reply_can_not_forge_another() -> None:
         error = await reader.ask("subscribe", channels=['x"},{"type":"live'])
         assert error["code"] == "UNKNOWN_CHANNEL"
         assert orjson.loads(reader.log[-1].json)["details"]["channels"]
-
-
-async def test_what_a_connection_held_is_freed_with_it_and_not_by_the_garbage_collector() -> None:
-    """They held each other: the collector took a quarter of the time in which thousands came."""
-
-    def left() -> int:
-        return sum(type(each) is _Connection for each in gc.get_objects())
-
-    async with served() as live:
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(3):
-                async with live.ws(channels="positions") as reader:
-                    await reader.until("live")
-                    assert left() == 1
-            await live.until(lambda: not live.parts.broadcaster.subscribers)
-            await live.until(lambda: len(live.parts.sockets) == 0)
-            await live.until(lambda: not left())
-        finally:
-            gc.enable()

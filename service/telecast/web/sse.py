@@ -6,6 +6,8 @@ import asyncio
 import random
 
 from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
 from aiohttp_sse import EventSourceResponse
 
 from telecast.errors import PeerFault, TelecastError
@@ -31,7 +33,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     if names is None:
         names = readable(stream.session.principal)
     asked = stream.session.ask(names, stream.query.fields)
-    head = EventSourceResponse(sep="\n", send_timeout=None)
+    head = _Head(sep="\n", send_timeout=None)
     # Or a client would send its next request into a connection that ends with the stream.
     head.headers["Connection"] = "close"
     door = SSE if request.version >= HttpVersion11 else SSE_HTTP10
@@ -47,12 +49,19 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         if "text/event-stream" in request.headers.get("Accept", "") and fault.retryable:
             return stream_refusal(fault)
         raise
-    finally:
-        # Heartbeats are ours, with a position in them: the class's own pings have nothing to do.
-        # Of a client that went while it was answered they would go on for ever.
-        if head.is_connected():
-            head.stop_streaming()
     return head
+
+
+class _Head(EventSourceResponse):
+    """Without pings: heartbeats are ours, with a position in them."""
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        if self.prepared:
+            return None  # the connection is the wire's by now
+        writer = await super().prepare(request)
+        self.stop_streaming()
+        await self.wait()  # else a task that was cancelled keeps the request for the collector
+        return writer
 
 
 class _Connection:
