@@ -99,6 +99,7 @@ class _Connection:
 
     def _close(self, fault: TelecastError) -> None:
         """The reason and a clean end, if they still fit."""
+        self._stream.ended_by = fault.code
         wire = self._wire
         if fault.code == "NO_PROGRESS":
             wire.abort()

@@ -42,6 +42,8 @@ class Stream:
     def __init__(self, request: web.Request, door: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
         self.parts: Parts = parts(request)
+        self.ended_by: str | None = None
+        """The code of the fault for which we end it; None while it lasts, or if the client went."""
         self._context = Context()
         check_origin(request)
         principal = require(request, "read")
@@ -95,6 +97,9 @@ class Stream:
             serve(wire, behind)
         except Exception:
             log.exception("unhandled")
+            if self.client.subscriber is not None:
+                self.parts.broadcaster.detach(self.client.subscriber)
+            wire.end()
             wire.abort()
             self.end()
 
@@ -107,6 +112,7 @@ class Stream:
             "stream ended",
             extra={
                 "door": client.door,
+                "code": self.ended_by,
                 "seconds": round(time.time() - client.opened_at, 4),
                 "key_id": client.principal.key_id,
                 "remote": client.address,

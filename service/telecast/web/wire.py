@@ -311,21 +311,22 @@ class SocketWire(Wire):
             self._loop.remove_reader(self._sock.fileno())
 
     def _readable(self) -> None:
-        # To the last byte, or the end behind it is missed: uvloop stops to look at a socket with
-        # an error once it has said so.
-        while self._reading:
-            try:
-                data = self._sock.recv(READ_BYTES)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.abort()
-                return
-            if data:
-                self._hear(data)
-            else:
-                self.pause()
-                self._say_end()
+        try:
+            data = self._sock.recv(READ_BYTES)
+            # uvloop says once that a socket has failed, and there may be bytes before that.
+            failed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.abort()
+            return
+        if data:
+            self._hear(data)
+        else:
+            self.pause()
+            self._say_end()
+        if failed:
+            self.abort()
 
     def finish(self) -> None:
         self._finishing = True

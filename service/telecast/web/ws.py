@@ -211,6 +211,7 @@ class _Connection:
         """Notice, if it still fits, and close frame."""
         if self._socket.closing:
             return
+        self._stream.ended_by = fault.code
         if not self._wire.full:
             wait = int(retry_after(fault) * 1000) if fault.retryable else None
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
