@@ -17,7 +17,7 @@ from process import service
 from rest import history, metric, publish
 
 CLIENTS = 10_000
-MOST_EACH = 48 * 1024
+MOST_EACH = 24 * 1024
 """Bytes of resident memory that an idle connection may cost the service."""
 MOST_SECONDS = 200
 ROOM = {
