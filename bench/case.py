@@ -55,22 +55,23 @@ class Column:
     at: str
     form: str = ".1f"
 
-    def of(self, figures: Figures) -> float | None:
+    def of(self, figures: Figures) -> list[float]:
+        """What stands there: one value, several of one repetition, or none."""
         value: Any = figures
         for step in self.at.split("."):
             value = value.get(step) if isinstance(value, dict) else None
-        return value
+        return value if isinstance(value, list) else [] if value is None else [value]
 
     def shown(self, runs: Sequence[Figures]) -> str:
         """The median, and the least and the most where they differ as written."""
-        values = [value for run in runs if (value := self.of(run)) is not None]
+        values = [value for run in runs for value in self.of(run)]
         if not values:
             return "-"
         middle, least, most = (format(f(values), self.form) for f in (statistics.median, min, max))
         return middle if least == most else f"{middle} ({least} to {most})"
 
     def median(self, runs: Sequence[Figures]) -> float | None:
-        values = [value for run in runs if (value := self.of(run)) is not None]
+        values = [value for run in runs for value in self.of(run)]
         return statistics.median(values) if values else None
 
 

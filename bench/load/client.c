@@ -100,6 +100,27 @@ static bool has(const char *text, size_t size, const char *word) {
     return memmem(text, size, word, strlen(word)) != NULL;
 }
 
+/* What Centrifugo says before a stream is live: whether it is connected and subscribed. Over SSE
+ * that is one push, and one that names no subscription will never be followed by an event. */
+static void welcome(struct client *c, const char *text, size_t size) {
+    if (has(text, size, opt.sse ? "\"subs\":{" : "\"subscribe\":{")) lives(c);
+    else if (opt.sse || has(text, size, "\"error\"")) leave(c, "refused: ", text, size);
+}
+
+/* Centrifugo puts what waits into one message, a line each. An empty one is a ping, which it wants
+ * answered whatever it came with. */
+static void hear_lines(struct client *c, const char *text, size_t size) {
+    const char *end = text + size;
+    for (const char *line = text, *stop; line < end && c->phase != ENDED; line = stop + 1) {
+        stop = memchr(line, '\n', (size_t)(end - line));
+        if (stop == NULL) stop = end;
+        size_t length = (size_t)(stop - line);
+        if (length == 2 && line[0] == '{') say(c, WS_TEXT, "{}", 2);
+        else if (c->phase == OPEN) welcome(c, line, length);
+        count(c, line, length);
+    }
+}
+
 /* One WebSocket message. */
 static void hear(struct client *c, const char *text, size_t size) {
     switch (opt.dialect) {
@@ -119,12 +140,8 @@ static void hear(struct client *c, const char *text, size_t size) {
             }
             break;
         case CENTRIFUGO:
-            if (size == 2 && text[0] == '{') say(c, WS_TEXT, "{}", 2);
-            else if (c->phase == OPEN && has(text, size, "\"id\":2")) {
-                if (has(text, size, "\"error\"")) note("", text, size);
-                lives(c);
-            }
-            break;
+            hear_lines(c, text, size);
+            return;
         case PLAIN:
             break;
     }
@@ -156,11 +173,12 @@ static size_t take_frames(struct client *c, const char *raw, size_t size) {
 static size_t take_lines(struct client *c, const char *raw, size_t size) {
     size_t used = 0;
     const char *end;
-    while ((end = memchr(raw + used, '\n', size - used))) {
+    while (c->phase != ENDED && (end = memchr(raw + used, '\n', size - used))) {
         const char *line = raw + used;
         size_t length = (size_t)(end - line);
         used += length + 1;
         if (length > 5 && !memcmp(line, "data:", 5)) {
+            if (opt.dialect == CENTRIFUGO && c->phase == OPEN) welcome(c, line + 5, length - 5);
             count(c, line + 5, length - 5);
         } else if (opt.dialect == TELECAST && length > 10 && !memcmp(line, "event: ", 7)) {
             if (length == 11 && !memcmp(line + 7, "live", 4)) lives(c);
@@ -249,7 +267,7 @@ void client_open(struct client *c) {
     c->began = now_ns();
     c->phase = CONNECTING;
     counts.pending++;
-    c->fd = connect_loopback(opt.port);
+    c->fd = connect_loopback(opt.port, c->stalls);
     if (c->fd < 0) {
         leave(c, "connect: ", strerror(errno), strlen(strerror(errno)));
         return;
@@ -257,10 +275,6 @@ void client_open(struct client *c) {
     /* Reset at the end: thousands of sockets in TIME_WAIT would be the next run's trouble. */
     struct linger none = {.l_onoff = 1, .l_linger = 0};
     setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    if (c->stalls) { /* or the kernel would read for it, for as long as the run lasts */
-        int small = 4096;
-        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
-    }
     struct epoll_event e = {.events = EPOLLOUT, .data.ptr = c};
     epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e);
 }

@@ -41,7 +41,8 @@ static void broadcast(const char *text, size_t size) {
         memcpy(block + n, text, size);
         n += size;
     }
-    for (int i = 0; i < count; i++) send(subscribers[i], block, n, MSG_NOSIGNAL);
+    /* What a socket has no room for is lost: to wait for one would be an effect on all others. */
+    for (int i = 0; i < count; i++) send(subscribers[i], block, n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 /* Broadcasts the whole lines of what is held. */

@@ -356,7 +356,7 @@ int main(int argc, char **argv) {
     if (connections == NULL) fail("no memory");
     for (int i = 0; i < opt.connections; i++) {
         struct connection *c = &connections[i];
-        if ((c->fd = connect_loopback(opt.port)) < 0) fail("can't connect");
+        if ((c->fd = connect_loopback(opt.port, false)) < 0) fail("can't connect");
         struct pollfd writable = {c->fd, POLLOUT, 0};
         poll(&writable, 1, 5000);
         c->open = opt.kind != WS;

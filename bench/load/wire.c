@@ -120,10 +120,15 @@ long chunks_decode(struct chunks *c, char *bytes, size_t size, size_t *used) {
     return (long)to;
 }
 
-int connect_loopback(int port) {
+int connect_loopback(int port, bool narrow) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), on = 1;
     if (fd < 0) return -1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (narrow) {
+        int window = 4096, segment = 1460;
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &window, sizeof window);
+        setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    }
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (connect(fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) {

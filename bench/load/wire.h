@@ -45,8 +45,10 @@ struct chunks {
  * less than `size` only where the body is over. */
 long chunks_decode(struct chunks *chunks, char *bytes, size_t size, size_t *used);
 
-/* A socket to 127.0.0.1 whose connect is under way: non-blocking, without delay. -1 and errno. */
-int connect_loopback(int port);
+/* A socket to 127.0.0.1 whose connect is under way: non-blocking, without delay. -1 and errno.
+ * `narrow`: with an Ethernet's segments and hardly a buffer. Loopback's segments of 64 KiB let the
+ * server's kernel take megabytes for a client that reads nothing, and its server none the wiser. */
+int connect_loopback(int port, bool narrow);
 
 /* The whole of a file as a string; ends the process where it can't be read. */
 char *file_read(const char *path, size_t *size);

@@ -1,7 +1,8 @@
 """Centrifugo and Mercure, where their programs are on PATH.
 
-Configured as their documentation has it for one node and anonymous subscribers. Their packages are
-in no registry that this project's machines reach: the adapters are written from the documents.
+One node each, configured as their documentation has it for production: subscribers come with a JWT,
+everything that is about load is left as it is by default. Neither calls home nor writes outside
+its folder.
 """
 
 from __future__ import annotations
@@ -13,19 +14,54 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
 
 from bench.peers.base import Place, Running, server
 from bench.tools import Publication, Subscription, get, post, upgrade
 
 SECRET = "a secret of a benchmark, which listens on loopback only"  # noqa: S105 - it guards nothing
+# Its core is one: Go would find that out itself, and so the table need not rely on it.
+ONE_CORE = {"GOMAXPROCS": "1"}
+
+CADDYFILE = """\
+{{
+    auto_https off
+    admin off
+    persist_config off
+    log {{
+        level ERROR
+    }}
+}}
+http://127.0.0.1:{port} {{
+    bind 127.0.0.1
+    mercure {{
+        publisher_jwt "{secret}"
+        subscriber_jwt "{secret}"
+        transport local
+    }}
+}}
+"""
+
+
+def token(claims: dict[str, Any]) -> str:
+    """A JWT (RFC 7519) with these claims, signed with HS256."""
+
+    def part(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+    head = {"alg": "HS256", "typ": "JWT"}
+    signed = ".".join(part(json.dumps(each).encode()) for each in (head, claims))
+    mac = hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{part(mac)}"
 
 
 class Centrifugo:
-    """Version 6. WebSocket with its JSON protocol; published to over its HTTP API."""
+    """Version 6. WebSocket with its JSON protocol, or its one-way SSE; fed over its HTTP API."""
 
     name = "centrifugo"
     title = "Centrifugo"
-    doors = ("ws",)
+    doors = ("ws", "sse")
 
     def missing(self) -> str | None:
         return None if shutil.which("centrifugo") else "there is no centrifugo on PATH"
@@ -37,33 +73,45 @@ class Centrifugo:
             json.dumps(
                 {
                     "http_server": {"address": "127.0.0.1", "port": place.port},
-                    "client": {"insecure": True},
-                    "http_api": {"insecure": True},
+                    "client": {"token": {"hmac_secret_key": SECRET}},
+                    "channel": {"without_namespace": {"allow_subscribe_for_client": True}},
+                    "uni_sse": {"enabled": True},
+                    # A publish that is refused is to be so by its status, not only in the body.
+                    "http_api": {"key": SECRET, "error_mode": "transport"},
+                    "usage_stats": {"disabled": True},
                     "log": {"level": "error"},
                 }
             )
         )
-        hello = '{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"bench"}}'
-        # One core: Go would otherwise start as many workers as the machine has.
-        env = {"GOMAXPROCS": "1"}
-        with server(place, ["centrifugo", "--config", configuration], env=env) as pid:
+        command = ["centrifugo", "--config", configuration]
+        with server(place, command, env=ONE_CORE) as pid:
             yield Running(
                 pid=pid,
                 place=place,
-                subscription=Subscription(
-                    request=upgrade("/connection/websocket"), hello=hello, dialect="centrifugo"
-                ),
+                subscription=self.subscription(place.door),
                 publication=Publication(
                     kind="http",
-                    request=post("/api/publish", "application/json"),
+                    request=post("/api/publish", "application/json", f"X-API-Key: {SECRET}"),
                     before='{"channel":"bench","data":',
                     after="}",
                 ),
             )
 
+    def subscription(self, door: str) -> Subscription:
+        connect: dict[str, Any] = {"token": token({"sub": "bench"})}
+        if door == "sse":
+            connect["subs"] = {"bench": {}}
+            path = f"/connection/uni_sse?cf_connect={quote(json.dumps(connect))}"
+            request, hello = get(path, "Accept: text/event-stream"), ""
+        else:
+            commands = ({"connect": connect}, {"subscribe": {"channel": "bench"}})
+            request = upgrade("/connection/websocket")
+            hello = "\n".join(json.dumps({"id": n, **each}) for n, each in enumerate(commands, 1))
+        return Subscription(request=request, hello=hello, dialect="centrifugo")
+
 
 class Mercure:
-    """The hub with its local transport, which keeps no history; published to by form."""
+    """Version 0.24. The hub with its local transport, which keeps no history; fed by form."""
 
     name = "mercure"
     title = "Mercure"
@@ -75,37 +123,26 @@ class Mercure:
     @contextmanager
     def start(self, place: Place) -> Iterator[Running]:
         configuration = place.folder / "Caddyfile"
-        configuration.write_text(
-            f"{{\n\tauto_https off\n\tadmin off\n}}\nhttp://127.0.0.1:{place.port} {{\n"
-            f'\tmercure {{\n\t\tpublisher_jwt "{SECRET}"\n\t\tanonymous\n'
-            "\t\ttransport local\n\t}\n}\n"
-        )
+        configuration.write_text(CADDYFILE.format(port=place.port, secret=SECRET))
         command = ["mercure", "run", "--config", configuration, "--adapter", "caddyfile"]
+        # It is a Caddy, which keeps things in its user's home.
+        homes = {"XDG_DATA_HOME": str(place.folder), "XDG_CONFIG_HOME": str(place.folder)}
         hub = "/.well-known/mercure"
-        with server(place, command, env={"GOMAXPROCS": "1"}) as pid:
+        subscribe, publish = (
+            f"Authorization: Bearer {token({'mercure': {what: ['*']}})}"
+            for what in ("subscribe", "publish")
+        )
+        with server(place, command, env=ONE_CORE | homes) as pid:
             yield Running(
                 pid=pid,
                 place=place,
                 subscription=Subscription(
-                    request=get(f"{hub}?topic=bench", "Accept: text/event-stream")
+                    request=get(f"{hub}?topic=bench", "Accept: text/event-stream", subscribe)
                 ),
                 publication=Publication(
                     kind="http",
-                    request=post(
-                        hub, "application/x-www-form-urlencoded", f"Authorization: Bearer {token()}"
-                    ),
+                    request=post(hub, "application/x-www-form-urlencoded", publish),
+                    # A price has nothing in it that a form's decoding would change.
                     before="topic=bench&data=",
                 ),
             )
-
-
-def token() -> str:
-    """A JWT (RFC 7519, HS256) that may publish everything."""
-
-    def part(data: bytes) -> str:
-        return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-    head, claims = {"alg": "HS256", "typ": "JWT"}, {"mercure": {"publish": ["*"]}}
-    signed = ".".join(part(json.dumps(each).encode()) for each in (head, claims))
-    mac = hmac.new(SECRET.encode(), signed.encode(), hashlib.sha256).digest()
-    return f"{signed}.{part(mac)}"

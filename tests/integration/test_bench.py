@@ -21,7 +21,9 @@ from bench import build
 from bench.fanout import Work, measure, serving
 from bench.machine import Cores
 from bench.payload import KEY, STAMP, price
+from bench.peers.brokers import Centrifugo, Mercure
 from bench.peers.floor import Floor
+from bench.peers.nchan import Nchan
 from bench.peers.telecast import Telecast
 from bench.tools import LoadFailed, Publication, Subscription, get, publishing, subscribers, upgrade
 from live import principal, served
@@ -211,6 +213,31 @@ def test_subscribers_that_stall_are_not_expected_to_get_anything(tmp_path):
     assert counts(report) == {"expected": 200, "received": 200}
 
 
+def test_a_server_feels_a_client_that_stalls_and_is_seen_to_cut_it_off(tmp_path):
+    spoken = Subscription(request=upgrade("/"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    options = {"clients": 2, "stalled": 2, "room": 1}
+    with (
+        listener,
+        subscribers(Cores(), tmp_path, listener.getsockname()[1], "ws", spoken, **options) as crowd,
+        contextlib.ExitStack() as stack,
+    ):
+        kept, cut_off = (stack.enter_context(listener.accept()[0]) for _ in range(2))
+        for server in (kept, cut_off):
+            assert server.recv(4096)
+            server.sendall(SWITCHING)
+        crowd.ready(PATIENCE)
+        for server in (kept, cut_off):
+            server.setblocking(False)
+            taken = 0
+            with contextlib.suppress(BlockingIOError):
+                while taken < 1 << 20:
+                    taken += server.send(bytes(300))
+            assert taken < 100_000  # over loopback as it is, some 2.8 MB
+        cut_off.close()
+        assert crowd.end(1, PATIENCE)["cut_off"] == 1
+
+
 def test_an_event_stream_is_read_however_its_bytes_are_cut(tmp_path):
     def tell(_: Mapping[str, int], write: Write) -> None:
         text = b": hello\n\n" + b"".join(
@@ -269,8 +296,9 @@ def unmasked(frame: bytes) -> tuple[int, bytes]:
             "centrifugo",
             [b'{"id":1,"connect":{"ping":25,"pong":true}}\n{"id":2,"subscribe":{}}'],
             b"{}",
+            # A ping among what else waited, as a loaded server puts it: each has its answer.
             b'{"push":{"channel":"bench","pub":{"data":%b}}}\n{}',
-            [b"hello", b"{}"],
+            [b"hello", b"{}", *[b"{}"] * 9],
         ),
     ],
 )
@@ -293,6 +321,51 @@ def test_a_client_speaks_the_tongue_of_its_server(tmp_path, dialect, greeting, p
         frames.append(unmasked(said[:whole])[1])
         said = said[whole:]
     assert frames == says
+
+
+CENTRIFUGO_SSE = [
+    (b'{"connect":{"client":"a","subs":{"bench":{}},"ping":25}}', None),
+    (b'{"connect":{"client":"a","ping":25}}', r"refused: .* connect .* ping :25"),
+    (b'{"disconnect":{"code":3501,"reason":"bad request"}}', r"refused: .* bad request"),
+]
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"), CENTRIFUGO_SSE, ids=["subscribed", "not subscribed", "cut off"]
+)
+def test_a_one_way_stream_of_centrifugo_is_live_when_it_names_its_subscription(
+    tmp_path, said, refused
+):
+    def tell(_: Mapping[str, int], write: Write) -> None:
+        pushes = (b'{"channel":"bench","pub":{"data":%b}}' % event(number) for number in range(9))
+        write(b"".join(http_chunk(b"data: %b\n\n" % push) for push in (*pushes, b"{}")))
+
+    answer = STREAM + http_chunk(b"\r\n") + http_chunk(b"data: %b\n\n" % said)
+    spoken = Subscription(request=get("/"), dialect="centrifugo")
+    options = {"clients": 1, "room": 9}
+    with (
+        Told(answer, tell) as server,
+        subscribers(Cores(), tmp_path, server.port, "sse", spoken, **options) as crowd,
+    ):
+        if refused:
+            with pytest.raises(LoadFailed, match=refused):
+                crowd.ready(PATIENCE)
+            return
+        crowd.ready(PATIENCE)
+        crowd.mark(0)
+        server.go(1)
+        assert counts(crowd.end(9, PATIENCE)) == {"expected": 9, "received": 9}
+
+
+def test_a_subscription_that_centrifugo_refuses_is_named_with_its_words(tmp_path):
+    told = b'{"id":1,"connect":{}}\n{"id":2,"error":{"code":103,"message":"permission denied"}}'
+    spoken = Subscription(request=upgrade("/"), hello="hello", dialect="centrifugo")
+    with (
+        Told(SWITCHING + ws_text(told), lambda *_: None) as server,
+        subscribers(Cores(), tmp_path, server.port, "ws", spoken, clients=2, room=1) as crowd,
+        pytest.raises(LoadFailed, match=r"2 subscribers got no stream: .* permission denied"),
+    ):
+        crowd.ready(PATIENCE)
 
 
 def test_a_server_that_refuses_is_named_with_its_words(tmp_path):
@@ -329,6 +402,32 @@ def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(door):
         assert 0 < each["cpu_us"] < 1_000
         assert each["bytes_a_delivery"] == pytest.approx({"ws": 204, "sse": 214}[door], abs=1)
         assert each["rss"]["after"] > 0
+
+
+@pytest.mark.parametrize("door", ["ws", "sse"])
+def test_the_floor_waits_for_no_client_that_stalls(door):
+    # Some 200 KB for each client: more than is buffered for the two who do not read.
+    work = Work(clients=6, stalled=2, rate=2_000, seconds=0.5, warm=0.01, grace=3.0, deadline=6.0)
+    with serving(Floor(), door, Cores()) as running:
+        figures = measure(running, work)
+    assert counts(figures) == {"expected": 4_000, "received": 4_000}
+    assert figures["stalled_cut_off"] == 0
+
+
+BROKERS = [(peer, door) for peer in (Nchan(), Centrifugo(), Mercure()) for door in peer.doors]
+
+
+@pytest.mark.parametrize(
+    ("broker", "door"), BROKERS, ids=[f"{peer.name} {door}" for peer, door in BROKERS]
+)
+def test_a_broker_that_is_installed_gives_everybody_everything(broker, door):
+    if missing := broker.missing():
+        pytest.skip(missing)
+    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, grace=PATIENCE)
+    with serving(broker, door, Cores()) as running:
+        figures = measure(running, work)
+    assert counts(figures) == {"expected": 500, "received": 500}
+    assert (figures["published"], figures["closed"], figures["fault"]) == (100, 0, "")
 
 
 @pytest.mark.parametrize("door", ["ws", "sse"])

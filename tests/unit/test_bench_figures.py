@@ -12,7 +12,7 @@ from bench.case import Case, Column
 from bench.fanout import Work, judged
 from bench.machine import Spent
 from bench.peers import PEERS
-from bench.rows import ROWS, quiet
+from bench.rows import ROWS, quiet, stalled
 from bench.rows.capacity import climb
 from bench.run import Outcome, outcomes_of, run_row
 from bench.tools import LoadFailed
@@ -181,6 +181,106 @@ def test_a_table_says_what_could_not_be_measured_and_which_runs_are_doubtful():
     assert lines[2].endswith("| load-bound |")
     assert lines[3].endswith("| not measured: apt-get install nginx libnginx-mod-nchan |")
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+def test_a_table_has_all_values_of_a_repetition_that_has_several():
+    column = Column(title="n", at="of.n", form=".1f")
+    assert column.shown([{"of": {"n": [3.0, 1.0]}}, {"of": {"n": [2.0]}}]) == "2.0 (1.0 to 3.0)"
+    assert column.shown([{"of": {"n": []}}, {"of": {}}]) == "-"
+
+
+def phase(p99: float, *marks: str, grown: int = 0, cut_off: int = 0, **but: Any) -> dict[str, Any]:
+    """The figures of one phase of the row `stalled`, as far as it looks at them."""
+    missing = {"lost": 0, "overdue": 0, "closed": 0}
+    return {
+        "latency_ms": {"p50": p99 / 2, "p99": p99},
+        "marks": list(marks),
+        "rss": {"connected": 0, "after": grown},
+        "stalled_cut_off": cut_off,
+        "server_core": 0.3,
+        **missing,
+        **but,
+    }
+
+
+def phases(*figures: dict[str, Any], pairs: int = 2) -> tuple[list[str], list[Any]]:
+    """Which phases one server was asked for, while it has such figures, and the pairs of them."""
+    asked, coming = [], iter(figures)
+
+    def measured(name: str) -> dict[str, Any]:
+        asked.append(name)
+        return next(coming)
+
+    return asked, stalled.in_turn(measured, ("alone", "beside"), pairs=pairs)
+
+
+def test_phases_alone_and_beside_stalled_clients_take_turns_to_be_the_first():
+    asked, pairs = phases(*[phase(2.0)] * 6, pairs=3)
+    assert asked == ["alone", "beside", "beside", "alone", "alone", "beside"]
+    assert [sorted(pair) for pair in pairs] == [["alone", "beside"]] * 3
+
+
+@pytest.mark.parametrize("mark", ["machine busy", "publisher late"])
+@pytest.mark.parametrize("disturbed", [0, 1], ids=["alone", "beside"])
+def test_a_pair_is_measured_again_where_either_phase_was_disturbed(mark, disturbed):
+    first = [phase(2.0), phase(2.0)]
+    first[disturbed] = phase(7.0, mark)
+    asked, pairs = phases(*first, *[phase(2.0)] * 4)
+    assert len(pairs) == 3
+    assert [stalled.calm(pair) for pair in pairs] == [False, True, True]
+    assert asked == ["alone", "beside", "beside", "alone", "alone", "beside"]
+
+
+def test_a_machine_that_is_never_quiet_is_not_asked_for_ever():
+    _, pairs = phases(*[phase(7.0, "machine busy")] * 99)
+    assert len(pairs) == 2 + stalled.SPARE
+
+
+@pytest.mark.parametrize("what", ["lost", "overdue", "closed"])
+def test_a_server_that_lost_something_is_asked_no_more(what):
+    asked, pairs = phases(phase(2.0), phase(9.0, f"{what} 5", **{what: 5}))
+    assert asked == ["alone", "beside"]
+    figures = stalled.judged([pairs, [{"beside": phase(9.0, f"{what} 7", **{what: 7})}]])
+    assert figures["marks"] == [f"{what} 5 beside", f"{what} 7 beside"]
+    assert figures["overdue"] == (12 if what == "overdue" else 0)
+
+
+def two(alone: Any, beside: Any) -> dict[str, Any]:
+    return {"alone": alone, "beside": beside}
+
+
+def test_the_ratio_is_that_of_the_medians_and_every_pair_is_told():
+    first = [two(phase(2.0), phase(3.0)), two(phase(40.0), phase(1.0))]
+    second = [two(phase(2.0), phase(90.0)), two(phase(1.0), phase(3.0))]
+    figures = stalled.judged([first, second])
+    assert figures["ratio"] == 1.5
+    assert figures["ratios"] == figures["p50_ratios"] == [1.5, 0.025, 45.0, 3.0]
+    assert figures["alone_ms"] == [2.0, 40.0, 2.0, 1.0]
+    assert figures["set_aside"] == 0
+
+
+def test_pairs_that_were_disturbed_count_only_where_a_server_has_no_other_and_make_no_ratio():
+    busy, calm = two(phase(7.0), phase(7.0, "machine busy")), two(phase(2.0), phase(4.0))
+    figures = stalled.judged([[busy, calm], [calm, busy, calm]])
+    assert (figures["ratio"], figures["set_aside"], figures["marks"]) == (2.0, 2, [])
+    figures = stalled.judged([[busy, busy], [calm, calm]])
+    assert (figures["set_aside"], figures["marks"]) == (0, ["machine busy"])
+    assert figures["ratio"] is None
+    assert figures["ratios"] == [1.0, 1.0, 2.0, 2.0]
+
+
+def test_memory_for_stalled_clients_is_that_of_a_server_that_had_none_before():
+    kib, n = 1024, stalled.STALLED
+    first = [two(phase(2.0, grown=300), phase(2.0, grown=1)), two(phase(2.0), phase(2.0))]
+    second = [two(phase(2.0, grown=9), phase(2.0, grown=300 + 50 * kib * n, cut_off=7))]
+    figures = stalled.judged([first, second])
+    assert figures["kept_kib"] == 50.0
+    assert figures["cut_off"] == [0, 0, 7]
+
+
+def test_a_server_that_is_full_without_stalled_clients_is_marked():
+    full = two(phase(900.0, server_core=1.0), phase(1_800.0, server_core=1.0))
+    assert stalled.judged([[full], [full]])["marks"] == ["server full alone"]
 
 
 class Ladder:
