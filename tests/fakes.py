@@ -364,6 +364,17 @@ class FakeJournal:
             )
         self.entries, self.floors[name] = kept, floor
 
+    def lasting(self) -> set[int]:
+        """Seqs that are there and will be after the next trim: of what was trimmed only rows that
+        live."""
+        newest = {(entry.channel, entry.key): entry.seq for entry in self.entries}
+        return {
+            entry.seq
+            for entry in self.entries
+            if entry.seq > self._through[entry.channel]
+            or newest[entry.channel, entry.key] == entry.seq
+        }
+
     def let_go(self) -> None:
         waiting, self._waiting = self._waiting, []
         for future in waiting:

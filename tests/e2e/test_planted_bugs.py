@@ -40,7 +40,9 @@ from telecast.fanout import backfill, cohort
 from telecast.fanout import tape as tapes
 from telecast.fanout.backfill import Backfill
 from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.chunks import Chunks
 from telecast.fanout.cohort import Cohort
+from telecast.fanout.floors import Floors
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State
 from telecast.fanout.tape import ChannelLog, Tape
@@ -259,34 +261,29 @@ def filter_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 @bug("a plan of rows is used again although they have changed", "stale")
 def snapshot_of_yesterday(patch: pytest.MonkeyPatch) -> None:
-    class Sticky(dict[Any, Any]):
-        def clear(self) -> None:
-            pass
+    shared = Chunks._shared
 
-    build = Tape.__init__
+    def sticky(self: Chunks, key: Any, encode: Any) -> Any:
+        return shared(self, key[:4] if key[0] == "rows" else key, encode)
 
-    def sticky(self: Tape, *parts: Any, **options: Any) -> None:
-        build(self, *parts, **options)
-        self._plans = Sticky()
-
-    patch.setattr(Tape, "__init__", sticky)
+    patch.setattr(Chunks, "_shared", sticky)
 
 
 @bug("what was trimmed is passed over without a gap", "lost")
 def gap_not_told(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Backfill, "_gaps", lambda *_: [])
+    patch.setattr(Floors, "gaps", lambda *_: [])
 
 
 @bug("a gap is told for the whole way to the head", "untrue")
 def gap_where_nothing_is_missing(patch: pytest.MonkeyPatch) -> None:
-    def always(self: Backfill, subscriber: Any, catchup: Any, floor: Any) -> Any:
+    def always(self: Floors, subscriber: Any, catchup: Any, floor: Any = None) -> Any:
         if subscriber.delivery != "all" or catchup.gap_told or subscriber.cursor >= self._tape.head:
             return []
         return [
             (name, subscriber.cursor + 1, self._tape.head) for name in subscriber.selection.channels
         ]
 
-    patch.setattr(Backfill, "_gaps", always)
+    patch.setattr(Floors, "gaps", always)
 
 
 # --- what is planted: conflation, cohorts, positions
@@ -330,9 +327,9 @@ def conflation_miscounted(patch: pytest.MonkeyPatch) -> None:
     add = Cohort.add
 
     def twice(self: Cohort, event: Event) -> bool:
-        before = self._left_out
+        before = len(self._left_out)
         first = add(self, event)
-        self._left_out += self._left_out - before
+        self._left_out.extend(self._left_out[before:])
         return first
 
     patch.setattr(Cohort, "add", twice)

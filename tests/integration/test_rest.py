@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
+import itertools
 import re
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -580,6 +582,25 @@ async def test_a_snapshot_is_paged_at_one_position() -> None:
         async with live.ws(channels="positions", since=pages[0]["position"]) as reader:
             await reader.opening()
             assert {e.body["key"] for e in reader.log if e.type == "event"} == {"late"}
+
+
+async def test_a_row_that_changes_while_a_snapshot_is_listed_stands_once_at_its_new_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop turns while many rows are looked at."""
+    async with served() as live:
+        await live.publish("positions", *(position(f"p{n}") for n in range(3)))
+        tape = live.parts.broadcaster.tape
+        rows, looks = tape.rows, itertools.count()
+
+        def one_by_one(*asked: Any, **how: Any) -> Any:
+            if next(looks) == 1:
+                changed = tape.logs["positions"].rows["p0"]
+                tape.apply(replace(changed, seq=4, json=changed.json.replace(b":1,", b":4,")))
+            return rows(*asked, **how, scan=1)
+
+        monkeypatch.setattr(tape, "rows", one_by_one)
+        assert [row["key"] for row in await snapshot(live)] == ["p1", "p2", "p0"]
 
 
 async def test_snapshots_and_history_take_filters() -> None:

@@ -38,7 +38,7 @@ from telecast.fanout import tape as tape_module
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State, Subscriber
-from telecast.fanout.tape import Tape
+from telecast.fanout.tape import Chunk, Tape
 from telecast.journal.base import Floor
 from telecast.model import Entry, Position, Row
 from telecast.protocol import messages
@@ -123,8 +123,6 @@ class Line:
         self.whole = start.origin is not Origin.LIVE
         if start.origin is Origin.LIVE:
             self.at = dict.fromkeys(selection.channels, world.tape.head)
-        elif start.origin is Origin.EARLIEST:
-            self.lost_before = world.lost(delivery)
         world.lines.append(self)
         world.broadcaster.attach(self.subscriber, start)
 
@@ -146,6 +144,8 @@ class Line:
         for told in told_by(self.subscriber.door.name, data):
             self.told.append(Told(told.body, told.json, told.id, base + told.end))
             self.under.append(self.selection)
+            if self.start.origin is Origin.EARLIEST and not self.last_event:
+                self.lost_before = self.world.lost(self.subscriber.delivery)
             getattr(self, f"_on_{told.type}", lambda told: None)(told)
 
     def _on_snapshot(self, told: Told) -> None:
@@ -195,6 +195,7 @@ class Line:
         first, last = told.body["fromSeq"], told.body["toSeq"]
         assert first <= last <= self.world.tape.head
         assert first > self.last_event, "of the past nothing more is left out"
+        assert first > (self.conflated[-1][1] if self.conflated else 0), "told twice as left out"
         self.conflated.append((first, last))
 
     def _on_gap(self, told: Told) -> None:
@@ -205,12 +206,14 @@ class Line:
         at = self.at[name]
         assert at is not None
         assert first > at, "a gap in what was told already"
-        assert last in self.world.journal.gone, "a gap where nothing is missing"
         assert not any(channel == name and first <= to for channel, _, to in self.gaps), (
             "the same gap twice"
         )
-        there = {entry.seq for entry in self.world.journal.entries}
+        there = self.world.journal.lasting()
         there |= {event.seq for event in self.world.tape.logs[name].since(0)}
+        assert last in self.world.by_seq, "the end of a gap is an event"
+        assert last not in there, "a gap where nothing is missing"
+        there |= {entry.seq for entry in self.world.journal.entries}
         self.gaps.append((name, first, last))
         self.there_at_gap.append(there)
 
@@ -321,6 +324,7 @@ class World:
         self.journal = FakeJournal(self.loop)
         self.tape = Tape(CHANNELS, most_events=self.most_events, most_bytes=self.most_bytes)
         self.tape.read = partial(self.tape.read, scan=self.scan)  # type: ignore[method-assign]
+        self.tape.rows = partial(self.tape.rows, scan=self.scan)  # type: ignore[method-assign]
         self.broadcaster = Broadcaster(
             self.tape,
             EPOCH,
@@ -761,6 +765,33 @@ def test_what_only_the_tape_has_is_told_beside_pages_of_the_journal(world: World
         assert not line.of("gap")
 
 
+def test_what_the_journal_trimmed_and_the_tape_holds_is_told_and_no_gap(world: World) -> None:
+    """Regression: up to the lower of both floors a gap was told, though the journal had let go of
+    pinned events, which the tape keeps, and the tape of others, which the journal had."""
+    world.commit(*(trader(0, number % 2) for number in range(6)))
+    for _ in range(20):
+        world.commit(trader(0, 1))
+    world.journal.trim("trader-status", 6)
+    held = Held(Position(EPOCH, 1), EVERYTHING, {})
+    line = world.resume(held, WS, delivery="all")
+    world.check_at_rest()
+    assert not line.of("gap")
+    assert event_seqs(line) == list(range(2, 27))
+
+
+def test_a_gap_ends_with_the_last_event_that_is_gone(world: World) -> None:
+    """Regression: as above, where before what the tape holds something is gone from both."""
+    world.commit(trader(0), *(trader(0) for _ in range(5)), trader(0, 1), trader(0, 0))
+    for _ in range(20):
+        world.commit(trader(0))
+    world.journal.trim("trader-status", 8)
+    held = Held(Position(EPOCH, 1), EVERYTHING, {})
+    line = world.resume(held, WS, delivery="all")
+    world.check_at_rest()
+    assert [(gap["fromSeq"], gap["toSeq"]) for gap in line.of("gap")] == [(2, 6)]
+    assert event_seqs(line) == list(range(7, 29))
+
+
 def test_a_trim_that_nobody_has_heard_of_yet_is_a_gap_all_the_same(world: World) -> None:
     """Regression: the page's own floors were not looked at."""
     long_past(world)
@@ -791,6 +822,58 @@ def test_what_was_read_before_a_trim_is_told_and_no_gap(world: World) -> None:
     gaps = {seq for gap in line.of("gap") for seq in range(gap["fromSeq"], gap["toSeq"] + 1)}
     assert gaps.isdisjoint(told)
     assert {*told, *gaps} >= set(range(12, 81, 2))
+
+
+@pytest.mark.parametrize("delivery", ["conflated", "all"])
+def test_what_is_trimmed_before_the_first_word_is_not_missed_from_earliest(
+    world: World, delivery: str
+) -> None:
+    """Regression: a trim between a connect and its first turn led to a snapshot or a gap."""
+    world.commit(trader(0), withdrawn(0, 0))
+    line = world.line(start=Start(Origin.EARLIEST), delivery=delivery)
+    for _ in range(20):
+        world.commit(trader(1), withdrawn(0, 1))
+    world.journal.trim("trader-status", 30)
+    world.check_at_rest()
+    assert world.tape.logs["trader-status"].compact_from > 2
+    assert not line.of("snapshot")
+    assert not line.of("gap")
+
+
+def test_what_is_trimmed_while_the_first_page_is_read_is_not_missed_from_earliest(
+    world: World,
+) -> None:
+    """Regression: as above, for delivery=all."""
+    long_past(world)
+    world.journal.held = True
+    line = world.line(start=Start(Origin.EARLIEST), delivery="all")
+    world.loop.turn()
+    world.loop.turn()
+    assert line.subscriber.state is State.FETCHING
+    for number in range(20):
+        world.commit(trader(number % 2, 1), trader(number % 2, 0))
+    for name in NAMES:
+        world.journal.trim(name, 60)
+    world.check_at_rest()
+    assert not line.of("snapshot")
+    assert not line.of("gap")
+
+
+def test_from_earliest_a_channel_that_began_anew_expires_as_any_other(world: World) -> None:
+    """Its rows were told, while of the other channels nothing was."""
+    world.commit(price(0), *(trader(key) for key in range(4)))
+    line = world.line(start=Start(Origin.EARLIEST))
+    world.change(line, EVERYTHING.having({"trader-status": (("symbol", frozenset({"XAU"})),)}))
+    line.sink.stall()
+    line.sink.high = 1
+    world.loop.run_for(0.1)
+    assert event_seqs(line) == [2, 3, 4, 5]
+    assert line.subscriber.cursor == 0
+    world.commit(withdrawn(0, 0))
+    for _ in range(10):
+        world.commit(trader(1), withdrawn(0, 1), trader(2), withdrawn(0, 2))
+    line.sink.high = 1_000
+    world.check_at_rest()
 
 
 def test_from_earliest_a_ghost_is_not_forgotten(world: World) -> None:
@@ -969,7 +1052,7 @@ def test_nothing_grows_for_one_who_does_not_read(world: World) -> None:
     world.check_at_rest()
 
 
-def test_a_stalled_snapshot_holds_its_plan_and_nothing_else(world: World) -> None:
+def test_a_stalled_snapshot_holds_how_far_it_is_and_nothing_else(world: World) -> None:
     for key in range(3):
         world.commit(trader(key), price(key))
     line = world.line()
@@ -978,11 +1061,11 @@ def test_a_stalled_snapshot_holds_its_plan_and_nothing_else(world: World) -> Non
     world.loop.run_for(0.1)
     catchup = line.subscriber.catchup
     assert catchup is not None
-    plan = catchup.plan
+    told = catchup.rows_told
     for _ in range(50):
         world.commit(price(0), trader(1))
     assert line.subscriber.catchup is catchup
-    assert catchup.plan is plan
+    assert catchup.rows_told == told
     assert catchup.page is None
     assert len(catchup.starts) == len(NAMES)
     line.sink.high = 1_000
@@ -1062,6 +1145,26 @@ def test_a_row_that_changes_before_it_is_told_comes_as_its_change_alone(world: W
     assert len(rows) == 7
 
 
+def test_a_snapshot_that_finds_few_rows_among_many_lets_others_have_their_turn(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: all rows of a channel were looked at within one turn."""
+    rows = world.tape.rows
+
+    def slowly(*asked: Any, **how: Any) -> Chunk:
+        world.loop.spend(0.001)
+        return rows(*asked, **how)
+
+    monkeypatch.setattr(world.tape, "rows", slowly)
+    world.commit(*(trader(number) for number in range(100)), price(0))
+    narrow = world.line(WS, Selection({"trader-status": (("symbol", frozenset({"none"})),)}))
+    other = world.line(WS, MARKET)
+    while not other.of("live"):
+        world.loop.turn()
+    assert not narrow.of("live")
+    world.check_at_rest()
+
+
 @pytest.mark.parametrize("delivery", ["conflated", "all"])
 def test_a_channel_that_is_added_in_a_stall_starts_with_its_snapshot_and_goes_on_from_there(
     world: World, delivery: str
@@ -1090,11 +1193,11 @@ def test_a_channel_that_is_added_in_a_stall_starts_with_its_snapshot_and_goes_on
 def test_a_storm_of_resumes_is_served_from_one_encoding(world: World) -> None:
     for number in range(6):
         world.commit(price(number % 3))
-    before = world.broadcaster._backfill.encoded
+    before = world.broadcaster._backfill.chunks.encoded
     for _ in range(50):
         world.line(WS, MARKET, start=Start(Origin.POSITION, Position(EPOCH, 2)))
     world.loop.run_for(0.5)
-    chunks = world.broadcaster._backfill.encoded - before
+    chunks = world.broadcaster._backfill.chunks.encoded - before
     assert 1 <= chunks <= 2
     world.check_at_rest()
 

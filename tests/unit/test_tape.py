@@ -19,7 +19,6 @@ from fakes import (
     histories,
     selections,
     told_event,
-    wanted,
 )
 from telecast.channels.catalogue import CHANNELS
 from telecast.fanout import tape as tape_module
@@ -126,6 +125,46 @@ def test_expired_means_that_something_is_missing(
             assert log.whole_from == 0
 
 
+@given(HISTORIES, HISTORIES, BOUNDS, st.data())
+def test_of_what_is_not_held_any_more_the_last_up_to_a_seq_is_known(
+    old: list[Change], new: list[Change], bounds: dict[str, int], data: st.DataObject
+) -> None:
+    """Regression: only the floor was known, so that a gap ended with what was there."""
+    ledger, loop = Ledger(), VirtualLoop()
+    loop.close()
+    journal = FakeJournal(loop)
+    journal.commit(commit(ledger, old))
+    for name in NAMES:
+        journal.trim(name, data.draw(st.sampled_from((0, ledger.seq // 2))))
+    floors = {name: (f.whole_from, f.compact_from) for name, f in journal.floors.items()}
+    tape = Tape(CHANNELS, floors=floors, **bounds)
+    for entry in [*journal.entries, *commit(ledger, new)]:
+        tape.apply(tape.event(entry))
+    for name, log in tape.logs.items():
+        held, lost = set(seqs(list(log.since(0)))), 0
+        assert log.lost(0) == 0
+        for entry in ledger.history:
+            if entry.channel == name:
+                lost = lost if entry.seq in held else entry.seq
+                if entry.seq >= floors[name][0]:
+                    assert log.lost(entry.seq) == lost
+
+
+def test_a_row_that_is_superseded_long_after_it_was_kept_is_lost_from_then_on() -> None:
+    """No sweep has seen it yet."""
+    ledger = Ledger()
+    first, second, third = (Change(0, key, 0, 0, 1, 1) for key in range(3))
+    tape = taped(
+        commit(ledger, [first, first, second, second, second, third, third]), most_events=2
+    )
+    log = tape.logs["trader-status"]
+    assert seqs(list(log.since(0))) == [1, 2, 3, 5, 6, 7]
+    assert [log.lost(seq) for seq in range(1, 8)] == [0, 0, 0, 4, 4, 4, 4]
+    for entry in commit(ledger, [first]):
+        tape.apply(tape.event(entry))
+    assert [log.lost(seq) for seq in range(1, 8)] == [0, 2, 2, 4, 4, 4, 4]
+
+
 @given(HISTORIES, BOUNDS)
 def test_newest_rows_are_never_trimmed_and_stand_in_seq_order(
     changes: list[Change], bounds: dict[str, int]
@@ -139,7 +178,6 @@ def test_newest_rows_are_never_trimmed_and_stand_in_seq_order(
         assert set(seqs(list(log.rows.values()))) <= set(seqs(list(log.since(0))))
         for key, row in log.rows.items():
             assert tape.row(name, key) is row
-            assert tape.live(row.seq) is row
 
 
 @given(HISTORIES, BOUNDS, selections(), st.booleans())
@@ -213,15 +251,43 @@ def test_a_channel_that_starts_later_is_told_from_there_on(
     assert late.upto == plain.upto
 
 
-@given(HISTORIES, BOUNDS, selections(), st.booleans(), st.data())
+@given(HISTORIES, BOUNDS, selections(), st.integers(0, 400), st.integers(1, 9), st.data())
+def test_rows_are_those_that_live_in_chunks_of_any_size(
+    changes: list[Change],
+    bounds: dict[str, int],
+    selection: Selection,
+    most_bytes: int,
+    scan: int,
+    data: st.DataObject,
+) -> None:
+    ledger = Ledger()
+    tape = taped(commit(ledger, changes), **bounds)
+    after = data.draw(st.integers(0, ledger.seq))
+    upto = data.draw(st.integers(after, ledger.seq))
+    rows = [row for log in tape.logs.values() for row in log.rows.values()]
+    expected = sorted(row.seq for row in rows if after < row.seq <= upto and selection.wants(row))
+    told: list[Event] = []
+    while after < upto:
+        chunk = tape.rows(selection, after, upto=upto, most_bytes=most_bytes, scan=scan)
+        assert after < chunk.upto <= upto, "a read that gets nowhere would be repeated for ever"
+        assert len(chunk.events) <= max(scan, len(selection.channels))
+        size = sum(len(event.json) for event in chunk.events[:-1])
+        assert size < max(1, most_bytes), "only the last row may go over"
+        told += chunk.events
+        after = chunk.upto
+    assert seqs(told) == expected
+
+
+@given(HISTORIES, BOUNDS, selections(), st.booleans(), st.integers(1, 9), st.data())
 def test_a_snapshot_at_n_and_what_follows_is_the_whole_history_folded(
     changes: list[Change],
     bounds: dict[str, int],
     selection: Selection,
     conflate: bool,
+    scan: int,
     data: st.DataObject,
 ) -> None:
-    """For every n, and however many commits come between the rows that are told."""
+    """For every n, and however many commits come between the chunks that are told."""
     ledger, tape = Ledger(), Tape(CHANNELS, **bounds)
     cut = data.draw(st.integers(0, len(changes)))
 
@@ -230,44 +296,20 @@ def test_a_snapshot_at_n_and_what_follows_is_the_whole_history_folded(
             tape.apply(tape.event(entry))
 
     hear(changes[:cut])
-    at, plan = tape.head, list(tape.plan(selection, selection.channels))
-    assert plan == sorted(plan)
     told: list[Event] = []
-    following = changes[cut:]
-    for seq in plan:
-        row = tape.live(seq)
-        if row is not None:
-            assert selection.wants(row)
-            told.append(row)
+    at, after, following = tape.head, 0, changes[cut:]
+    while after < at:
+        chunk = tape.rows(selection, after, upto=at, most_bytes=10**9, scan=scan)
+        told += chunk.events
+        after = chunk.upto
         hear(following[:1])
         following = following[1:]
+    assert seqs(told) == sorted(set(seqs(told))), "rising, nothing twice"
     hear(following)
     if any(tape.standing(name, at) is Standing.EXPIRED for name in selection.channels):
         return
     told += tape.read(selection, at, conflate=conflate, most_bytes=10**9).events
     assert folded(told) == ledger.state(selection)
-
-
-@given(HISTORIES, selections(), st.data())
-def test_a_plan_names_the_live_rows_of_the_asked_channels_and_is_shared_until_a_commit(
-    changes: list[Change], selection: Selection, data: st.DataObject
-) -> None:
-    ledger = Ledger()
-    tape = taped(commit(ledger, changes))
-    some = data.draw(st.lists(st.sampled_from(selection.channels), unique=True, min_size=1))
-    plan = tape.plan(selection, some)
-    rows = [tape.live(seq) for seq in plan]
-    assert {(row.channel, row.key) for row in rows if row is not None} == {
-        (name, key)
-        for (name, key), row in ledger.rows.items()
-        if name in some and wanted(selection, name, row)
-    }
-    assert tape.plan(selection, list(reversed(some))) is plan
-    before = list(plan)
-    for entry in commit(ledger, [Change(0, 0, 0, 0, 1, 1)]):
-        tape.apply(tape.event(entry))
-    assert tape.plan(selection, some) is not plan
-    assert list(plan) == before, "a plan that is being told never changes"
 
 
 @given(HISTORIES, HISTORIES, BOUNDS, st.data())
@@ -315,6 +357,9 @@ def test_memory_is_bounded_by_the_bounds_and_the_rows_that_live(
         live = rows[entry.channel] = max(rows[entry.channel], len(log.rows))
         # The whole part; and what is kept, which a sweep lets double at the most.
         assert len(log) <= most + 2 * (live + most) + tape_module.SLACK + 1
+        assert len(log._lost_before) == len(log._kept)
+        assert len(log._superseded) <= len(log._kept)
+        assert len(log._upserts) <= 3 * len(log.rows) // 2 + tape_module.SLACK
     for log in tape.logs.values():
         whole = log._whole[log._first :]
         assert len(whole) <= most

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
@@ -23,19 +24,6 @@ SLICE_BYTES = 4 * 2**20
 """Writes after which a flush lets the loop turn: about 2 ms at 4 µs each, or the memory copied."""
 
 _seq = attrgetter("seq")
-
-
-@dataclass(frozen=True, slots=True)
-class _Conflation:
-    """What a batch leaves out: `count` events in [`first`, `last`], the newest at `newest`."""
-
-    count: int
-    first: int
-    last: int
-    newest: int
-
-
-_NOTHING_LEFT_OUT = _Conflation(0, 0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -61,9 +49,7 @@ class Cohort:
         "_end",
         "_flushed_from",
         "_group",
-        "_last",
         "_left_out",
-        "_left_out_newest",
         "_newcomers",
         "_newest",
         "_places",
@@ -101,10 +87,10 @@ class Cohort:
         self._reached = 0
         """While a piece is written: who has a place below this was told up to `_end`, and the
         other settled members up to `_base`."""
-        self._last = 0
         self._newest: dict[tuple[str, str], int] = {}
-        self._left_out = 0
-        self._left_out_newest = 0
+        self._left_out = array("q")
+        """The seqs of what the next batch leaves out: a member whose sink fills up within it was
+        told of as many as come before its position, and its catch-up tells of the others."""
 
     # --- who is in it
 
@@ -168,15 +154,13 @@ class Cohort:
         first = not self.pending
         if first:
             self.pending_from = event.seq - 1
-        self._last = event.seq
         if self.max_rate is not None and not event.pinned:
             # One place per key, so that what waits for the next batch is bounded by the rows
             # there are. `flush` brings the places back into order.
             where = (event.channel, event.key)
             before = self._newest.get(where)
             if before is not None:
-                self._left_out += 1
-                self._left_out_newest = max(self._left_out_newest, self.pending[before].seq)
+                self._left_out.append(self.pending[before].seq)
                 self.pending[before] = event
                 return False
             self._newest[where] = len(self.pending)
@@ -199,10 +183,7 @@ class Cohort:
         """
         pending, self.pending = self.pending, []
         self._flushed_from = self._base = self.pending_from
-        conflation = _Conflation(
-            self._left_out, self.pending_from + 1, self._last, self._left_out_newest
-        )
-        self._left_out = self._left_out_newest = 0
+        left_out, self._left_out = sorted(self._left_out), array("q")
         self._newest.clear()
         if self.max_rate is not None:
             pending.sort(key=_seq)
@@ -222,10 +203,9 @@ class Cohort:
                     yield
                 piece, told = pending[first:last], _Told()
                 frames = [self._door.event(event, epoch) for event in piece]
-                left_out = conflation if first == 0 else _NOTHING_LEFT_OUT
                 yield from self._write(piece, frames, left_out, now, on_full, told)
                 if self._newcomers:
-                    yield from self._catch_up(piece, frames, conflation, now, on_full, told)
+                    yield from self._catch_up(piece, frames, left_out, now, on_full, told)
                 on_told(self._door.name, told.events, told.left_out, told.size)
                 first = last
         finally:
@@ -235,17 +215,14 @@ class Cohort:
         self,
         piece: list[Event],
         frames: list[bytes],
-        left_out: _Conflation,
+        left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
         told: _Told,
     ) -> Iterator[None]:
         """Write a piece to those who are settled."""
-        door, end, blocks = self._door, piece[-1].seq, frames
-        if left_out.count:
-            notice = messages.conflated(now, left_out.first, left_out.last, left_out.count)
-            blocks = [door.message(notice), *frames]
-        data = door.join(blocks)
+        end = piece[-1].seq
+        data, lacking = self._joined(frames, left_out, self._base, end, now)
         step = max(1, min(SLICE_MEMBERS, SLICE_BYTES // len(data)))
         self._end, count = end, len(self._places)
         writes = 0
@@ -256,10 +233,10 @@ class Cohort:
             writes += stop - start
             if self._vacant:
                 writes -= self._places[start:stop].count(None)
-            if left_out.count:
+            if lacking:
                 for member in filter(None, self._places[start:stop]):
-                    member.left_out += left_out.count
-                    told.left_out += left_out.count
+                    member.left_out += lacking
+                    told.left_out += lacking
             full = self._group.write(data, start, stop)
             self._reached = stop
             for place in full:
@@ -275,15 +252,15 @@ class Cohort:
         self,
         piece: list[Event],
         frames: list[bytes],
-        left_out: _Conflation,
+        left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
         told: _Told,
     ) -> Iterator[None]:
         """Write a piece to those newcomers who lack some of it. It is the first that they are told
         of the batch."""
-        door, end = self._door, piece[-1].seq
-        parts: dict[int, tuple[bytes, Counter[str]]] = {}
+        end = piece[-1].seq
+        parts: dict[int, tuple[bytes, int, Counter[str]]] = {}
         slice_ends = told.size + SLICE_BYTES
         for number, member in enumerate(list(self._newcomers), 1):
             cursor = member.cursor
@@ -292,14 +269,15 @@ class Cohort:
             part = parts.get(cursor)
             if part is None:
                 index = bisect_right(piece, cursor, key=_seq)
-                blocks = frames[index:]
-                if left_out.newest > cursor:
-                    notice = messages.conflated(now, cursor + 1, left_out.last, None)
-                    blocks.insert(0, door.message(notice))
                 channels = Counter(event.channel for event in piece[index:])
-                part = parts[cursor] = (door.join(blocks), channels)
-            data, channels = part
+                part = parts[cursor] = (
+                    *self._joined(frames[index:], left_out, cursor, end, now),
+                    channels,
+                )
+            data, lacking, channels = part
             member.cursor = end
+            member.left_out += lacking
+            told.left_out += lacking
             told.events.update(channels)
             told.size += len(data)
             if member.write(data):
@@ -309,3 +287,13 @@ class Cohort:
             if number % SLICE_MEMBERS == 0 or told.size >= slice_ends:
                 yield
                 slice_ends = told.size + SLICE_BYTES
+
+    def _joined(
+        self, frames: list[bytes], left_out: Sequence[int], after: int, end: int, now: int
+    ) -> tuple[bytes, int]:
+        """What one at `after` is told up to `end`, and of how many that are left out."""
+        lacking = bisect_right(left_out, end) - bisect_right(left_out, after)
+        if lacking:
+            notice = messages.conflated(now, after + 1, end, lacking)
+            frames = [self._door.message(notice), *frames]
+        return self._door.join(frames), lacking

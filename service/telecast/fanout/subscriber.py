@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,9 +53,8 @@ class CatchUp:
 
     snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
     telling: tuple[str, ...] = ()
-    """The channels of the snapshot that is being told, with its plan and the next row in it."""
-    plan: array[int] | None = None
-    next_row: int = 0
+    """The channels of the snapshot that is being told, and the seq up to which its rows were."""
+    rows_told: int = 0
     starts: dict[str, int] = field(default_factory=dict)
     """Where channels go on whose snapshot was told: later than the cursor of the others."""
     resume: Position | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 from array import array
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from operator import attrgetter
@@ -62,9 +62,15 @@ class ChannelLog:
         self._tombstones: dict[str, Event] = {}
         self._most_events = most_events
         self._most_bytes = most_bytes
+        self._upserts: list[Event] = []
+        """The values of `rows`, for bisection. Superseded ones stay until they are a third."""
         self._kept: list[Event] = []
         """Pinned and newest events from before the whole part. Superseded ones stay until the next
         sweep; `since` passes them."""
+        self._lost_before = array("q")
+        """For each event in `_kept` the seq of the last before it that was let go of, as of the
+        last sweep; what was superseded since is in `_superseded`."""
+        self._superseded = array("q")
         self._sweep_at = SLACK
         self._whole: list[Event] = []
         self._first = 0
@@ -79,8 +85,10 @@ class ChannelLog:
         for before in (self._tombstones.pop(event.key, None), self.rows.pop(event.key, None)):
             if before is not None and before.seq <= self._through and not before.pinned:
                 self.whole_from = max(self.whole_from, before.seq)
+                self._superseded.append(before.seq)
         if event.op == "upsert":
             self.rows[event.key] = event
+            self._upserts.append(event)
         else:
             self._tombstones[event.key] = event
         self._whole.append(event)
@@ -89,6 +97,8 @@ class ChannelLog:
             self._bytes > self._most_bytes and len(self._whole) - self._first > 1
         ):
             self._let_go_of_oldest()
+        if len(self._upserts) > 3 * len(self.rows) // 2 + SLACK:
+            self._upserts = list(self.rows.values())
 
     def newest(self, event: Event) -> bool:
         """Whether no later event of the same key exists."""
@@ -107,6 +117,26 @@ class ChannelLog:
         for index in range(bisect_right(whole, after, lo=self._first, key=_seq), len(whole)):
             yield whole[index]
 
+    def upserts(self, after: int, most: int) -> list[Event]:
+        """The first `most` of those that are live rows, or were not long ago, after a position."""
+        first = bisect_right(self._upserts, after, key=_seq)
+        return self._upserts[first : first + most]
+
+    def lost(self, upto: int) -> int:
+        """The seq of the last event up to `upto` that is not held any more; 0 if all are.
+
+        `upto` is the seq of an event of this channel, and no lower than the floor that the log
+        began with.
+        """
+        if upto >= self.whole_from:
+            return self.whole_from
+        index = bisect_right(self._kept, upto, key=_seq) - 1
+        event = self._kept[index] if index >= 0 else None
+        if event is None or event.seq != upto or not (event.pinned or self.newest(event)):
+            return upto
+        since_sweep = (seq for seq in self._superseded if seq < upto)
+        return max(self._lost_before[index], max(since_sweep, default=0))
+
     def standing(self, after: int) -> Standing:
         if after >= self.whole_from:
             return Standing.EXACT
@@ -119,6 +149,7 @@ class ChannelLog:
         self._through = event.seq
         if event.pinned or self.newest(event):
             self._kept.append(event)
+            self._lost_before.append(self.whole_from)
             if len(self._kept) > self._sweep_at:
                 self._sweep()
         else:
@@ -131,8 +162,13 @@ class ChannelLog:
 
     def _sweep(self) -> None:
         """Drop what was superseded, then the oldest history above the bounds."""
-        kept = [event for event in self._kept if event.pinned or self.newest(event)]
-        history = [event for event in kept if self.rows.get(event.key) is not event]
+        row, tombstone = self.rows.get, self._tombstones.get
+        kept = [
+            event
+            for event in self._kept
+            if event.pinned or row(event.key) is event or tombstone(event.key) is event
+        ]
+        history = [event for event in kept if row(event.key) is not event]
         size = sum(len(event.json) for event in history)
         if len(history) > self._most_events or size > self._most_bytes:
             going = 0
@@ -150,8 +186,23 @@ class ChannelLog:
             self.compact_from = max(self.compact_from, history[going - 1].seq)
             self.whole_from = max(self.whole_from, self.compact_from)
             kept = [event for event in kept if event.seq not in dropped]
-        self._kept = kept
+        self._keep(kept)
         self._sweep_at = 2 * len(kept) + SLACK
+
+    def _keep(self, kept: list[Event]) -> None:
+        """Let go of all others that were kept."""
+        lost_before, lost, staying = array("q"), 0, iter(kept)
+        stays = next(staying, None)
+        for event, before in zip(self._kept, self._lost_before, strict=True):
+            if before > lost:
+                lost = before
+            if event is stays:
+                lost_before.append(lost)
+                stays = next(staying, None)
+            else:
+                lost = event.seq
+        self._kept, self._lost_before = kept, lost_before
+        del self._superseded[:]
 
 
 class Tape:
@@ -172,8 +223,6 @@ class Tape:
         """
         self.head = head
         self._channels = channels
-        self._live: dict[int, Event] = {}
-        self._plans: dict[Selection, array[int]] = {}
         self.logs = {
             name: ChannelLog(
                 most_events=most_events,
@@ -191,15 +240,8 @@ class Tape:
 
     def apply(self, event: Event) -> None:
         """Take in the next event. Events come in seq order, each once."""
-        log = self.logs[event.channel]
-        before = log.rows.get(event.key)
-        if before is not None:
-            del self._live[before.seq]
-        log.apply(event)
-        if event.op == "upsert":
-            self._live[event.seq] = event
+        self.logs[event.channel].apply(event)
         self.head = max(self.head, event.seq)
-        self._plans.clear()
 
     def row(self, channel: str, key: str) -> Event | None:
         """The newest upsert of a key that lives."""
@@ -246,27 +288,28 @@ class Tape:
                 return Chunk(events, event.seq, left_out)
         return Chunk(events, end, left_out)
 
-    def plan(self, selection: Selection, channels: Collection[str]) -> array[int]:
-        """The seqs of all live rows of some channels of a selection, rising.
+    def rows(
+        self, selection: Selection, after: int, *, upto: int, most_bytes: int, scan: int = SCAN
+    ) -> Chunk:
+        """The rows of a selection that live and were last written in (after, upto], up to about
+        `most_bytes` of JSON; the chunk's `upto` is the same when these are all.
 
-        A snapshot keeps this and not the rows: a row that changes before it is told is found
-        gone by `live`, and its change comes as an event. Shared by all who ask before the next
-        commit; nobody changes it.
+        A row that changes before it is told is not among them: its change comes as an event.
         """
-        wanted = selection.only(channels)
-        plan = self._plans.get(wanted)
-        if plan is None:
-            seqs = [
-                event.seq
-                for name in wanted.channels
-                for event in self.logs[name].rows.values()
-                if not wanted.filter(name) or wanted.wants(event)
-            ]
-            if len(wanted.channels) > 1:
-                seqs.sort()
-            plan = self._plans[wanted] = array("q", seqs)
-        return plan
-
-    def live(self, seq: int) -> Event | None:
-        """The row that this seq last wrote, if no later event has touched its key."""
-        return self._live.get(seq)
+        rows = {name: self.logs[name].rows for name in selection.channels}
+        share = max(1, scan // len(rows))
+        parts = [self.logs[name].upserts(after, share) for name in rows]
+        # Beyond the end of a part its channel may have rows that come before those of others.
+        end = min([upto, *(part[-1].seq for part in parts if len(part) == share)])
+        merged = parts[0] if len(parts) == 1 else heapq.merge(*parts, key=_seq)
+        events: list[Event] = []
+        size = 0
+        for event in merged:
+            if event.seq > end:
+                break
+            if selection.wants(event) and rows[event.channel].get(event.key) is event:
+                events.append(event)
+                size += len(event.json)
+                if size >= most_bytes:
+                    return Chunk(events, event.seq, 0)
+        return Chunk(events, end, 0)

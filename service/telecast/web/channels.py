@@ -13,6 +13,7 @@ from aiohttp import web
 from telecast.channels.catalogue import CHANNELS, FILTERS, Channel, channel_named, nearest
 from telecast.errors import PeerFault
 from telecast.fanout.selection import Selection, filter_of
+from telecast.fanout.tape import Tape
 from telecast.model import Event, Position, Principal
 from telecast.protocol.commands import parse_query
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -26,6 +27,8 @@ PAGE = (1, 5_000, 1_000)
 SCANNED = 20_000
 """Events looked at for one page of history: a rare filter gets short pages, not slow ones."""
 READ = 500
+ROWS_BYTES = 2**20
+"""Rows listed before the loop turns, in bytes of their JSON."""
 _WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
 _CURSOR = re.compile(r"([0-9a-z]{4,16}:[0-9]{1,16})\.([0-9]{1,16})", re.ASCII)
 
@@ -71,23 +74,27 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != own.journal.epoch:
             raise _other_epoch()
-    tape = own.broadcaster.tape
-    plan = tape.plan(selection, (entry.name,))
-    rows: list[bytes] = []
-    seq = after
-    for seq in plan:
-        if seq <= after:
-            continue
-        event = tape.live(seq)
-        if event is not None:
-            rows.append(_row(event))
-        if len(rows) >= limit:
-            break
-    more = bool(plan) and seq < plan[-1]
+    found = await _rows(own.broadcaster.tape, selection, after, limit + 1)
+    rows = found[:limit]
+    more = len(found) > limit
     told = {"position": str(position), "more": more}
     if more:
-        told["cursor"] = f"{position}.{seq}"
-    return ok_bytes(_with_list(told, "rows", rows))
+        told["cursor"] = f"{position}.{rows[-1].seq}"
+    return ok_bytes(_with_list(told, "rows", [_row(row) for row in rows]))
+
+
+async def _rows(tape: Tape, selection: Selection, after: int, limit: int) -> list[Event]:
+    """The first rows after a seq. One that is changed meanwhile moves to its new place."""
+    found: dict[str, Event] = {}
+    while True:
+        chunk = tape.rows(selection, after, upto=tape.head, most_bytes=ROWS_BYTES)
+        for event in chunk.events:
+            found.pop(event.key, None)
+            found[event.key] = event
+        after = chunk.upto
+        if len(found) >= limit or after >= tape.head:
+            return [*found.values()][:limit]
+        await asyncio.sleep(0)
 
 
 async def history(request: web.Request) -> web.Response:

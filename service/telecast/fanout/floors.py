@@ -1,0 +1,88 @@
+"""What of its past a subscriber can be told: the tape's floors and the journal's, put together.
+
+A subscriber that wants all is told what either holds. One that takes conflated batches is served
+by the tape alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from telecast.fanout.source import Floor
+from telecast.fanout.subscriber import CatchUp, Subscriber
+from telecast.fanout.tape import Standing, Tape
+
+FloorOf = Callable[[str], Floor]
+Gap = tuple[str, int, int]
+"""(channel, from, to), both included."""
+
+
+class Floors:
+    """Answers of this moment: either floor may rise before the next. `floor` gives the journal's
+    of a channel, where it is not to be asked now: a page of the journal has its own."""
+
+    def __init__(self, tape: Tape, journal_floor: FloorOf) -> None:
+        self._tape = tape
+        self._journal_floor = journal_floor
+
+    def excuse(
+        self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
+    ) -> None:
+        """From `earliest`, what is gone before anything was told is not missed."""
+        if subscriber.cursor:
+            return
+        for name in subscriber.selection.channels:
+            if name in catchup.excused and name not in catchup.starts:
+                catchup.excused[name] = self._compact_from(subscriber, name, floor)
+                catchup.gap_told[name] = self._lost(name, floor)
+
+    def expired(
+        self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
+    ) -> tuple[str, ...]:
+        """Channels of which pinned events or tombstones that it has yet to be told are gone."""
+        busy, starts, excused = catchup.unfinished, catchup.starts, catchup.excused
+        return tuple(
+            name
+            for name in subscriber.selection.channels
+            if name not in busy
+            and self._compact_from(subscriber, name, floor)
+            > max(subscriber.cursor, starts.get(name, 0), excused.get(name, 0))
+        )
+
+    def gaps(
+        self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
+    ) -> list[Gap]:
+        """Where neither the tape nor the journal has all of it. The last event of each is gone."""
+        if subscriber.delivery != "all":
+            return []
+        gaps = []
+        for name in subscriber.selection.channels:
+            after = max(
+                subscriber.cursor, catchup.starts.get(name, 0), catchup.gap_told.get(name, 0)
+            )
+            lost = self._lost(name, floor)
+            if lost > after:
+                gaps.append((name, after + 1, lost))
+        return gaps
+
+    def must_fetch(self, subscriber: Subscriber, catchup: CatchUp) -> bool:
+        """Whether the journal has more than the tape of what this subscriber must be told."""
+        if subscriber.delivery != "all":
+            return False
+        return any(
+            self._tape.standing(name, max(subscriber.cursor, catchup.starts.get(name, 0)))
+            is not Standing.EXACT
+            and self._journal_floor(name).whole_from < self._tape.logs[name].whole_from
+            for name in subscriber.selection.channels
+        )
+
+    def _compact_from(self, subscriber: Subscriber, name: str, floor: FloorOf | None) -> int:
+        compact_from = self._tape.logs[name].compact_from
+        if subscriber.delivery == "all":
+            return min(compact_from, (floor or self._journal_floor)(name).compact_from)
+        return compact_from
+
+    def _lost(self, name: str, floor: FloorOf | None) -> int:
+        # What the journal let go of up to its floor is all but the rows that lived. The tape holds
+        # these too; but of the rest it may hold what is pinned, at the very floor.
+        return self._tape.logs[name].lost((floor or self._journal_floor)(name).whole_from)
