@@ -121,7 +121,7 @@ class Principal:
         return scope in self.scopes
 
     def reaches(self, channel: str) -> bool:
-        return any(fnmatchcase(channel, glob) for glob in self.channels)
+        return "*" in self.channels or any(fnmatchcase(channel, glob) for glob in self.channels)
 
     def reading(self) -> Principal:
         """The same holder where it may look on and do nothing else: what a browser is given."""

@@ -69,6 +69,12 @@ def judged(text: str) -> None:
         right_shape(orjson.loads(messages.error(0, fault, fault.req_id).json))
 
 
+def test_a_name_that_is_null_or_left_out_is_told_in_the_words_for_null() -> None:
+    for said in ({}, {"channel": None}):
+        with pytest.raises(CommandFault, match=r"`channel`: Field may not be null\."):
+            parse_command(orjson.dumps({"action": "publish", "data": {}, **said}).decode())
+
+
 @pytest.mark.parametrize(
     "where",
     [

@@ -9,10 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from marshmallow import Schema, ValidationError
+from marshmallow import ValidationError
 
 from telecast.channels import schemas
 from telecast.channels.fields import first_problems
+from telecast.channels.plain import Plain
 from telecast.errors import PeerFault
 from telecast.model import Op, Retention, Row
 
@@ -33,7 +34,7 @@ class Channel:
     name: str
     title: str
     description: str
-    schema: Schema
+    schema: schemas.Payload
     key: Callable[[Row], str]
     filters: Mapping[str, str]
     pin: Callable[[Row], Hashable] | None
@@ -45,8 +46,11 @@ class Channel:
 
     def load(self, payload: Any) -> Row:
         """Check a payload. Raises ValidationError with marshmallow's tree of messages."""
-        row: Row = self.owned(self.schema.load(payload))
-        return row
+        try:
+            row = self._plain.read(payload)
+        except ValidationError:
+            row = self.schema.load(payload)
+        return self.owned(row)
 
     def problems(self, fault: ValidationError) -> list[tuple[str, str]]:
         return list(first_problems(fault.messages))
@@ -65,6 +69,10 @@ class Channel:
     def stateless(self) -> bool:
         """Whether a change of a row can be derived without knowing the row before."""
         return self.pin is None and self.key_holds_filters
+
+    @cached_property
+    def _plain(self) -> Plain:
+        return Plain(self.schema)
 
     @cached_property
     def json_schema(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ it came as, so that its scale is kept.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -32,7 +31,18 @@ _DURATION = re.compile(
 )
 
 
-class Text(fields.String):
+class Scalar(fields.Field[Any]):
+    """One JSON value, judged by itself: all of its rules are in `read`."""
+
+    def read(self, value: Any) -> Any:
+        """The value as it is told. Raises ValidationError, also for what stands for no value."""
+        raise NotImplementedError
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        return self.read(value)
+
+
+class Text(Scalar, fields.String):
     """A JSON string of at most MAX_TEXT characters."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -44,7 +54,7 @@ class Text(fields.String):
         "null_character": "Must not contain NUL.",
     }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str:
             raise self.make_error("invalid")
         if len(value) > MAX_TEXT:
@@ -54,7 +64,7 @@ class Text(fields.String):
         return value
 
 
-class Identifier(fields.String):
+class Identifier(Scalar, fields.String):
     """A JSON string of 1 to 128 characters, none of them a control character or a line break."""
 
     MOST = 128
@@ -69,7 +79,7 @@ class Identifier(fields.String):
         "control": "Must not contain control characters.",
     }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str:
             raise self.make_error("invalid")
         if not 0 < len(value) <= self.MOST:
@@ -79,7 +89,7 @@ class Identifier(fields.String):
         return value
 
 
-class PlainDecimal(fields.String):
+class PlainDecimal(Scalar, fields.String):
     """Money, price, quantity: a JSON string in plain decimal notation, kept as it is written."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -93,7 +103,7 @@ class PlainDecimal(fields.String):
         "at most 30 before and 30 after the point.",
     }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str:
             raise self.make_error("number")
         if _DECIMAL.fullmatch(value) is None:
@@ -101,19 +111,19 @@ class PlainDecimal(fields.String):
         return value
 
 
-class Ratio(fields.Float):
+class Ratio(Scalar, fields.Float):
     """A finite JSON number."""
 
     default_error_messages = {"invalid": "Must be a finite JSON number."}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > MAX_SEQ:
+    def read(self, value: Any) -> float:
+        if type(value) not in (int, float) or not abs(value) <= MAX_SEQ:  # of NaN neither holds
             raise self.make_error("invalid")
         number: float = value
         return number
 
 
-class Count(fields.Integer):
+class Count(Scalar, fields.Integer):
     """A whole JSON number from 0 to 2**53 - 1."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -121,24 +131,24 @@ class Count(fields.Integer):
 
     default_error_messages = {"invalid": "Must be a whole JSON number from 0 to 2^53 - 1."}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+    def read(self, value: Any) -> int:
         if type(value) is not int or not 0 <= value <= MAX_SEQ:
             raise self.make_error("invalid")
         return value
 
 
-class Flag(fields.Boolean):
+class Flag(Scalar, fields.Boolean):
     """JSON true or false."""
 
     default_error_messages = {"invalid": "Must be true or false."}
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+    def read(self, value: Any) -> bool:
         if type(value) is not bool:
             raise self.make_error("invalid")
         return value
 
 
-class Instant(fields.String):
+class Instant(Scalar, fields.String):
     """A moment in RFC 3339 with its offset; told in UTC with `Z`, its fraction kept."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -149,27 +159,23 @@ class Instant(fields.String):
         'such as "2026-11-22T18:17:19.387Z".'
     }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str or _INSTANT.fullmatch(value) is None:
             raise self.make_error("invalid")
         text = value.upper()
         try:
             # datetime holds six digits; the fraction is carried over as text, whatever its length.
-            moment = datetime.fromisoformat(text[:19] + _offset(text))
-            moment = moment.astimezone(UTC)
+            if text.endswith("Z"):
+                datetime.fromisoformat(text[:19])
+                return text
+            moment = datetime.fromisoformat(text[:19] + text[-6:]).astimezone(UTC)
         except (ValueError, OverflowError):
             raise self.make_error("invalid") from None
-        if text.endswith("Z"):
-            return text
         fraction = text[19:-6]
         return f"{moment.replace(tzinfo=None).isoformat()}{fraction}Z"
 
 
-def _offset(text: str) -> str:
-    return "+00:00" if text.endswith("Z") else text[-6:]
-
-
-class Duration(fields.String):
+class Duration(Scalar, fields.String):
     """An ISO 8601 duration of days, hours, minutes and seconds, such as PT2H30M."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -179,7 +185,7 @@ class Duration(fields.String):
         "invalid": 'Must be an ISO 8601 duration of days to seconds, such as "PT2H30M".'
     }
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str or _DURATION.fullmatch(value) is None:
             raise self.make_error("invalid")
         return value
@@ -213,7 +219,7 @@ class FewDict(fields.Dict):
         return super()._deserialize(value, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
-class Choice(fields.String):
+class Choice(Scalar, fields.String):
     """One of a closed list of upper-case words."""
 
     default_error_messages = {"invalid": "Must be one of: {choices}."}
@@ -223,7 +229,7 @@ class Choice(fields.String):
         self._choices = frozenset(choices)
         self._told = ", ".join(choices)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if type(value) is not str or value not in self._choices:
             raise self.make_error("invalid", choices=self._told)
         return value

@@ -34,6 +34,13 @@ class Payload(Schema):
         "type": "Must be a JSON object.",
     }
 
+    def agree(self, row: Mapping[str, Any]) -> None:
+        """Raises ValidationError where values that are good each for itself don't fit together."""
+
+    @validates_schema(skip_on_field_errors=True)
+    def _agree(self, row: Mapping[str, Any], **_: Any) -> None:
+        self.agree(row)
+
 
 class TraderMetrics(Payload):
     totalTrades = Count(required=True)
@@ -56,9 +63,8 @@ class TraderMetrics(Payload):
     lastSignalConfidence = nullable(Ratio)
     lastSignalTime = nullable(Instant)
 
-    @validates_schema(skip_on_field_errors=True)
-    def win_rate_is_a_share(self, data: Mapping[str, Any], **_: Any) -> None:
-        if not 0 <= data["winRate"] <= 1:
+    def agree(self, row: Mapping[str, Any]) -> None:
+        if not 0 <= row["winRate"] <= 1:
             raise ValidationError("Must be from 0 to 1.", "winRate")
 
 
@@ -140,10 +146,9 @@ class MarketData(Payload):
     ask = nullable(PlainDecimal)
     size = nullable(PlainDecimal)
 
-    @validates_schema(skip_on_field_errors=True)
-    def key_is_unambiguous(self, data: Mapping[str, Any], **_: Any) -> None:
-        exchange = data["exchange"]
-        if exchange is None and ":" in data["symbol"]:
+    def agree(self, row: Mapping[str, Any]) -> None:
+        exchange = row["exchange"]
+        if exchange is None and ":" in row["symbol"]:
             raise ValidationError('A symbol with ":" needs its exchange.', "exchange")
         if exchange is not None and ":" in exchange:
             raise ValidationError('Must not contain ":".', "exchange")

@@ -25,7 +25,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Rows of one publish that fit their channel, each with its JSON."""
+    """Rows of one publish that fit their channel, each with its JSON; a digest if it is keyed."""
 
     channel: Channel
     rows: tuple[tuple[str, Row, bytes], ...]
@@ -46,7 +46,9 @@ class Checker:
         payloads: Sequence[Any],
         replace: Scope | None,
         max_event_bytes: int,
+        keyed: bool = False,
     ) -> None:
+        """`keyed`: the publish has an idempotency key, which goes with a digest of what it asks."""
         self._channel = channel
         self._principal = principal
         self._payloads = payloads
@@ -54,9 +56,10 @@ class Checker:
         self._most = max_event_bytes
         self._rows: list[tuple[str, Row, bytes]] = []
         self._problems: list[dict[str, Any]] = []
-        self._hash = hashlib.sha256(
-            orjson.dumps([channel.name, replace and [replace.field, replace.value]])
-        )
+        self._hash = None
+        if keyed:
+            scope = replace and [replace.field, replace.value]
+            self._hash = hashlib.sha256(orjson.dumps([channel.name, scope]))
 
     def steps(self) -> Iterable[None]:
         for item, payload in enumerate(self._payloads):
@@ -67,7 +70,8 @@ class Checker:
         """Raises ValidationFailed, or FORBIDDEN for rows outside of a forced filter."""
         if self._problems:
             raise ValidationFailed(self._problems)
-        return Checked(self._channel, tuple(self._rows), self._hash.digest())
+        digest = self._hash.digest() if self._hash is not None else b""
+        return Checked(self._channel, tuple(self._rows), digest)
 
     def _check(self, item: int, payload: Any) -> None:
         if isinstance(payload, PeerFault):
@@ -98,8 +102,9 @@ class Checker:
             self._problem(item, channel.filters[self._replace.field], f"It is not of {scope}.")
             return
         must_hold(self._principal, channel, fields)
-        # Publishers may order fields as they like: the same rows are the same request.
-        self._hash.update(data)
+        if self._hash is not None:
+            # Publishers may order fields as they like: the same rows are the same request.
+            self._hash.update(data)
         self._rows.append((channel.key(row), row, data))
 
     def _fits(self, item: int, size: int) -> bool:

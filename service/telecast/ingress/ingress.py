@@ -126,7 +126,7 @@ class Ingress:
         LIMIT_EXCEEDED, IDEMPOTENCY_CONFLICT) and OwnFault (OVERLOADED, SHUTTING_DOWN,
         JournalUnavailable): then nothing of it is committed.
         """
-        checker = self._checker(principal, channel, payloads, replace)
+        checker = self._checker(principal, channel, payloads, replace, idempotency_key)
         until = time.monotonic() + SLICE
         for _ in checker.steps():
             if time.monotonic() >= until:
@@ -138,7 +138,7 @@ class Ingress:
         self, principal: Principal, channel: str, payload: Any, idempotency_key: str | None
     ) -> asyncio.Future[Published]:
         """The same for one payload, queued before this returns: one caller's order is kept."""
-        checker = self._checker(principal, channel, (payload,), None)
+        checker = self._checker(principal, channel, (payload,), None, idempotency_key)
         for _ in checker.steps():
             pass
         return self._submit(_asked(checker.result(), principal, idempotency_key, None))
@@ -150,7 +150,12 @@ class Ingress:
         return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
 
     def _checker(
-        self, principal: Principal, channel: str, payloads: Sequence[Any], replace: Scope | None
+        self,
+        principal: Principal,
+        channel: str,
+        payloads: Sequence[Any],
+        replace: Scope | None,
+        idempotency_key: str | None,
     ) -> Checker:
         entry = self._writable(principal, channel)
         if replace is not None and replace.field not in entry.filters:
@@ -167,7 +172,8 @@ class Ingress:
             )
         if not payloads and replace is None:
             raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
-        return Checker(entry, principal, payloads, replace, self._limits.max_event_bytes)
+        keyed = idempotency_key is not None
+        return Checker(entry, principal, payloads, replace, self._limits.max_event_bytes, keyed)
 
     def _writable(self, principal: Principal, channel: str) -> Channel:
         entry = channel_named(channel)
@@ -216,6 +222,7 @@ class Ingress:
 
     async def run(self) -> None:
         """Commit what waits, group after group, until cancelled. What is left then is refused."""
+        until = time.monotonic() + SLICE
         try:
             while True:
                 await self._wanted.wait()
@@ -231,6 +238,10 @@ class Ingress:
                 if not self._waiting:
                     self._wanted.clear()
                     self._idle.set()
+                elif time.monotonic() >= until:
+                    # A journal in memory answers at once what it knows: nothing above had to wait.
+                    await asyncio.sleep(0)
+                    until = time.monotonic() + SLICE
         finally:
             self._closed = True
             while self._waiting:
@@ -284,9 +295,7 @@ class Ingress:
     async def _commit(self, group: _Group) -> None:
         if not group:
             return
-        results = await asyncio.gather(
-            *(self._journal.append(batch) for _, batch, _ in group), return_exceptions=True
-        )
+        results = await self._append([batch for _, batch, _ in group])
         committed = [result.last_seq for result in results if isinstance(result, Receipt)]
         if committed:
             await self._reached(max(committed))
@@ -310,6 +319,17 @@ class Ingress:
         for waiting in reversed(again):
             self._waiting.appendleft(waiting)
             self._count_in(waiting)
+
+    async def _append(self, batches: Sequence[Batch]) -> Sequence[Receipt | BaseException]:
+        """What became of each."""
+        if len(batches) > 1:
+            appends = map(self._journal.append, batches)
+            return await asyncio.gather(*appends, return_exceptions=True)
+        # One alone, as when it is quiet, needs no task of its own.
+        try:
+            return [await self._journal.append(batches[0])]
+        except Exception as fault:
+            return [fault]
 
     def _answer(self, waiting: _Waiting, receipt: Receipt, told: list[Event]) -> None:
         if receipt.duplicate:

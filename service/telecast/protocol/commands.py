@@ -273,10 +273,11 @@ def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
 
 def _identifier(value: Any, name: str) -> str:
     try:
-        text: str = _IDENTIFIER.deserialize(value)
+        if value is None:
+            _IDENTIFIER.deserialize(value)  # `read` knows no null: the words for it are the field's
+        return _IDENTIFIER.read(value)
     except ValidationError as fault:
         raise PeerFault("BAD_REQUEST", f"`{name}`: {fault.messages[0]}") from None
-    return text
 
 
 def _names(value: Any, most: Most) -> tuple[str, ...]:
