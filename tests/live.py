@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -305,11 +306,13 @@ async def served(
     journal: Journal | str = "memory:",
     secret: bytes | None = None,
     now: Callable[[], float] = time.time,
+    trusted: ssl.SSLContext | None = None,
     **settings: Any,
 ) -> AsyncIterator[Live]:
     """The service with these holders of keys ("desk", who may everything, unless said).
 
     `keys` with `secrets` (name to key) replaces them. `journal` is one, or a setting's text.
+    `trusted` is for a service with TLS.
     """
     if keys is None:
         holders = holders or (principal(),)
@@ -321,7 +324,7 @@ async def served(
     async with (
         Server(app, chosen) as server,
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=aiohttp.TCPConnector(limit=0, ssl=True if trusted is None else trusted),
             timeout=aiohttp.ClientTimeout(total=PATIENCE),
         ) as session,
     ):

@@ -6,17 +6,16 @@ import asyncio
 import re
 import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from certificate import certify
 from process import PATIENCE, free_port
 
 GUIDE = Path(__file__).parents[1] / "docs" / "websocket-guide.md"
 NAME = "telecast.example"
 NGINX, CADDY = shutil.which("nginx"), shutil.which("caddy")
-OPENSSL = shutil.which("openssl")
 
 _AROUND = """
 daemon off;
@@ -57,7 +56,7 @@ async def nginx(
     folder: Path, upstream: int, changes: Mapping[str, str] | None = None
 ) -> AsyncIterator[Proxy]:
     """The guide's nginx in front of a port; `changes` are made to its text, each must be there."""
-    context = _certificate(folder)
+    context = certify(folder, NAME).trusted()
     port = free_port()
     changes = {
         "127.0.0.1:8080": f"127.0.0.1:{upstream}",
@@ -76,7 +75,7 @@ async def nginx(
 @asynccontextmanager
 async def caddy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
     """The guide's Caddy in front of a port, with a certificate that needs no one else."""
-    context = _certificate(folder)
+    context = certify(folder, NAME).trusted()
     port = free_port()
     tls = f"tls {folder}/telecast.pem {folder}/telecast.key"
     changes = {
@@ -98,28 +97,6 @@ def _changed(text: str, changes: Mapping[str, str]) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return text
-
-
-def _certificate(folder: Path) -> ssl.SSLContext:
-    assert OPENSSL is not None
-    subprocess.run(
-        [
-            *(OPENSSL, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *(
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                f"/CN={NAME}",
-                "-addext",
-                f"subjectAltName=DNS:{NAME}",
-            ),
-            *("-keyout", str(folder / "telecast.key"), "-out", str(folder / "telecast.pem")),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return ssl.create_default_context(cafile=folder / "telecast.pem")
 
 
 @asynccontextmanager

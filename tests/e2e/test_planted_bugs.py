@@ -259,7 +259,7 @@ def filter_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Tape, "read", unfiltered)
 
 
-@bug("a plan of rows is used again although they have changed", "stale")
+@bug("rows of a snapshot are used again although they have changed", "stale")
 def snapshot_of_yesterday(patch: pytest.MonkeyPatch) -> None:
     shared = Chunks._shared
 

@@ -19,6 +19,7 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+import certificate
 import proxy
 from live import Ended, Reader, SseReader, WsReader, types
 from payloads import price
@@ -30,8 +31,8 @@ FORMS = [
         form, marks=pytest.mark.skipif(not there, reason=f"{name} or openssl is not installed")
     )
     for name, form, there in (
-        ("nginx", proxy.nginx, proxy.NGINX and proxy.OPENSSL),
-        ("caddy", proxy.caddy, proxy.CADDY and proxy.OPENSSL),
+        ("nginx", proxy.nginx, proxy.NGINX and certificate.OPENSSL),
+        ("caddy", proxy.caddy, proxy.CADDY and certificate.OPENSSL),
     )
 ]
 CURL = shutil.which("curl")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import orjson
 import pytest
 
 from bare import bare, head
+from certificate import OPENSSL, Certificate, certify
 from clock import Clock
 from live import Live, served
 from payloads import position
@@ -235,33 +233,19 @@ async def test_who_takes_nothing_of_the_answers_is_dropped(monkeypatch: pytest.M
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> dict[str, Path]:
-    openssl = which("openssl")
-    if openssl is None:
+def certificate(tmp_path: Path) -> Certificate:
+    if OPENSSL is None:
         pytest.skip("needs openssl to make a certificate")
-    files = {"tls_key": tmp_path / "key.pem", "tls_cert": tmp_path / "cert.pem"}
-    words = (
-        f"req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=localhost -keyout {files['tls_key']} -out {files['tls_cert']}"
-    )
-    subprocess.run([openssl, *words.split(" ")], check=True, capture_output=True)
-    return files
-
-
-def trusting() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    return certify(tmp_path)
 
 
 async def test_behind_tls_the_same_holds(
-    certificate: dict[str, Path], caplog: pytest.LogCaptureFixture
+    certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        timed(**certificate) as (live, clock),
-        bare(live.url, ssl=trusting()) as silent,
-        bare(live.url, ssl=trusting()) as slow,
+        timed(**certificate.settings) as (live, clock),
+        bare(live.url, ssl=certificate.trusted()) as silent,
+        bare(live.url, ssl=certificate.trusted()) as slow,
     ):
         slow.send(head("GET", "/livez"))
         assert (await slow.answer()).status == 200
@@ -276,10 +260,10 @@ async def test_behind_tls_the_same_holds(
 
 
 async def test_a_tls_handshake_that_stops_or_is_none_is_ended_and_its_place_is_free_again(
-    certificate: dict[str, Path], caplog: pytest.LogCaptureFixture
+    certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        timed(first_byte_timeout=0.3, **certificate) as (live, clock),
+        timed(first_byte_timeout=0.3, **certificate.settings) as (live, clock),
         bare(live.url) as stops,
         bare(live.url) as plain,
     ):
@@ -290,7 +274,7 @@ async def test_a_tls_handshake_that_stops_or_is_none_is_ended_and_its_place_is_f
         assert not (await plain.rest()).startswith(b"HTTP/1.1 2")
         clock.pass_by(2)
         assert len(live.parts.sockets) == 0
-        async with bare(live.url, ssl=trusting()) as line:
+        async with bare(live.url, ssl=certificate.trusted()) as line:
             line.send(head("GET", "/livez"))
             assert (await line.answer()).status == 200
     assert not [each for each in caplog.records if each.exc_info], "no traceback for a bad guest"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
-import os
 import random
+import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
+from ends import Socket
 from virtual import Loop
 
 import payloads
@@ -33,24 +35,55 @@ def small_bounds() -> Iterator[None]:
         mock.patch.object(wire, "HIGH_WATER", 6_000),
         mock.patch.object(wire, "LOW_WATER", 1_500),
         mock.patch.dict(Tape.read.__kwdefaults__, scan=5),
+        mock.patch.dict(Tape.rows.__kwdefaults__, scan=5),
     ):
         yield
 
 
 @contextmanager
-def kernel_of(cables: Mapping[int, Cable]) -> Iterator[None]:
-    """The calls that the service makes past its transports, by a cable's descriptor."""
+def kernel_of(loop: Loop, spent: Callable[[], bool]) -> Iterator[None]:
+    """The calls that the service makes past its transports; and an ear to what it holds back.
 
-    def write(fd: int, data: Any) -> int:
-        cable = cables.get(fd)
-        return os_write(fd, data) if cable is None else cable.push(bytes(data))
+    `spent` says whether all descriptors are in use.
+    """
+    keep, abort = wire.SocketWire.keep, wire.SocketWire.abort
+
+    def fromfd(fd: int, *_: int) -> Socket:
+        if spent():
+            loop.counts["no file to open"] += 1
+            raise OSError(errno.EMFILE, "too many open files")
+        return Socket(loop.files[fd].cable.open(lent=False))
 
     def ioctl(fd: int, request: int, arg: Any = 0) -> Any:
-        return cables[fd].unacknowledged().to_bytes(4, sys.byteorder)
+        if fd < 0:
+            raise ValueError("no descriptor")
+        assert loop.files[fd].open
+        return loop.files[fd].cable.unacknowledged().to_bytes(4, sys.byteorder)
 
-    os_write = os.write
-    with mock.patch.object(os, "write", write), mock.patch.object(fcntl, "ioctl", ioctl):
+    def spy_keep(own: wire.SocketWire, data: bytes, taken: int) -> bool:
+        loop.counts["held back"] += 1
+        cable = _cable(own)
+        cable.high = wire.HIGH_WATER
+        cable.hand(data[taken:])
+        return keep(own, data, taken)
+
+    def spy_abort(own: wire.SocketWire) -> None:
+        _cable(own).dropped = True
+        abort(own)
+
+    with (
+        mock.patch.object(socket, "fromfd", fromfd),
+        mock.patch.object(fcntl, "ioctl", ioctl),
+        mock.patch.object(wire.SocketWire, "keep", spy_keep),
+        mock.patch.object(wire.SocketWire, "abort", spy_abort),
+    ):
         yield
+
+
+def _cable(own: wire.SocketWire) -> Cable:
+    sock: Any = own._sock
+    cable: Cable = sock.cable
+    return cable
 
 
 class Errors(logging.Handler):

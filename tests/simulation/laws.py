@@ -63,6 +63,8 @@ class Laws:
         self._lost_before: set[int] = set()
         self._floors: dict[str, int] = {}
         """From `earliest`: up to where nothing was whole any more when it began."""
+        self._silent = False
+        """From `earliest`: until the first event. What is gone by then is not missed."""
 
     # --- what the broadcaster was asked for
 
@@ -98,15 +100,18 @@ class Laws:
         self.start = start
         at = self._world.tape.head if start.origin is Origin.LIVE else None
         self._at = dict.fromkeys(self.selection.channels, at)
-        if start.origin is Origin.EARLIEST:
-            there = self._world.on_tape()
-            if self._delivery == "all":
-                there |= self._world.in_journal()
-            tape, journal = self._world.tape.logs, self._world.journal.inner.floors()
-            self._floors = {
-                name: min(tape[name].whole_from, journal[name].whole_from) for name in self._at
-            }
-            self._lost_before = set(range(1, self._world.tape.head + 1)) - there
+        self._silent = start.origin is Origin.EARLIEST
+
+    def _note_what_is_gone(self) -> None:
+        world = self._world
+        there = world.on_tape()
+        if self._delivery == "all":
+            there |= world.in_journal()
+        tape, journal = world.tape.logs, world.journal.inner.floors()
+        for name in self.selection.channels:
+            if not self._at[name]:
+                self._floors[name] = min(tape[name].whole_from, journal[name].whole_from)
+                self._lost_before |= set(world.truth.between(name, 0, world.tape.head)) - there
 
     # --- what is written
 
@@ -114,6 +119,8 @@ class Laws:
         kind = body["type"]
         self.seen[kind] += 1
         row = False
+        if self._silent:
+            self._note_what_is_gone()
         match kind:
             case "snapshot":
                 self._on_snapshot(body, told_id)
@@ -141,6 +148,8 @@ class Laws:
         assert told_id == ("" if self._door == "sse" else None), "it empties what was earned before"
         assert body["channels"], "a snapshot of nothing"
         if body["reason"] == "POSITION_EXPIRED":
+            untold = [name for name in body["channels"] if not self._at[name]]
+            assert not (self._silent and untold), "nothing to expire"
             self._expired_honestly(body["channels"])
         if body["reason"] == "POSITION_UNKNOWN":
             assert self.start is not None
@@ -217,6 +226,7 @@ class Laws:
         assert told_id == (f"{world.epoch}:{seq}" if self._door == "sse" else None)
         assert seq > self._last_event, "strictly rising, nothing twice"
         self._last_event = seq
+        self._silent = False
         self._all_told(name, seq - 1)
         self._at[name] = seq
         return False
@@ -227,6 +237,8 @@ class Laws:
         left_out = _LeftOut(body["fromSeq"], body["toSeq"], body.get("count"))
         assert left_out.first <= left_out.last <= self._world.tape.head
         assert left_out.first > self._last_event, "of the past nothing more is left out"
+        before = self._left_out[-1].last if self._left_out else 0
+        assert left_out.first > before, "told twice as left out"
         assert left_out.count is None or left_out.count > 0
         self._left_out.append(left_out)
 
@@ -238,15 +250,13 @@ class Laws:
         at = self._at[name]
         assert at is not None
         assert first > at, "a gap in what was told already"
+        assert at or not self._silent, "a gap in what nobody was promised"
         assert not any(channel == name and first <= to for channel, _, to in self._gaps), (
             "the same gap twice"
         )
-        truth, there = self._world.truth, self._world.on_tape()
-        lost = set(truth.between(name, first - 1, last)) & truth.gone
-        # A gap may be told of what is there: the tape's floor counts what it has kept, because it
-        # is pinned or its key's newest, as let go of. It is a floor all the same, or a lie.
-        assert lost or last == self._world.tape.logs[name].whole_from, "a false gap"
-        self._world.counts["gaps of nothing"] += not lost - there
+        assert last in self._world.truth.of[name], "the end of a gap is an event"
+        assert last not in self._world.on_tape(), "a gap where nothing is missing"
+        assert last in self._world.truth.gone or self._world.leftover(last), "a false gap"
         self._gaps.append((name, first, last))
 
     def _on_position(self, body: dict[str, Any], told_id: str | None) -> None:
@@ -267,7 +277,7 @@ class Laws:
                 known = self.start.position
                 assert position.seq == (0 if known is None else known.seq)
         for left_out in self._left_out:
-            if left_out.last <= position.seq and not self._overlaps(left_out):
+            if left_out.last <= position.seq:
                 assert left_out.count in (None, left_out.found), (
                     f"not as many as it said: {left_out}"
                 )
@@ -298,13 +308,6 @@ class Laws:
             left_out.found += 1
         superseded = truth.next[seq] <= self._world.tape.head
         return bool(covers) and superseded and not truth[seq].pinned
-
-    def _overlaps(self, one: _LeftOut) -> bool:
-        """A full sink has cut the batch short, and what came of it is told with another."""
-        return any(
-            other is not one and other.first <= one.last and one.first <= other.last
-            for other in self._left_out
-        )
 
     def rest(self) -> None:
         """At rest: everything there is was told."""

@@ -64,8 +64,10 @@ class Line:
         held: Held | None,
         last_event_id: str | None,
         earliest: bool,
+        hasty: bool,
     ) -> None:
-        """`held` is what it comes back with; `earliest`: it asks for all that there is."""
+        """`held` is what it comes back with; `earliest`: it asks for all that there is; `hasty`:
+        its frames follow at once upon the request."""
         self.door, self.person, self.cable = door, person, cable
         self.laws = Laws(world, door, person.delivery, person.key_id)
         self.connection_id: str | None = None
@@ -99,7 +101,7 @@ class Line:
         self._begun: set[str] = set()
         """Channels of which it was acknowledged that they begin anew, and no snapshot came yet."""
         cable.on_bytes, cable.on_taken, cable.on_end = self._written, self._read_to, self._end
-        self._unsent: list[bytes] | None = []
+        self._unsent: list[bytes] | None = None if hasty else []
         """Frames that wait for the upgrade to be answered."""
         cable.send(request(door, world.secrets[person.key_id], query, last_event_id))
 

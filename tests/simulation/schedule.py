@@ -38,6 +38,7 @@ ACTS = {
     "freeze": 2,
     "misbehave": 1,
     "fail": 2,
+    "open": 2,
     "quiet": 2,
 }
 PAUSES = (0.0, 0.0, 0.001, 0.01, 0.05, 0.3, 1.5)
@@ -103,18 +104,18 @@ class _Schedule:
         world.the_gone_are_gone()
         world.quiet()
         if rng.random() < 0.6:
-            for line in self._open():
+            for line in self._lines():
                 line.end(rng.choice(("cut", "hang up", "close" if line.door == "ws" else "cut")))
             world.loop.run_for(90.0)
             world.nobody_is_left()
             assert not len(world.own.broadcaster._wheel._slots), "a timer for nobody"
-            assert len(world.loop.tasks) == world._workers, world.loop.tasks
+            assert len(world.loop.tasks) == world._workers, f"{world.loop.tasks}"
 
-    def _open(self) -> list[Line]:
+    def _lines(self) -> list[Line]:
         return [line for line in self.world.lines if not line.over and not line.cable.lost]
 
     def _some(self, door: str | None = None) -> Line | None:
-        lines = [line for line in self._open() if door in (None, line.door)]
+        lines = [line for line in self._lines() if door in (None, line.door)]
         return self.rng.choice(lines) if lines else None
 
     # --- publishers
@@ -246,8 +247,9 @@ class _Schedule:
             line.end("cut" if how == "close" and line.door == "sse" else how)
 
     def _cancel(self) -> None:
-        if line := self._some():
-            self.world.cancel(line, self.rng.randrange(10))
+        self._connect()
+        if self.world.lines:
+            self.world.cancel(self.world.lines[-1], self.rng.randrange(10))
 
     def _misbehave(self) -> None:
         if line := self._some("ws"):
@@ -279,6 +281,10 @@ class _Schedule:
 
     def _fail(self) -> None:
         self.world.journal.failing = self.rng.choice((0.0, 0.05, 0.3, 0.9))
+
+    def _open(self) -> None:
+        """Other things open files, or close them."""
+        self.world.files_spent = not self.world.files_spent
 
     def _quiet(self) -> None:
         """Those who stall do not hold up those who read."""

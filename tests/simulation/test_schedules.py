@@ -24,6 +24,10 @@ SHARE = 25
 OFTEN = {
     # What some two hundred schedules must have brought, or they show nothing.
     "resumes": 50,
+    "connections with TLS": 200,
+    "no file to open": 50,
+    "held back": 500,
+    "errors said once": 20,
     "cancellations": 30,
     "freezes": 20,
     "rights": 20,

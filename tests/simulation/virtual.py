@@ -14,15 +14,19 @@ import random
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 from fakes import VirtualLoop
 from telecast.clients import Clients
 from telecast.fanout.wheel import LoopScheduler
+
+if TYPE_CHECKING:
+    from ends import Descriptor
 
 BIRTH = 1_790_000_000
 """Seconds since 1970 at the loop's zero."""
@@ -47,6 +51,10 @@ class Loop(VirtualLoop):
         self._turned_at = 0.0
         self.tasks: list[asyncio.Task[Any]] = []
         """Those that are not done, oldest first: `all_tasks` has no order."""
+        self.counts: Counter[str] = Counter()
+        """What happened how often."""
+        self.files: dict[int, Descriptor] = {}
+        """All that were ever open, by their numbers; none is used twice."""
         self.set_task_factory(self._begin_task)
 
     # --- what happened
@@ -70,6 +78,24 @@ class Loop(VirtualLoop):
         """Have a socket become ready: no promise binds its order to anything else's."""
         self._number += 1
         heapq.heappush(self._sockets, (self.time() + delay, self._number, callback, args))
+
+    def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        self._file(fd).watch("read", asyncio.Handle(callback, args, self))
+
+    def remove_reader(self, fd: int) -> bool:  # type: ignore[override]
+        return self._file(fd).watch("read", None)
+
+    def add_writer(self, fd: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        self._file(fd).watch("write", asyncio.Handle(callback, args, self))
+
+    def remove_writer(self, fd: int) -> bool:  # type: ignore[override]
+        return self._file(fd).watch("write", None)
+
+    def _file(self, fd: int) -> Descriptor:
+        file = self.files.get(fd)
+        if file is None or file.lent:
+            self.fail(AssertionError(f"{fd} is no descriptor of the service's own"))
+        return self.files[fd]
 
     def after_turns(self, turns: int, callback: Callable[[], object]) -> None:
         """Run it when the loop has turned so often: at whatever await a task then stands."""

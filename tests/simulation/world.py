@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -45,11 +44,11 @@ GONE = 135.0
 class World:
     def __init__(self, seed: int) -> None:
         self.rng = rng = random.Random(seed)
-        self.counts: Counter[str] = Counter()
         self.loop = Loop(rng, shuffled=rng.random() < 0.6, glance=rng.choice((0, 0, 2e-5, 5e-4)))
+        self.counts = self.loop.counts
         self.truth = Truth()
         self.bytes_of: dict[int, bytes] = {}
-        self.cables: dict[int, Cable] = {}
+        self.cables: list[Cable] = []
         self.lines: list[Line] = []
         self.people: list[Person] = []
         self.secrets: dict[str, str] = {}
@@ -58,6 +57,10 @@ class World:
         self._evicted: list[tuple[Subscriber, TelecastError]] = []
         self._room = rng.choice((600, 3_000, 20_000))
         self._lazy = rng.random() < 0.5
+        self._tls = rng.choice((0.0, 0.0, 0.3, 1.0))
+        """How many of the connections have TLS."""
+        self.files_spent = False
+        """The process can open no more files."""
         self._may: dict[str, Principal] = {}
         self._frozen: list[tuple[float, float]] = []
         self.polite = rng.random() < 0.3
@@ -97,7 +100,7 @@ class World:
         loggers = [logging.getLogger(name) for name in ("telecast", "aiohttp.server")]
         with (
             virtual_world(loop, self.rng),
-            kernel_of(self.cables),
+            kernel_of(loop, lambda: self.files_spent),
             mock.patch.object(Broadcaster, "evict", spy_evict),
             mock.patch.object(Broadcaster, "attach", spy_attach),
             mock.patch.object(Broadcaster, "change", spy_change),
@@ -280,6 +283,7 @@ class World:
             query["since"] = since
         if partial:
             query["replay"] = "false"
+        tls = self.rng.random() < self._tls
         cable = Cable(
             self.loop,
             self.rng,
@@ -287,9 +291,11 @@ class World:
             address=f"10.0.0.{len(self.people)}",
             room=self._room,
             lazy=self._lazy,
+            tls=tls,
         )
-        self.cables[cable.fileno()] = cable
+        self.cables.append(cable)
         self.counts["connections"] += 1
+        self.counts["connections with TLS"] += tls
         if held is not None:
             self.counts["resumes"] += 1
         self.loop.note("dial", person.name, door, query)
@@ -302,6 +308,7 @@ class World:
             held=held,
             last_event_id=since if header else None,
             earliest=since == "earliest",
+            hasty=self.rng.random() < 0.2,
         )
         self.lines.append(line)
         cable.on_loss = lambda: self._on_loss(line)
@@ -356,16 +363,18 @@ class World:
         self.keys._entries = entries
 
     def cancel(self, line: Line, turns: int) -> None:
-        """Cancel what serves a connection, wherever it then stands."""
+        """Cancel what answers a request, wherever it then stands."""
+        loop = self.loop
 
         def act() -> None:
             # Not the task that waits for requests: nobody but aiohttp itself ever cancels that.
-            for task in self.loop.tasks_of(line.cable.get_protocol()):
+            transport = line.cable.transport
+            for task in () if transport is None else loop.tasks_of(transport.get_protocol()):
                 if task.get_coro().__name__ == "_handle_request":
                     self.counts["cancellations"] += 1
                     task.cancel()
 
-        self.loop.after_turns(turns, act)
+        loop.after_turns(turns, act)
 
     def freeze(self, seconds: float) -> None:
         """The whole process stands still."""
@@ -381,6 +390,7 @@ class World:
 
     def heal(self) -> None:
         """No more faults; whoever stalled reads again."""
+        self.files_spent = False
         self.journal.calm()
         for line in self.lines:
             line.deaf = False
@@ -435,9 +445,10 @@ class World:
             "due": len(own._flusher._due),
             "ready": sum(each.state is not State.CLOSED for each in own._ready),
             "sockets": len(self.own.sockets),
+            "streams": len(self.own.streams),
         }
         assert not any(left.values()), left
-        for cable in self.cables.values():
+        for cable in self.cables:
             assert cable.lost, f"cable {cable.number} hangs"
 
     def all_is_counted(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import certificate
 import proxy
 from process import service
 from raw import Line, Over, dial
@@ -16,7 +17,7 @@ READ_TIMEOUT = 8
 BEATS = 4
 
 pytestmark = pytest.mark.skipif(
-    not (proxy.NGINX and proxy.OPENSSL), reason="nginx or openssl is not installed"
+    not (proxy.NGINX and certificate.OPENSSL), reason="nginx or openssl is not installed"
 )
 
 

@@ -11,6 +11,7 @@ from contextvars import Context, copy_context
 from aiohttp import web
 
 from telecast.clients import Client
+from telecast.errors import TelecastError
 from telecast.fanout.selection import Selection, filter_of
 from telecast.fanout.subscriber import Subscriber
 from telecast.logs import connection_id
@@ -80,21 +81,33 @@ class Stream:
         self.parts.clients.admit(self.client)
         request[CONNECTION] = self.client.connection_id
         token = connection_id.set(self.client.connection_id)
+        # Until it is served there is nobody who could tell the client why: it is just ended.
+        ended: list[TelecastError] = []
+        self.client.evict = ended.append
         try:
             redeem_ticket(request)
             wire, behind = await take_over(request, head)
-            self.parts.streams.add(wire, request.protocol)
-            self._context = copy_context()
-            self._serve(serve, wire, behind)
         except BaseException:
             self._leave()
             raise
+        else:
+            self.parts.streams.add(wire, request.protocol)
+            self._context = copy_context()
+            if ended:
+                self.ended_by = ended[0].code
+                wire.end()
+                self.end()
+            else:
+                self._serve(serve, wire, behind)
         finally:
             connection_id.reset(token)
 
     def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
         try:
             serve(wire, behind)
+            if self.client.principal is not self.session.principal:
+                # Its key changed meanwhile.
+                self.client.narrow(self.client.principal)
         except Exception:
             log.exception("unhandled")
             if self.client.subscriber is not None:
