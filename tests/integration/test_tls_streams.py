@@ -15,7 +15,8 @@ from payloads import alert, position
 from raw import frame, request
 from telecast.app import drain
 from telecast.errors import PeerFault
-from telecast.web.wire import HIGH_WATER, TransportWire
+from telecast.web.transport_wire import TransportWire
+from telecast.web.wire import HIGH_WATER
 
 pytestmark = pytest.mark.skipif(OPENSSL is None, reason="needs openssl to make a certificate")
 DOORS = pytest.mark.parametrize("door", ["ws", "sse"])

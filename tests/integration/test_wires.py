@@ -13,8 +13,10 @@ import pytest
 
 from telecast.errors import OwnFault
 from telecast.fanout.cohort import PIECE_BYTES
+from telecast.web.socket_wire import SocketWire
 from telecast.web.takeover import own_socket
-from telecast.web.wire import HIGH_WATER, LOW_WATER, SocketWire, TransportWire, Wire, Wires
+from telecast.web.transport_wire import TransportWire
+from telecast.web.wire import HIGH_WATER, LOW_WATER, Wire, Wires
 
 RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER of no time: closing is a reset."""

@@ -21,6 +21,7 @@ from cable import Cable
 from telecast.fanout import backfill, cohort, fetcher, tape
 from telecast.fanout.tape import Tape
 from telecast.web import wire
+from telecast.web.socket_wire import SocketWire
 
 
 @contextmanager
@@ -46,7 +47,7 @@ def kernel_of(loop: Loop, spent: Callable[[], bool]) -> Iterator[None]:
 
     `spent` says whether all descriptors are in use.
     """
-    keep, abort = wire.SocketWire.keep, wire.SocketWire.abort
+    keep, abort = SocketWire.keep, SocketWire.abort
 
     def fromfd(fd: int, *_: int) -> Socket:
         if spent():
@@ -60,27 +61,27 @@ def kernel_of(loop: Loop, spent: Callable[[], bool]) -> Iterator[None]:
         assert loop.files[fd].open
         return loop.files[fd].cable.unacknowledged().to_bytes(4, sys.byteorder)
 
-    def spy_keep(own: wire.SocketWire, data: bytes, taken: int) -> bool:
+    def spy_keep(own: SocketWire, data: bytes, taken: int) -> bool:
         loop.counts["held back"] += 1
         cable = _cable(own)
         cable.high = wire.HIGH_WATER
         cable.hand(data[taken:])
         return keep(own, data, taken)
 
-    def spy_abort(own: wire.SocketWire) -> None:
+    def spy_abort(own: SocketWire) -> None:
         _cable(own).dropped = True
         abort(own)
 
     with (
         mock.patch.object(socket, "fromfd", fromfd),
         mock.patch.object(fcntl, "ioctl", ioctl),
-        mock.patch.object(wire.SocketWire, "keep", spy_keep),
-        mock.patch.object(wire.SocketWire, "abort", spy_abort),
+        mock.patch.object(SocketWire, "keep", spy_keep),
+        mock.patch.object(SocketWire, "abort", spy_abort),
     ):
         yield
 
 
-def _cable(own: wire.SocketWire) -> Cable:
+def _cable(own: SocketWire) -> Cable:
     sock: Any = own._sock
     cable: Cable = sock.cable
     return cable

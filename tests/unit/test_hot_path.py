@@ -31,7 +31,8 @@ from telecast.journal.group import Group, check
 from telecast.model import SCOPES, Entry, Event, Principal
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import SSE, WS, Door
-from telecast.web.wire import SocketWire, Wire, Wires
+from telecast.web.socket_wire import SocketWire
+from telecast.web.wire import Wire, Wires
 
 MARKET = Selection({"market-data": ()})
 PUBLISHER = Principal(key_id="0badcafe", name="a test", scopes=frozenset(SCOPES))

@@ -10,7 +10,9 @@ from typing import Any, cast
 from aiohttp import web
 
 from telecast.errors import OwnFault
-from telecast.web.wire import SocketWire, TransportWire, Wire
+from telecast.web.socket_wire import SocketWire
+from telecast.web.transport_wire import TransportWire
+from telecast.web.wire import Wire
 
 
 async def take_over(request: web.Request, response: web.StreamResponse) -> tuple[Wire, bytes]:

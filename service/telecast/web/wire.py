@@ -1,9 +1,7 @@
 """A stream's connection, which is its own: how bytes leave and come, and how it is seen that they
-don't. Nothing else touches the socket of a stream.
+don't. aiohttp is past it by then (`takeover.py`); nothing else touches the socket of a stream.
 
-aiohttp is past it by then (`takeover.py`). A `SocketWire` sends by itself: what the kernel takes at
-once, which is nearly all, costs one system call and nothing else. With TLS, or where there is no
-socket, a `TransportWire` leaves it to the event loop.
+There are two: a `SocketWire` sends by itself, a `TransportWire` leaves it to the event loop.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import socket
 import sys
 import termios
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -33,7 +30,6 @@ hides a slow reader behind megabytes, and every price that it sees is stale. Twi
 that a tenth older, and a distant client no faster (bench/lowat.py)."""
 USER_TIMEOUT_MS = 60_000
 """How long a peer may take nothing of an answer, or of the end of a stream (RFC 5482)."""
-READ_BYTES = 16 * 1024
 
 _CLOSED = (OSError, ValueError)
 """What a socket raises that is closed: of uvloop's the descriptor is negative then."""
@@ -62,14 +58,9 @@ def _ignore(_: object) -> None:
     """Nobody is there yet, or any more."""
 
 
-def _forget(data: bytes) -> int:
+def forget(data: bytes) -> int:
     """In the place of `send` when nothing is sent any more."""
     return len(data)
-
-
-def _hold(data: bytes) -> int:
-    """In the place of `send` while what was written before still waits."""
-    return 0
 
 
 class Wire(ABC):
@@ -183,13 +174,13 @@ class Wire(ABC):
     def end(self) -> None:
         """Let go of the connection: it closes when the peer has taken what waits, or has had
         USER_TIMEOUT_MS for it. Nothing is written or heard any more."""
-        self.send = _forget
+        self.send = forget
         self._hear, self._hear_end, self.on_close = _ignore, None, _ignore
         self._when_drained = None
         self._set_option(_TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         self._let_go()
 
-    # --- for the two below
+    # --- for the two kinds
 
     @abstractmethod
     def _held(self) -> int:
@@ -238,198 +229,6 @@ class Wire(ABC):
         return int.from_bytes(told, sys.byteorder)
 
 
-class SocketWire(Wire):
-    """A connection of which we have the socket, alone."""
-
-    __slots__ = ("_ending", "_finishing", "_loop", "_reading", "_size", "_sock", "_waiting")
-
-    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
-        """`sock` does not block, and is closed here."""
-        super().__init__(sock)
-        self._loop = loop
-        self._sock = sock
-        self.send = sock.send
-        self._waiting: deque[bytes | memoryview] | None = None
-        """What the kernel did not take yet; what many were written at once is shared by them."""
-        self._size = 0
-        self._reading = self._finishing = self._ending = False
-
-    def keep(self, data: bytes, taken: int) -> bool:
-        if self._waiting is None:
-            self._waiting = deque()
-            self.send = _hold
-            self._loop.add_writer(self._sock.fileno(), self._go_on)
-        self._waiting.append(memoryview(data)[taken:] if taken else data)
-        self._size += len(data) - taken
-        self.full = self.full or self._size > HIGH_WATER
-        return not self.full
-
-    def _go_on(self) -> None:
-        """The kernel has room again."""
-        waiting = self._waiting
-        assert waiting is not None
-        try:
-            while waiting:
-                head = waiting[0]
-                taken = self._sock.send(head)
-                self._size -= taken
-                if taken < len(head):
-                    waiting[0] = memoryview(head)[taken:]
-                    break
-                waiting.popleft()
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.abort()
-            return
-        if not waiting:
-            self._nothing_waits()
-        if self.full and self._size <= LOW_WATER:
-            self._has_room()
-
-    def _nothing_waits(self) -> None:
-        self._waiting = None
-        self._loop.remove_writer(self._sock.fileno())
-        if self._ending:
-            self._shut()
-        elif self._finishing:
-            self._half_close()
-        else:
-            self.send = self._sock.send
-
-    def _held(self) -> int:
-        return self._size
-
-    def resume(self) -> None:
-        if not self._reading and self._hear_end is not None and self._sock.fileno() >= 0:
-            self._reading = True
-            self._loop.add_reader(self._sock.fileno(), self._readable)
-
-    def pause(self) -> None:
-        if self._reading:
-            self._reading = False
-            self._loop.remove_reader(self._sock.fileno())
-
-    def _readable(self) -> None:
-        try:
-            data = self._sock.recv(READ_BYTES)
-            # uvloop says once that a socket has failed, and there may be bytes before that.
-            failed = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.abort()
-            return
-        if data:
-            self._hear(data)
-        else:
-            self.pause()
-            self._say_end()
-        if failed:
-            self.abort()
-
-    def finish(self) -> None:
-        self._finishing = True
-        self.send = _forget
-        if self._waiting is None:
-            self._half_close()
-
-    def _half_close(self) -> None:
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            log.debug("the peer was faster")
-
-    def abort(self) -> None:
-        if self._sock.fileno() >= 0:
-            self._shut()
-            self._loop.call_soon(self._say_end)
-
-    def _let_go(self) -> None:
-        if self._sock.fileno() < 0:
-            return
-        self.pause()
-        self._ending = True
-        if self._waiting is None:
-            self._shut()
-
-    def _shut(self) -> None:
-        self.pause()
-        if self._waiting is not None:
-            self._waiting, self._size = None, 0
-            self._loop.remove_writer(self._sock.fileno())
-        self.send = _forget
-        self._sock.close()
-        self.full, self._when_drained = False, None
-        self._say_gone()
-
-
-class TransportWire(Wire, asyncio.Protocol):
-    """A connection that the event loop writes and reads: one with TLS."""
-
-    __slots__ = ("_transport",)
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        super().__init__(transport.get_extra_info("socket"))
-        self._transport = transport
-        self.send = self._hand_over
-        transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
-        transport.set_protocol(self)
-
-    def _hand_over(self, data: bytes) -> int:
-        if self._transport.is_closing():
-            # uvloop raises for a connection that is lost before we have heard of it.
-            return len(data)
-        self._transport.write(data)
-        return -1 if self.full else len(data)
-
-    def keep(self, data: bytes, taken: int) -> bool:
-        return not self.full  # the transport has it
-
-    def _held(self) -> int:
-        try:
-            return self._transport.get_write_buffer_size()
-        except RuntimeError:
-            return 0  # uvloop: it is lost
-
-    def pause(self) -> None:
-        if self._transport.is_reading():
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if not self._transport.is_closing() and not self._transport.is_reading():
-            self._transport.resume_reading()
-
-    def finish(self) -> None:
-        self.send = _forget
-        if not self._transport.is_closing() and self._transport.can_write_eof():
-            self._transport.write_eof()
-
-    def abort(self) -> None:
-        self.send = _forget
-        self._transport.abort()
-
-    def _let_go(self) -> None:
-        self._transport.close()
-
-    # --- what the event loop calls
-
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self._has_room()
-
-    def data_received(self, data: bytes) -> None:
-        self._hear(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.send = _forget
-        self.full, self._when_drained = False, None
-        self._say_end()
-        self._say_gone()
-
-
 class Wires:
     """A group of Wires. What nearly all of them need for a write is one call."""
 
@@ -464,7 +263,7 @@ class Wires:
 class _Nobody:
     """In the place of a wire that has left."""
 
-    send = staticmethod(_forget)
+    send = staticmethod(forget)
 
 
 _NOBODY = cast(Wire, _Nobody())
