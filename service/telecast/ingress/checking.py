@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError
 
-from telecast.channels.catalogue import Channel
+from telecast.channels.catalogue import Channel, channel_named
 from telecast.errors import PeerFault, ValidationFailed
 from telecast.model import Principal, Row
 
@@ -34,6 +34,34 @@ class Checked:
     @property
     def size(self) -> int:
         return sum(len(data) for _, _, data in self.rows)
+
+
+def writable(principal: Principal, channel: str) -> Channel:
+    """Raises PeerFault UNKNOWN_CHANNEL or FORBIDDEN."""
+    entry = channel_named(channel)
+    if not principal.may("publish") or not principal.reaches(channel):
+        raise PeerFault("FORBIDDEN", f"This key may not publish to {channel!r}.")
+    return entry
+
+
+def check_request(
+    channel: Channel, payloads: Sequence[Any], replace: Scope | None, max_events: int
+) -> None:
+    """Raises PeerFault if this may not be asked, whatever the payloads are."""
+    if replace is not None and replace.field not in channel.filters:
+        raise PeerFault(
+            "UNKNOWN_FILTER",
+            f"{channel.name} has no filter {replace.field[:64]!r} to replace by.",
+            {"filters": sorted(channel.filters)},
+        )
+    if len(payloads) > max_events:
+        raise PeerFault(
+            "LIMIT_EXCEEDED",
+            f"{len(payloads)} events are over max_batch_events ({max_events}).",
+            {"max_batch_events": max_events},
+        )
+    if not payloads and replace is None:
+        raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
 
 
 class Checker:

@@ -15,16 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from telecast.channels.catalogue import CHANNELS, Channel, channel_named
+from telecast.channels.catalogue import CHANNELS
 from telecast.errors import (
     Conflict,
     JournalUnavailable,
     OwnFault,
-    PeerFault,
     TelecastError,
 )
 from telecast.fanout.tape import Tape
-from telecast.ingress.checking import Checked, Checker, Scope
+from telecast.ingress.checking import Checked, Checker, Scope, check_request, writable
 from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
@@ -145,7 +144,7 @@ class Ingress:
 
     async def withdraw(self, principal: Principal, channel: str, key: str) -> Published:
         """Take a row away: a tombstone with its last state. Raises ROW_NOT_FOUND."""
-        entry = self._writable(principal, channel)
+        entry = writable(principal, channel)
         nothing = Checked(entry, (), b"")
         return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
 
@@ -157,29 +156,10 @@ class Ingress:
         replace: Scope | None,
         idempotency_key: str | None,
     ) -> Checker:
-        entry = self._writable(principal, channel)
-        if replace is not None and replace.field not in entry.filters:
-            raise PeerFault(
-                "UNKNOWN_FILTER",
-                f"{channel} has no filter {replace.field[:64]!r} to replace by.",
-                {"filters": sorted(entry.filters)},
-            )
-        if len(payloads) > self._limits.max_events:
-            raise PeerFault(
-                "LIMIT_EXCEEDED",
-                f"{len(payloads)} events are over max_batch_events ({self._limits.max_events}).",
-                {"max_batch_events": self._limits.max_events},
-            )
-        if not payloads and replace is None:
-            raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
+        entry, limits = writable(principal, channel), self._limits
+        check_request(entry, payloads, replace, limits.max_events)
         keyed = idempotency_key is not None
-        return Checker(entry, principal, payloads, replace, self._limits.max_event_bytes, keyed)
-
-    def _writable(self, principal: Principal, channel: str) -> Channel:
-        entry = channel_named(channel)
-        if not principal.may("publish") or not principal.reaches(channel):
-            raise PeerFault("FORBIDDEN", f"This key may not publish to {channel!r}.")
-        return entry
+        return Checker(entry, principal, payloads, replace, limits.max_event_bytes, keyed)
 
     def _submit(self, asked: Asked) -> asyncio.Future[Published]:
         if self._closed:
