@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -157,3 +158,11 @@ async def test_going_down_ends_both_with_a_word_and_lets_go_of_them(live: Live) 
             assert ended == code
         await live.parts.streams.close()
         assert not len(live.parts.streams)
+
+
+@DOORS
+async def test_of_a_stream_aiohttp_keeps_nothing(live: Live, door: str) -> None:
+    server, tasks = live.server._runner.server, asyncio.all_tasks()
+    assert server is not None
+    async with opened(live, door, channels="positions"):
+        await live.until(lambda: not server.connections and asyncio.all_tasks() == tasks)

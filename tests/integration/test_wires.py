@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from telecast.fanout.cohort import PIECE_BYTES
 from telecast.web.socket_wire import SocketWire
 from telecast.web.takeover import own_socket
 from telecast.web.transport_wire import TransportWire
-from telecast.web.wire import HIGH_WATER, LOW_WATER, Wire, Wires
+from telecast.web.wire import HIGH_WATER, LOW_WATER, USER_TIMEOUT_MS, Wire, Wires
 
 RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER of no time: closing is a reset."""
@@ -54,6 +56,11 @@ class Line:
             sent += piece
             assert self.wire.write(piece) is not self.wire.full
         return sent
+
+    def narrow(self) -> None:
+        """Let the kernel take little at once."""
+        assert self.wire._lent is not None
+        self.wire._lent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_048)
 
     def reset(self) -> None:
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -172,6 +179,33 @@ async def test_a_peer_that_does_not_read_is_full_in_time_and_gets_all_of_it_in_o
     assert await stuck.read(len(sent) + 13) == sent + b"more and more"
     assert stuck.wire.write(b"!")
     assert await stuck.read(1) == b"!"
+
+
+async def test_a_piece_that_the_kernel_takes_in_many_parts_arrives_whole(
+    exchange: Exchange,
+) -> None:
+    line = await exchange.line()
+    line.narrow()
+    sent = b"".join(b"%07d." % n for n in range(60_000))
+    line.wire.write(sent)
+    assert 0 < line.wire._held() < len(sent), "a part of it was taken"
+    exchange.group.write(sent[::-1], 0, 1)
+    assert await line.read(2 * len(sent)) == sent + sent[::-1]
+
+
+async def test_nothing_overtakes_what_waits_though_the_kernel_has_room_again(
+    exchange: Exchange,
+) -> None:
+    line = await exchange.line()
+    line.narrow()
+    sent, got = line.fill(), b""
+    with contextlib.suppress(BlockingIOError):
+        while True:  # without a turn of the loop: nobody has heard of the room yet
+            got += line.peer.recv(65_536)
+    assert got
+    line.wire.write(b"late ")
+    exchange.group.write(b"and later", 0, 1)
+    assert got + await line.read(len(sent) + 14 - len(got)) == sent + b"late and later"
 
 
 async def test_who_waits_for_room_is_called_once_below_the_low_water(exchange: Exchange) -> None:
@@ -373,6 +407,23 @@ async def test_only_a_peer_that_has_not_taken_all_is_stuck(exchange: Exchange) -
     await until(lambda: stuck.gone)
     assert fine.gone == 0
     assert await fine.read(1) == b"x"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="needs it of the system")
+async def test_only_a_wire_that_has_ended_is_dropped_by_the_kernel_if_nothing_is_taken(
+    exchange: Exchange,
+) -> None:
+    line = await exchange.line()
+
+    def patience() -> int:
+        assert line.wire._lent is not None
+        told = line.wire._lent.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 4)
+        return int.from_bytes(told, sys.byteorder)
+
+    line.fill()
+    assert patience() == 0
+    line.wire.end()
+    assert patience() == USER_TIMEOUT_MS
 
 
 # --- a socket of our own

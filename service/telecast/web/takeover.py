@@ -14,6 +14,9 @@ from telecast.web.socket_wire import SocketWire
 from telecast.web.transport_wire import TransportWire
 from telecast.web.wire import Wire
 
+MOST_BEHIND = 64 * 1024
+"""Bytes behind an upgrade at which no more is read until the upgrade is answered."""
+
 
 async def take_over(request: web.Request, response: web.StreamResponse) -> tuple[Wire, bytes]:
     """Answer with this head. The connection is the wire's then, and aiohttp lets go of the rest as
@@ -53,7 +56,7 @@ async def _answer(
     transport.set_write_buffer_limits(0)
     writer = await response.prepare(request)
     assert writer is not None
-    behind = _Behind()
+    behind = _Behind(transport)
     if response.status == 101:
         # Typed for aiohttp's own reader; it is fed by `feed_data`, no more.
         request.protocol.set_parser(cast(Any, behind))
@@ -66,11 +69,15 @@ async def _answer(
 class _Behind:
     """The connection's parser, to aiohttp, until nothing comes through it any more."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self.data = bytearray()
+        self._transport = transport
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self.data += data
+        if len(self.data) > MOST_BEHIND and self._transport.is_reading():
+            # It does not read what it is answered, but goes on. The kernel holds the rest.
+            self._transport.pause_reading()
         return False, b""
 
     def feed_eof(self) -> None:
