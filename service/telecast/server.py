@@ -39,7 +39,7 @@ class Server:
     def __init__(self, app: web.Application, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        # Without handler_cancellation an SSE handler outlives a client that has gone.
+        # Without handler_cancellation what was asked goes on for a client that has gone.
         self._runner = web.AppRunner(
             app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
         )
@@ -137,7 +137,7 @@ def _spare_the_loop() -> None:
     """Have the garbage collector look less often, and never at what stays anyway.
 
     It stops the loop while it looks, and looks when many objects are made: when many clients come
-    at once. Streams leave little behind that only it can find.
+    at once. Streams leave nothing behind that only it can find.
     """
     gc.collect()
     gc.freeze()

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from live import PATIENCE, Ended, Live, SseReader, rows, served, types
 from payloads import alert, position, price, trader
+from raw import dial
 from telecast.app import drain
 from telecast.channels.catalogue import CHANNELS
 from telecast.journal.memory import MemoryJournal
@@ -654,3 +655,16 @@ async def test_a_stream_holds_nothing_of_its_request_and_what_it_held_is_freed_w
                 await live.until(lambda: there() == others)
         finally:
             gc.enable()
+
+
+async def test_an_event_stream_whose_client_goes_on_sending_is_dropped() -> None:
+    async with served() as live:
+        line = await dial("sse", int(live.url.rpartition(":")[2]), live.secrets["desk"])
+        await live.until(lambda: len(live.parts.streams) == 1)
+        await line._send(bytes(sse.UNHEARD_BYTES))
+        await live.publish("positions", position("p1"))
+        assert len(live.parts.streams) == 1, "as much is let pass"
+        await line._send(b"and on")
+        await live.until(lambda: len(live.parts.streams) == 0)
+        await live.everybody_gone()
+        line.cut()

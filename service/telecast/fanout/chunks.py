@@ -59,34 +59,26 @@ class Chunks:
     ) -> Encoded:
         """Events after a position, as `Tape.read` gives them, and the word on what is left out."""
 
+        tape = self._tape
+
         def encode() -> Encoded:
-            return self._encode_since(selection, door, after, conflate, most_bytes, starts)
+            chunk = tape.read(
+                selection, after, conflate=conflate, most_bytes=most_bytes, starts=starts
+            )
+            blocks = [door.event(event, self._epoch) for event in chunk.events]
+            trimmed = conflate and any(
+                tape.standing(name, max(after, starts.get(name, 0))) is not Standing.EXACT
+                for name in selection.channels
+            )
+            if chunk.left_out or trimmed:
+                count = None if trimmed else chunk.left_out
+                told = messages.conflated(self._now(), after + 1, chunk.upto, count)
+                blocks.insert(0, door.message(told))
+            return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.left_out)
 
         if starts:
             return encode()
-        return self._shared(("since", selection, door, after, conflate, self._tape.head), encode)
-
-    def _encode_since(
-        self,
-        selection: Selection,
-        door: Door,
-        after: int,
-        conflate: bool,
-        most_bytes: int,
-        starts: Mapping[str, int],
-    ) -> Encoded:
-        tape = self._tape
-        chunk = tape.read(selection, after, conflate=conflate, most_bytes=most_bytes, starts=starts)
-        blocks = [door.event(event, self._epoch) for event in chunk.events]
-        trimmed = conflate and any(
-            tape.standing(name, max(after, starts.get(name, 0))) is not Standing.EXACT
-            for name in selection.channels
-        )
-        if chunk.left_out or trimmed:
-            count = None if trimmed else chunk.left_out
-            told = messages.conflated(self._now(), after + 1, chunk.upto, count)
-            blocks.insert(0, door.message(told))
-        return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.left_out)
+        return self._shared(("since", selection, door, after, conflate, tape.head), encode)
 
     def _shared(self, key: object, encode: Callable[[], Encoded]) -> Encoded:
         chunk = self._memo.get(key)
