@@ -103,14 +103,14 @@ async def test_a_commit_whose_shared_memory_can_not_grow_is_unknown_and_harms_no
     disk: Disk,
 ) -> None:
     """It is in the log and synced, yet refused: a crash brings it back, the next replaces it."""
-    with writing(disk, 0, 900, "roomy") as process:
+    with writing(disk, 0, 10**6, "roomy") as process:  # how many fill it depends on their groups
         while said_so_far(disk).epoch is None:
             assert process.poll() is None
         disk.control.shared_only, disk.control.full = 1, errno.ENOSPC
         while not said_so_far(disk).unknown:
-            assert process.poll() is None, "the log was too short"
+            assert process.poll() is None
         disk.control.full = 0
-        assert process.wait(60) == 0
-    said = said_so_far(disk)
-    assert max(said.acknowledged) > max(said.unknown), "it went on by itself"
+        refused = max(said_so_far(disk).unknown)
+        while max(said_so_far(disk).acknowledged) < refused + 100:
+            assert process.poll() is None, "it goes on by itself"
     assert await losses(disk, 4, seed=1) == []
