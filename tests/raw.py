@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-PATIENCE = 15.0
+PATIENCE = 30.0
 """Seconds without a message after which a test fails instead of hanging."""
 
 

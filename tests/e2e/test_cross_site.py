@@ -152,7 +152,7 @@ async def test_a_page_of_another_origin_hears_nothing_and_changes_nothing(
             page = await context.new_page()
             await page.goto(f"http://{host}:{port}/")
             heard.clear()
-            async with page.expect_response(live.url + path, timeout=10_000):
+            async with page.expect_response(live.url + path, timeout=60_000):
                 await page.evaluate(FORM, {"url": live.url, "path": path, "body": body})
             assert [(each, status in (401, 403, 415)) for each, status in heard] == [(path, True)]
         assert live.parts.journal.head == 0

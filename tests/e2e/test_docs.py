@@ -17,6 +17,7 @@ line, and alone on a line for any lines. Times, positions, connections and keys 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PASTED = ("console", "sh", "python", "js")
 DOCUMENTED = "127.0.0.1:8080"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which output that does not come fails the test."""
 
 NOT_RUN = {
@@ -313,7 +314,8 @@ async def _drain(process: asyncio.subprocess.Process) -> None:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """End a command and all that it started."""
     if process.returncode is None:
-        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # it ended, and that is on its way to us
+            os.killpg(process.pid, signal.SIGTERM)
     async with asyncio.timeout(PATIENCE):
         await process.communicate()
 

@@ -37,7 +37,8 @@ FORMS = [
 ]
 CURL = shutil.which("curl")
 DOORS = ("ws", "sse")
-PATIENCE = 10.0
+HEARTBEAT = 60
+PATIENCE = 30.0
 """Seconds: less than a heartbeat."""
 PRICES = {"channels": "market-data", "delivery": "all"}
 
@@ -178,7 +179,7 @@ async def test_the_limit_of_an_address_counts_the_clients_and_not_the_proxy(
 async def test_who_goes_away_is_gone_at_the_service(behind: Behind) -> None:
     """A proxy that keeps its side open would fill the service with the dead."""
     for door in DOORS:
-        async with behind.stream(door, **PRICES) as reader:
+        async with behind.stream(door, **PRICES, heartbeat=HEARTBEAT) as reader:
             await reader.opening()
             assert await metric(behind.own, "telecast_connections", door=door) == 1
         async with asyncio.timeout(PATIENCE):

@@ -194,8 +194,6 @@ async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
                         acknowledged.append(receipt["position"])
 
         async with streams(own, session) as (ws, sse):
-            # A connection of its own, to ask over while no new one is taken.
-            host = await asyncio.open_connection(HOST, own.port)
             publishers = [asyncio.create_task(publish()) for _ in range(4)]
             await ws.events(20)
             os.kill(own.pid, signal.SIGTERM)
@@ -206,7 +204,6 @@ async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
             with pytest.raises(Ended) as end:
                 await ws.read()
             assert end.value.code == 1012
-            assert await _readiness(*host) == 503
             notice = (await sse.until("notice"))[-1].body
             assert sse.retry[1:] == [notice["retryAfterMs"]]
             with pytest.raises(Ended):
@@ -228,14 +225,6 @@ async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
         epoch, seq = again["position"].split(":")
         assert epoch == before, "a restart of the same journal is the same life"
         assert int(seq) > max(event["seq"] for event in kept)
-
-
-async def _readiness(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
-    writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
-    async with asyncio.timeout(PATIENCE):
-        status = int((await reader.readline()).split()[1])
-    writer.close()
-    return status
 
 
 async def _history(own: Service, session: aiohttp.ClientSession) -> list[dict[str, Any]]:

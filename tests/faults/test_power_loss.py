@@ -76,13 +76,14 @@ async def test_a_sync_that_failed_is_never_followed_by_an_acknowledgement(
     """The system forgets what it could not sync (PostgreSQL's "fsyncgate"): later syncs succeed
     without it, and yet it can be read, also by the next process."""
     disk.control.sync_error, disk.control.sync_before, disk.control.sync_count = errno.EIO, good, 1
-    with writing(disk, 0, 60, manner) as process:
+    # Whatever their groups, there are more commits than good syncs.
+    with writing(disk, 0, writer.WRITERS * 30, manner) as process:
         assert process.wait(60) in (0, 1), "1: it did not even open"
     assert disk.control.sync_count == 0
     said = said_so_far(disk)
     assert len(said.unknown) <= writer.WRITERS, "one group at the most: later ones are not tried"
     before = len(disk.operations())
-    written(disk, 0, 60, "killed")
+    written(disk, 0, writer.WRITERS * 30, "killed")
     assert await losses(disk, 20, seed=good, upto=before) == []
     assert await losses(disk, 20, seed=good, start=before) == []
 

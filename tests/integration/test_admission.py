@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import resource
-import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ import pytest
 from test_metrics import scraped
 from test_rest import Held
 
-from bare import bare, head
-from live import Live, SseReader, principal, served
+from bare import Bare, bare, head
+from live import PATIENCE, Live, SseReader, principal, served
 from payloads import position, price
 from process import HOST, Service
 from rest import metric, publish
@@ -123,7 +122,7 @@ async def kept(knocking: list[socket.socket]) -> int:
     """How many of them the service has not closed, once it has come to the last."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await loop.sock_recv(knocking[-1], 1)
     return sum(map(_open, knocking[:-1]))
 
@@ -190,7 +189,7 @@ async def test_a_service_out_of_files_keeps_its_streams_and_serves_again(
 
 
 async def _said(own: Service, word: bytes) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not any(word in line for line in own.log):  # noqa: ASYNC110 - a log has no event
             await asyncio.sleep(0.01)
 
@@ -313,6 +312,7 @@ async def test_who_tries_key_after_key_is_told_to_wait_and_nobody_else_is(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with served(principal(), principal("other")) as live:
+        live.stop_the_clocks()
         right, other = live.secrets["desk"], live.secrets["other"]
         nearly = right[:-1] + ("0" if right[-1] != "0" else "1")
         for n in range(BURST):
@@ -337,6 +337,7 @@ async def test_who_tries_key_after_key_is_told_to_wait_and_nobody_else_is(
 
 async def test_every_way_to_show_a_key_counts_and_showing_none_does_not() -> None:
     async with served() as live:
+        live.stop_the_clocks()
         for _ in range(BURST + 5):
             assert (await live.ask("GET", CATALOGUE, who=None))[0] == 401
         assert not live.parts.guesses.answered
@@ -355,6 +356,7 @@ async def test_every_way_to_show_a_key_counts_and_showing_none_does_not() -> Non
 
 async def test_behind_a_proxy_it_is_the_address_that_the_proxy_names_that_counts() -> None:
     async with served(behind_proxy=True) as live:
+        live.stop_the_clocks()
         here = {"X-API-Key": WRONG, "X-Forwarded-For": "192.0.2.1"}
         for _ in range(BURST):
             await live.ask("GET", CATALOGUE, who=None, headers=here)
@@ -365,6 +367,7 @@ async def test_behind_a_proxy_it_is_the_address_that_the_proxy_names_that_counts
 
 async def test_without_a_proxy_an_address_can_not_be_made_up() -> None:
     async with served() as live:
+        live.stop_the_clocks()
         for n in range(BURST + 1):
             made_up = {"X-API-Key": WRONG, "X-Forwarded-For": f"192.0.2.{n}"}
             status, _, _ = await live.ask("GET", CATALOGUE, who=None, headers=made_up)
@@ -411,25 +414,43 @@ async def test_what_waits_for_the_journal_is_bounded_in_bytes_too_and_recovers()
 # --- the way down
 
 
-async def test_a_balancer_sees_that_it_goes_down_before_the_port_is_closed(
-    tmp_path: Path,
+async def test_a_balancer_sees_that_it_goes_down_before_the_port_is_closed_and_after(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = Service(tmp_path, drain_notice=0.7)
-    try:
-        await own.start()
-        async with aiohttp.ClientSession(headers={"Connection": "close"}) as session:
+    """First there is a pause in which all is served, then one between the ends of its streams."""
+    sleep, over = asyncio.sleep, asyncio.Semaphore(0)
 
-            async def ready() -> int:
-                async with session.get(f"{own.url}/readyz") as answer:
-                    return answer.status
+    async def pause(seconds: float, *rest: Any) -> None:
+        await (over.acquire() if seconds > 100 else sleep(seconds, *rest))
 
-            assert await ready() == 200
-            os.kill(own.pid, signal.SIGTERM)
-            async with asyncio.timeout(10):
-                while await ready() != 503:
-                    pass
-        await publish(own, "positions", position())
-        assert await own.gone() == 0
-        assert own.complaints() == []
-    finally:
-        await own.end()
+    async def ready(line: Bare) -> bool:
+        line.send(head("GET", "/readyz"))
+        return (await line.answer()).status == 200
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    async with (
+        served(drain_notice=300.0, drain_seconds=300.0) as live,
+        live.ws(channels="positions") as first,
+        live.ws(channels="positions") as last,
+        bare(live.url) as known,
+    ):
+        for reader in (first, last):
+            await reader.opening()
+        assert await ready(known)
+        going = asyncio.create_task(live.server.__aexit__())
+        await live.until(lambda: live.parts.draining)
+        async with bare(live.url) as newcomer:
+            assert not await ready(newcomer)
+        await live.publish("positions", position())
+        for reader in (first, last):
+            await reader.events()
+        over.release()
+        assert (await first.expect("notice")).body["code"] == "SHUTTING_DOWN"
+        with pytest.raises(ConnectionRefusedError):
+            async with bare(live.url):
+                pass
+        assert not await ready(known), "it is asked to the end"
+        over.release()
+        assert (await last.expect("notice")).body["code"] == "SHUTTING_DOWN"
+        await going
+        over.release()  # the server is left once more when the block ends

@@ -27,7 +27,7 @@ from bench.peers.nchan import Nchan
 from bench.peers.telecast import Telecast
 from bench.tools import LoadFailed, Publication, Subscription, get, publishing, subscribers, upgrade
 from live import principal, served
-from telecast.cli.bench_run import PREFIX, Bench, BenchRows, Run
+from telecast.cli.bench_run import OPEN_SECONDS, PREFIX, Bench, BenchRows, Run
 from telecast.client import Publisher, Refused
 from telecast.protocol.framing import http_chunk, ws_text
 
@@ -38,7 +38,9 @@ except build.NoCompiler as fault:
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-PATIENCE = 20.0
+PATIENCE = 60.0
+PATIENT = {"grace": PATIENCE, "deadline": PATIENCE}
+"""Where everything comes, it is waited for; who gets it all waits no longer."""
 
 
 def event(number: int) -> bytes:
@@ -269,7 +271,7 @@ def test_pings_are_answered_with_their_payload_and_masked(tmp_path):
         with subscribers(Cores(), tmp_path, server.port, "ws", spoken, **options) as crowd:
             crowd.ready(PATIENCE)
             crowd.mark(0)
-            server.go()
+            server.go(1)
             assert crowd.end(1, PATIENCE)["received"] == 1
     hello, pong = server.heard[:22], server.heard[22:]
     assert unmasked(hello) == (0x81, b'{"key":"000000"}')
@@ -313,7 +315,7 @@ def test_a_client_speaks_the_tongue_of_its_server(tmp_path, dialect, greeting, p
         with subscribers(Cores(), tmp_path, server.port, "ws", spoken, **options) as crowd:
             crowd.ready(PATIENCE)
             crowd.mark(0)
-            server.go()
+            server.go(1)
             assert counts(crowd.end(9, PATIENCE)) == {"expected": 9, "received": 9}
     said, frames = server.heard, []
     while said:
@@ -392,7 +394,7 @@ def test_a_publisher_is_told_of_refused_publishes(tmp_path):
 
 @pytest.mark.parametrize("door", ["ws", "sse"])
 def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(door):
-    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, grace=PATIENCE)
+    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, **PATIENT)
     with serving(Floor(), door, Cores()) as running:
         figures = measure(running, work)
         again = measure(running, work)  # a server that is used twice starts from zero
@@ -407,7 +409,7 @@ def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(door):
 @pytest.mark.parametrize("door", ["ws", "sse"])
 def test_the_floor_waits_for_no_client_that_stalls(door):
     # Some 200 KB for each client: more than is buffered for the two who do not read.
-    work = Work(clients=6, stalled=2, rate=2_000, seconds=0.5, warm=0.01, grace=3.0, deadline=6.0)
+    work = Work(clients=6, stalled=2, rate=2_000, seconds=0.5, warm=0.01, **PATIENT)
     with serving(Floor(), door, Cores()) as running:
         figures = measure(running, work)
     assert counts(figures) == {"expected": 4_000, "received": 4_000}
@@ -423,7 +425,7 @@ BROKERS = [(peer, door) for peer in (Nchan(), Centrifugo(), Mercure()) for door 
 def test_a_broker_that_is_installed_gives_everybody_everything(broker, door):
     if missing := broker.missing():
         pytest.skip(missing)
-    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, grace=PATIENCE)
+    work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, **PATIENT)
     with serving(broker, door, Cores()) as running:
         figures = measure(running, work)
     assert counts(figures) == {"expected": 500, "received": 500}
@@ -438,7 +440,7 @@ async def test_the_load_counts_every_event_of_telecast_and_no_row_of_its_snapsho
         asking = Telecast(query=())
 
         def work() -> dict[str, Any]:
-            spoken, options = asking.subscription(door, key), {"clients": 3, "room": 100}
+            spoken, options = asking.subscription(door, key), {"clients": 3, "room": 100, **PATIENT}
             with subscribers(Cores(), tmp_path, port, door, spoken, **options) as crowd:
                 crowd.ready(PATIENCE)
                 crowd.mark(0)
@@ -460,7 +462,7 @@ async def test_the_load_counts_what_a_resume_brings(tmp_path, door):
         def work() -> dict[str, Any]:
             with handing_over(tmp_path, port, asking.publication(key), first=1, count=100):
                 pass
-            options = {"clients": 3, "first": 1, "room": 100, "replay": True}
+            options = {"clients": 3, "first": 1, "room": 100, "replay": True, **PATIENT}
             spoken = asking.subscription(door, key)
             with subscribers(Cores(), tmp_path, port, door, spoken, **options) as crowd:
                 crowd.ready(PATIENCE)
@@ -519,11 +521,22 @@ async def test_bench_with_a_key_that_may_not_publish_opens_no_stream(monkeypatch
 
 
 async def test_bench_over_the_limit_of_connections_says_which_and_withdraws_its_rows(monkeypatch):
-    monkeypatch.setattr("telecast.cli.bench_run.OPEN_SECONDS", 1.0)
     async with served(max_connections_per_key=3) as live:
         rows = BenchRows("market-data", f"{PREFIX}4")
+        bench = Bench(Run(live.url, live.secrets["desk"], rows, 6, 100, 1))
+        wait = asyncio.wait
+
+        async def until_all_were_answered(those: Any, **how: Any) -> Any:
+            if how.get("timeout") == OPEN_SECONDS:
+                await live.until(
+                    lambda: all(each.live.is_set() or each.last for each in bench.listeners)
+                )
+                how["timeout"] = 0
+            return await wait(those, **how)
+
+        monkeypatch.setattr(asyncio, "wait", until_all_were_answered)
         with pytest.raises(click.ClickException, match="max_connections_per_key") as failed:
-            await Bench(Run(live.url, live.secrets["desk"], rows, 6, 100, 1)).run()
+            await bench.run()
         assert failed.value.message.startswith("Only 3 of 6 clients got a stream")
         left = await live.get("/api/v1/channels/market-data/snapshot")
         assert left["rows"] == []

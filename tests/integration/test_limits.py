@@ -93,9 +93,11 @@ async def test_without_a_proxy_nobodys_word_about_the_address_counts() -> None:
 
 async def test_too_many_newcomers_at_once_are_spread() -> None:
     one = {"new_connections_per_second": 1, "new_connections_burst": 1}
-    async with served(**one) as live, live.ws() as reader:
-        await reader.expect("welcome")
-        error = await turned_away(live, 503)
+    async with served(**one) as live:
+        live.stop_the_clocks()
+        async with live.ws() as reader:
+            await reader.expect("welcome")
+            error = await turned_away(live, 503)
         assert error["code"] == "OVERLOADED"
         assert live.parts.clients.refused["OVERLOADED"] == 3
 

@@ -21,6 +21,7 @@ from live import PATIENCE, Live, principal, served, types
 from payloads import alert, metrics, position, price, trader
 from telecast.channels.catalogue import CHANNELS, Channel
 from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.ingress import derivation
 from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
 
@@ -472,7 +473,11 @@ async def test_a_bad_idempotency_key_is_refused(key: str) -> None:
 # --- replacing and withdrawing
 
 
-async def test_a_replacing_publish_leaves_just_its_rows_of_that_scope_in_one_commit() -> None:
+@pytest.mark.parametrize("scan", [1, derivation.SCAN])
+async def test_a_replacing_publish_leaves_just_its_rows_of_that_scope_in_one_commit(
+    scan: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(derivation, "SCAN", scan)
     async with served() as live, live.ws(channels="positions", delivery="all") as reader:
         await reader.opening()
         await live.publish(

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -15,8 +16,9 @@ import orjson
 import pytest
 
 from fakes import ws_frames
-from live import Ended, Live, WsReader, principal, served, types
+from live import PATIENCE, Ended, Live, WsReader, principal, served, types
 from payloads import position, price
+from telecast.web import ws
 
 
 async def closed(reader: WsReader) -> tuple[list[dict[str, Any]], int | None]:
@@ -219,7 +221,9 @@ async def test_actions_over_the_rate_are_refused_and_in_the_end_closed_with_4429
         assert (told[-1]["type"], told[-1]["code"]) == ("notice", "TOO_MANY_ACTIONS")
 
 
-async def test_publishes_have_a_rate_of_their_own() -> None:
+async def test_publishes_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However long the machine takes for it, it is all said at once.
+    monkeypatch.setattr(ws, "time", SimpleNamespace(monotonic=lambda: 0.0))
     async with (
         served(actions_per_second=0.1, actions_burst=1, publishes_per_second=2.0) as live,
         live.ws() as reader,
@@ -295,7 +299,7 @@ class Raw:
 
     async def frames(self) -> list[tuple[int, bytes]]:
         """All frames until the server ends the connection."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             data = await self.reader.read(-1)
         return [(opcode, payload) for opcode, payload, _ in ws_frames(data)]
 

@@ -18,7 +18,7 @@ from virtual import Loop
 
 import payloads
 from cable import Cable
-from telecast.fanout import backfill, cohort, fetcher, tape
+from telecast.fanout import backfill, cohort, compacted, fetcher
 from telecast.fanout.tape import Tape
 from telecast.web import wire
 from telecast.web.socket_wire import SocketWire
@@ -28,7 +28,7 @@ from telecast.web.socket_wire import SocketWire
 def small_bounds() -> Iterator[None]:
     """Chunks, pieces, slices, pages and buffers so small that a few events fill them."""
     with (
-        mock.patch.object(tape, "SLACK", 2),
+        mock.patch.object(compacted, "SLACK", 2),
         mock.patch.object(backfill, "CHUNK_BYTES", 1_200),
         mock.patch.object(cohort, "PIECE_BYTES", 1_000),
         mock.patch.object(cohort, "SLICE_MEMBERS", 2),

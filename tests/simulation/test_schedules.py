@@ -90,7 +90,7 @@ def test_a_seed_is_the_same_schedule_in_another_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=110,
     ).stdout
     assert told.split() == [run(seed)[0] for seed in SEEDS_ELSEWHERE]
 

@@ -33,8 +33,7 @@ from fakes import (
 )
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
-from telecast.fanout import backfill, cohort, fetcher
-from telecast.fanout import tape as tape_module
+from telecast.fanout import backfill, cohort, compacted, fetcher
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State, Subscriber
@@ -53,7 +52,7 @@ MARKET = Selection({"market-data": ()})
 def small_bounds() -> Iterator[None]:
     """Chunks, pieces, slices and pages so small that a few events fill them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tape_module, "SLACK", 2)
+        patch.setattr(compacted, "SLACK", 2)
         patch.setattr(backfill, "CHUNK_BYTES", 600)
         patch.setattr(cohort, "PIECE_BYTES", 500)
         patch.setattr(cohort, "SLICE_MEMBERS", 2)

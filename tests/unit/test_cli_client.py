@@ -24,6 +24,8 @@ from telecast.errors import PeerFault
 from telecast.protocol.framing import sse_block
 
 EPOCH = "k3v9"
+PATIENCE = 60.0
+"""Seconds after which a thread or process that does not come or end fails the test."""
 RECEIPT = {"accepted": 2, "firstSeq": 4, "lastSeq": 5, "position": "k3v9:5", "subscribers": 3}
 TICK = '{"t":0,"exchange":"OKX","symbol":"BTCUSDT","price":"7.5"}\n'
 KEY = "tc_00000000_secret"
@@ -75,12 +77,12 @@ class Service:
 
     def __enter__(self) -> Service:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(PATIENCE)
         self._loop.close()
 
     async def _run(self) -> None:
@@ -203,7 +205,7 @@ def test_tail_ends_quietly_with_ctrl_c_and_with_its_reader(service, how):
             process.stdout.readline()
         process.stdout.close()
         said = process.stderr.read().decode()
-        assert process.wait(10) == Exit.OK
+        assert process.wait(PATIENCE) == Exit.OK
     assert all(line.startswith("# ") for line in said.splitlines())
 
 

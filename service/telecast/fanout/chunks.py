@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from telecast.fanout.channel_log import Standing
 from telecast.fanout.selection import Selection
-from telecast.fanout.tape import Standing, Tape
+from telecast.fanout.tape import Tape
 from telecast.protocol import messages
 from telecast.protocol.framing import Door
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import orjson
 
@@ -12,6 +13,9 @@ from telecast.fanout.tape import Tape
 from telecast.ingress.checking import Checked, Scope, must_hold
 from telecast.journal.base import MAX_BATCH, Batch, Idempotency
 from telecast.model import Event, Op, Principal, Record, Row
+
+SCAN = 256
+"""Rows looked at in one step for those of a scope: the channel may have 100,000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +107,13 @@ class Derivation:
 
     def _replace(self, scope: Scope) -> Iterable[None]:
         kept = {key for key, _, _ in self._asked.checked.rows}
-        log = self._tape.logs[self._channel.name]
-        going = [
-            key
-            for key, event in log.rows.items()
-            if event.fields[scope.field] == scope.value and key not in kept
-        ]
-        for key in going:
-            self._withdraw(key)
+        log, after = self._tape.logs[self._channel.name], 0
+        while rows := list(islice(log.upserts(after), SCAN)):
+            for event in rows:
+                if event.fields[scope.field] == scope.value and event.key not in kept:
+                    self._withdraw(event.key)
+                    yield
+            after = rows[-1].seq
             yield
 
     def _add(
