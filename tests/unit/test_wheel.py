@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import VirtualLoop
-from telecast.fanout.wheel import TICK, Wheel
+from telecast.fanout.wheel import TICK, TURN, Wheel
 
 
 @pytest.fixture
@@ -77,6 +77,30 @@ def test_what_is_overdue_after_a_stall_runs_once_and_in_order(loop: VirtualLoop)
     assert ran == [61.0, -1.0]
     loop.run_for(0.2)
     assert len(ran) == 3
+
+
+def test_all_that_comes_due_in_a_stall_lets_others_in_between(loop: VirtualLoop) -> None:
+    """Regression: all heartbeats of 15 s came due in one turn, and so ever after."""
+    wheel, ran, at_once = Wheel(loop), list[float](), list[int]()
+
+    def beat() -> None:
+        loop.spend(0.0001)
+        ran.append(loop.time())
+        wheel.after(15, beat)
+
+    def other(before: int) -> None:
+        at_once.append(len(ran) - before)
+        loop.call_later(0.001, other, len(ran))
+
+    loop.call_later(0.001, other, 0)
+    for number in range(1_000):
+        wheel.after(number * 0.015, beat)
+    loop.spend(20)
+    for beats in (1_000, 2_000):
+        loop.run_for(14)
+        assert len(ran) == beats
+        assert ran[-1] - ran[-1_000] < 0.5, "they have come together, and stay so"
+    assert max(at_once) <= 2 * (TURN / 0.0001 + 1), "of 1,000"
 
 
 def test_any_number_of_callbacks_costs_one_timer(loop: VirtualLoop) -> None:

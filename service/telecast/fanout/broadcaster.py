@@ -92,8 +92,7 @@ class Broadcaster:
 
     def audience(self, events: Iterable[Event]) -> int:
         """Live subscribers that want at least one of these events."""
-        cohorts = {cohort for event in events for cohort in self._index.wanting(event)}
-        return sum(len(cohort) for cohort in cohorts)
+        return sum(len(cohort) for cohort in self._index.wanting_any(events))
 
     def hearers(self, channel: str) -> int:
         """Subscribers that have selected a channel."""

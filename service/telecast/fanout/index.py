@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from telecast.fanout.cohort import Cohort
 from telecast.model import Event
@@ -57,9 +57,25 @@ class Index:
     def wanting(self, event: Event) -> Iterator[Cohort]:
         """Each cohort that wants it, once."""
         index = self._channels.get(event.channel)
-        if index is None:
-            return
-        yield from index.unfiltered
+        if index is not None:
+            yield from index.unfiltered
+            yield from self._narrowed(index, event)
+
+    def wanting_any(self, events: Iterable[Event]) -> set[Cohort]:
+        """Those that want one of them at least."""
+        found: set[Cohort] = set()
+        channels = set[str]()
+        for event in events:
+            index = self._channels.get(event.channel)
+            if index is not None:
+                # Once: in a batch of thousands most cohorts would come up with every event.
+                if event.channel not in channels:
+                    channels.add(event.channel)
+                    found.update(index.unfiltered)
+                found.update(self._narrowed(index, event))
+        return found
+
+    def _narrowed(self, index: _ChannelIndex, event: Event) -> Iterator[Cohort]:
         for field, by_value in index.by_value.items():
             value = event.fields[field]
             if value is not None:

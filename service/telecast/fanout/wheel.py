@@ -6,12 +6,16 @@ import asyncio
 import heapq
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
 TICK = 0.01
+TURN = 0.002
+"""Seconds of callbacks after which the loop turns. All that was due during a stall comes due in
+one slot, and again each time that it renews itself."""
 
 
 class Scheduler(Protocol):
@@ -45,7 +49,7 @@ class Wheel:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._slots: dict[int, list[Callable[[], object]]] = {}
+        self._slots: dict[int, deque[Callable[[], object]]] = {}
         self._order: list[int] = []
         self._armed_for: int | None = None
 
@@ -56,7 +60,7 @@ class Wheel:
         if callbacks is not None:
             callbacks.append(callback)
             return
-        self._slots[slot] = [callback]
+        self._slots[slot] = deque((callback,))
         heapq.heappush(self._order, slot)
         self._arm()
 
@@ -69,12 +73,22 @@ class Wheel:
     def _turn(self, armed_for: int) -> None:
         if armed_for != self._armed_for:
             return  # an earlier callback has taken this turn's place
-        self._armed_for = None
         now = self._scheduler.time()
         while self._order and self._order[0] * TICK <= now + TICK / 2:
-            for callback in self._slots.pop(heapq.heappop(self._order)):
-                try:
-                    callback()
-                except Exception:
-                    log.exception("a timer's callback failed")
+            slot = self._order[0]
+            callbacks = self._slots[slot]
+            while callbacks:
+                if self._scheduler.time() >= now + TURN:
+                    self._armed_for = slot
+                    self._scheduler.call_soon(self._turn, slot)
+                    return
+                self._run(callbacks.popleft())
+            del self._slots[heapq.heappop(self._order)]
+        self._armed_for = None
         self._arm()
+
+    def _run(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            log.exception("a timer's callback failed")
