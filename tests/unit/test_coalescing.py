@@ -90,24 +90,24 @@ def test_quiet_a_commit_is_written_at_once(markets: list[Market], pause: float) 
     assert [len(sink.writes) for sink in market.sinks] == [50] * 3
 
 
-@pytest.mark.parametrize(("clients", "cost"), [(100, 10e-6), (100, 100e-6), (600, 35e-6)])
-def test_busy_flushing_takes_at_most_half_of_the_time(
+@pytest.mark.parametrize(("clients", "cost"), [(100, 10e-6), (100, 100e-6), (300, 35e-6)])
+def test_busy_flushing_takes_at_most_a_third_of_the_time(
     markets: list[Market], clients: int, cost: float
 ) -> None:
-    """And every commit is on its way after the flush before, as long again, and its own."""
+    """And every commit is on its way after the flush before, twice as long again, and its own."""
     market = Market(clients, cost)
     markets.append(market)
     began = market.loop.time()
     market.every(0.0005, 4_000)
     market.loop.run_for(2)
     spent = market.loop.time() - began
-    assert 0.4 <= market.busy() / spent <= 0.51
+    assert 0.27 <= market.busy() / spent <= 0.34
     flush = clients * cost
     starts = [at for at, _ in market.sinks[0].writes]
-    assert all(late - early >= 2 * flush - TINY for early, late in pairwise(starts))
+    assert all(late - early >= 3 * flush - TINY for early, late in pairwise(starts))
     for at in market.committed[:-200]:
         first = next(start for start in starts if start >= at - TINY)
-        assert first - at <= 2 * flush + 0.001
+        assert first - at <= 3 * flush + 0.001
     market.loop.run_for(9)
     told = [one for one in told_by("ws", market.sinks[-1].received) if one.type == "event"]
     assert len(told) == len(market.ledger.history), "joined, and none left out"

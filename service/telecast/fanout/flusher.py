@@ -1,8 +1,8 @@
 """When cohorts are flushed: at once when quiet, joined when busy, rated ones at their pace.
 
 A system call for each message and client is what fan-out costs. So what is pending goes out in
-one write, and the busier it is, the more is pending: a round of flushes waits as long as the last
-one took, never longer than PATIENCE. Nothing to tune, and no timer when it is quiet.
+one write, and the busier it is, the more is pending: a round of flushes waits REST times as long as
+the last one took, never longer than PATIENCE. Nothing to tune, and no timer when it is quiet.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from telecast.fanout.wheel import Scheduler, Wheel
 
 log = logging.getLogger(__name__)
 
+REST = 2
+"""So flushing takes a third of the time at the most: the other two are for what comes in."""
 PATIENCE = 0.025
 """Seconds that a commit waits for the next round at the most, however long the last one took."""
 TURN = 0.002
@@ -65,7 +67,7 @@ class Flusher:
         if not self._due or self._armed or self._round is not None:
             return
         self._armed = True
-        wait = self._ended + min(self._took, PATIENCE) - self._scheduler.time()
+        wait = self._ended + min(REST * self._took, PATIENCE) - self._scheduler.time()
         if wait <= 0:
             self._scheduler.call_soon(self._begin)
         else:
