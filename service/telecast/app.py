@@ -25,6 +25,7 @@ from telecast.journal import journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.keys.secret import new_signing_secret
+from telecast.lag import Lag
 from telecast.logs import redact
 from telecast.web.browsers import add_cookies
 from telecast.web.cors import allow_origins
@@ -155,6 +156,7 @@ async def _build(
         LoopScheduler(asyncio.get_running_loop()),
     )
     streams = Streams(sockets)
+    lag = Lag(LoopScheduler(asyncio.get_running_loop()))
     own = Parts(
         settings,
         keys,
@@ -167,6 +169,7 @@ async def _build(
         sockets,
         streams,
         Guesses(),
+        lag,
     )
     following = asyncio.create_task(_guard(own, feed.run))
     stack.push_async_callback(_stop, following)
@@ -178,6 +181,8 @@ async def _build(
     for work in (ingress.run, lambda: _watch_keys(own), lambda: _trim(own)):
         stack.push_async_callback(_stop, asyncio.create_task(_guard(own, work)))
     stack.push_async_callback(streams.close)
+    lag.begin()
+    stack.callback(lag.end)
     return own
 
 
@@ -206,7 +211,7 @@ async def _watch_keys(own: Parts) -> None:
         await asyncio.sleep(KEYS_SECONDS)
         if own.keys.reload_if_changed():
             log.info("keys read again", extra={"count": len(own.keys)})
-        own.clients.recheck()
+        await own.clients.recheck()
 
 
 async def _trim(own: Parts) -> None:

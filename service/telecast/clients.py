@@ -6,12 +6,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from telecast.errors import OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.keys import KeyStore
 from telecast.model import Principal
 from telecast.protocol.limits import TokenBucket
+from telecast.turns import in_turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,8 @@ class Clients:
         self._clients: dict[str, Client] = {}
         self._by_key: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._by_address: defaultdict[str, dict[Client, None]] = defaultdict(dict)
+        self._namesakes: defaultdict[tuple[str, str], dict[Client, None]] = defaultdict(dict)
+        """(key, clientId) to those that call themselves so."""
         self._closing = False
 
     def __len__(self) -> int:
@@ -95,8 +99,8 @@ class Clients:
             self.refused[fault.code] += 1
             raise
         self._clients[client.connection_id] = client
-        self._by_key[client.principal.key_id][client] = None
-        self._by_address[client.address][client] = None
+        for group, name in self._groups(client):
+            group[name][client] = None
         self.opened[client.door] += 1
 
     def _admit(self, client: Client) -> None:
@@ -136,13 +140,10 @@ class Clients:
 
         `at` is the address that it must have, if room is needed there.
         """
-        if newcomer.client_id is None:
-            return None
         ghosts = [
             client
-            for client in self._by_key.get(newcomer.principal.key_id, ())
-            if client.client_id == newcomer.client_id
-            and (at is None or client.address == at)
+            for client in self._called_like(newcomer)
+            if (at is None or client.address == at)
             and client.subscriber is not None
             and client.subscriber.silent_beats > 0
         ]
@@ -150,12 +151,22 @@ class Clients:
 
     def supersede(self, newcomer: Client) -> None:
         """End the older WebSockets of the same principal and clientId."""
-        if newcomer.client_id is None:
-            return
-        for client in tuple(self._by_key.get(newcomer.principal.key_id, {})):
-            same = client.client_id == newcomer.client_id and client.door == newcomer.door
-            if same and client is not newcomer:
+        for client in self._called_like(newcomer):
+            if client.door == newcomer.door and client is not newcomer:
                 self._end(client)
+
+    def _called_like(self, client: Client) -> tuple[Client, ...]:
+        if client.client_id is None:
+            return ()
+        return tuple(self._namesakes.get((client.principal.key_id, client.client_id), ()))
+
+    def _groups(self, client: Client) -> Iterator[tuple[defaultdict[Any, dict[Client, None]], Any]]:
+        """Where it stands, and under what."""
+        key_id = client.principal.key_id
+        yield self._by_key, key_id
+        yield self._by_address, client.address
+        if client.client_id is not None:
+            yield self._namesakes, (key_id, client.client_id)
 
     def _end(self, client: Client) -> None:
         client.evict(PeerFault("REPLACED", "A newer connection of the same clientId is here."))
@@ -166,27 +177,39 @@ class Clients:
         if self._clients.get(client.connection_id) is not client:
             return
         del self._clients[client.connection_id]
-        for groups, name in (
-            (self._by_key, client.principal.key_id),
-            (self._by_address, client.address),
-        ):
-            del groups[name][client]
-            if not groups[name]:
-                del groups[name]
+        for group, name in self._groups(client):
+            del group[name][client]
+            if not group[name]:
+                del group[name]
         self.closed[client.door] += 1
 
-    def recheck(self) -> None:
-        """Hold every connection against its key as it is now. Cheap: once a key, not a client."""
+    async def recheck(self) -> None:
+        """Hold every connection against its key as it is now."""
+        await in_turns(self._recheck())
+
+    def _recheck(self) -> Iterator[None]:
+        """A step is a client that is concerned. Where nothing has changed one of a key is looked
+        at, and one that only reads."""
         for key_id, mine in tuple(self._by_key.items()):
             principal = self._keys.current(key_id)
-            for client in tuple(mine):
-                if principal is None:
-                    fault = PeerFault("UNAUTHENTICATED", "This key was revoked or has expired.")
+            if principal is None:
+                fault = PeerFault("UNAUTHENTICATED", "This key was revoked or has expired.")
+                for client in tuple(mine):
                     client.evict(fault)
+                    yield
+                continue
+            rights = {False: principal, True: principal.reading()}
+            as_they_are = set[bool]()
+            for client in tuple(mine):
+                if client.reads_only in as_they_are:
                     continue
-                holds = principal.reading() if client.reads_only else principal
+                holds = rights[client.reads_only]
                 if holds != client.principal:
                     client.principal = holds
                     client.narrow(holds)
-                elif not client.reads_only:
-                    break  # all rights are compared here, so the others have theirs too
+                    yield
+                else:
+                    # All rights are compared each time, so those that came later have theirs too.
+                    as_they_are.add(client.reads_only)
+                    if len(as_they_are) == len(rights):
+                        break

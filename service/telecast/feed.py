@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 
 from telecast.errors import JournalUnavailable
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.journal.base import Journal
+from telecast.model import Entry
+from telecast.turns import in_turns
 
 log = logging.getLogger(__name__)
 
-SLICE = 0.002
-"""Seconds of work on one batch before the loop turns."""
 EVENTS_BETWEEN_LOOKS = 32
 
 
@@ -46,19 +46,19 @@ class Feed:
                     # The history has ended. Its last entries may have been trimmed: the head
                     # is where the journal's is all the same, or positions would fall.
                     tape.head = max(tape.head, self._target)
-                until = time.monotonic() + SLICE
-                for start in range(0, len(entries), EVENTS_BETWEEN_LOOKS):
-                    some = entries[start : start + EVENTS_BETWEEN_LOOKS]
-                    self._broadcaster.hear([tape.event(entry) for entry in some])
-                    if time.monotonic() >= until:
-                        await asyncio.sleep(0)
-                        until = time.monotonic() + SLICE
+                await in_turns(self._hear(entries))
                 self._settle(tape.head)
         finally:
             self._ended = "the journal's tail has ended"
             for _, future in self._waiting:
                 if not future.done():
                     future.set_exception(JournalUnavailable(self._ended, {"unknown": True}))
+
+    def _hear(self, entries: Sequence[Entry]) -> Iterator[None]:
+        event_of, hear = self._broadcaster.tape.event, self._broadcaster.hear
+        for start in range(0, len(entries), EVENTS_BETWEEN_LOOKS):
+            hear([event_of(entry) for entry in entries[start : start + EVENTS_BETWEEN_LOOKS]])
+            yield
 
     def _settle(self, head: int) -> None:
         if head >= self._target:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from live import Ended, Live, principal, served
 from payloads import position, price
+from telecast.lag import TELL_SECONDS, WAKE_SECONDS
 
 
 async def scraped(live: Live, **options: Any) -> dict[tuple[str, ...], float]:
@@ -21,7 +25,7 @@ async def scraped(live: Live, **options: Any) -> dict[tuple[str, ...], float]:
         text = await response.text()
     found: dict[tuple[str, ...], float] = {}
     for family in text_string_to_metric_families(text):
-        assert family.type in ("counter", "gauge"), family
+        assert family.type in ("counter", "gauge", "histogram"), family
         assert family.documentation
         for sample in family.samples:
             where = (sample.name, *sample.labels.values())
@@ -108,6 +112,23 @@ async def test_streams_that_are_refused_or_ended_are_counted_by_why() -> None:
             told = await scraped(live)
             assert told["telecast_connections_refused_total", "TOO_MANY_CONNECTIONS"] == 1
             assert told["telecast_evictions_total", "REPLACED"] == 1
+
+
+async def test_a_step_that_holds_the_loop_is_seen_in_the_metrics_and_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served() as live:
+        with caplog.at_level(logging.WARNING, "telecast.lag"):
+            held = TELL_SECONDS + 2 * WAKE_SECONDS
+            asyncio.get_running_loop().call_soon(time.sleep, held)
+            await live.until(lambda: live.parts.lag.seconds > TELL_SECONDS)
+        told = await scraped(live)
+        name = "telecast_event_loop_lag_seconds"
+        assert told[f"{name}_sum",] > TELL_SECONDS
+        assert told[f"{name}_bucket", "0.5"] < told[f"{name}_bucket", "+Inf"]
+        assert told[f"{name}_bucket", "+Inf"] == told[f"{name}_count",]
+        [line] = [each for each in caplog.records if each.name == "telecast.lag"]
+        assert line.__dict__["seconds"] > TELL_SECONDS
 
 
 async def test_metrics_need_their_scope_alone() -> None:

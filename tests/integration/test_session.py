@@ -315,7 +315,7 @@ async def test_with_its_key_a_session_and_a_ticket_end(tmp_path):
             await stream.opening()
             revoke_key(file, "desk")
             assert keys.reload_if_changed()
-            live.parts.clients.recheck()
+            await live.parts.clients.recheck()
             assert (await stream.until("notice"))[-1].body["code"] == "UNAUTHENTICATED"
         for headers, query in ((cookie, {}), (left, {}), ({}, {"ticket": unused})):
             assert (await knock(live, "sse", headers, **query))[:2] == (401, "UNAUTHENTICATED")
@@ -363,7 +363,7 @@ async def test_a_browsers_websocket_can_not_publish_even_after_its_key_gained_ri
         )
         async with live.ws(who=None, channels="positions", **way) as socket:
             await socket.opening()
-            live.parts.clients.recheck()
+            await live.parts.clients.recheck()
             answer = await socket.ask("publish", reqId="1", channel="trader-status", data=trader())
             assert (answer["type"], answer["code"]) == ("error", "FORBIDDEN")
 
@@ -382,7 +382,7 @@ async def test_rights_that_change_reach_a_key_behind_its_sessions(tmp_path):
             await socket.expect("welcome")
             file.write_text(file.read_text().replace('"read", "publish"', '"read"'))
             assert keys.reload_if_changed()
-            live.parts.clients.recheck()
+            await live.parts.clients.recheck()
             answer = await socket.ask("publish", reqId="1", channel="trader-status", data=trader())
             assert answer["code"] == "FORBIDDEN"
 

@@ -141,7 +141,7 @@ async def test_one_whose_key_is_revoked_before_it_is_answered_is_ended(
 ) -> None:
     async with held(live, door, channels="positions") as line:
         monkeypatch.setattr(live.parts.keys, "current", lambda _: None)
-        live.parts.clients.recheck()
+        await live.parts.clients.recheck()
         first, rest = await line.read()
         assert first.startswith(b"HTTP/1.1 101" if door == "ws" else b"HTTP/1.1 200")
         assert rest == b""
@@ -156,7 +156,7 @@ async def test_one_whose_key_is_narrowed_before_it_is_answered_reads_only_what_i
     async with held(live, door, channels="positions,market-data") as line:
         narrowed = replace(line.client.principal, channels=("market-*",))
         monkeypatch.setattr(live.parts.keys, "current", lambda _: narrowed)
-        live.parts.clients.recheck()
+        await live.parts.clients.recheck()
         _, rest = await line.read(b'"type":"live"')
         told = [each.body for each in told_by(door, rest)]
         assert told[-1]["type"] == "live"

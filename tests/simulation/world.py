@@ -163,8 +163,8 @@ class World:
         self.epoch = self.journal.epoch
         recheck = self.own.clients.recheck
 
-        def spy_recheck() -> None:
-            recheck()
+        async def spy_recheck() -> None:
+            await recheck()
             for key_id in self._may:
                 current = keys.current(key_id)
                 if current is not None:

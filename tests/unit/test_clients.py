@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -19,7 +20,7 @@ BOT = Principal(key_id="0badcafe", name="a bot", scopes=frozenset({"read"}))
 NUMBERS = count()
 
 
-def clients(**limits: int) -> Clients:
+def clients(keys: Any = None, **limits: int) -> Clients:
     most: dict[str, Any] = {
         "max_connections": 9,
         "max_connections_per_key": 9,
@@ -27,16 +28,18 @@ def clients(**limits: int) -> Clients:
         "new_connections_per_second": 100.0,
         "new_connections_burst": 100.0,
     }
-    keys: Any = None  # asked for nothing here
     return Clients(ClientLimits(**most | limits), keys, clock=lambda: 0.0)
 
 
-def client(address: str, *, silent: int = 0) -> Client:
+def client(
+    address: str, *, silent: int = 0, name: str | None = "bot", reads_only: bool = False
+) -> Client:
     number = next(NUMBERS)
     one = Client(
         connection_id=f"c{number}",
-        client_id="bot",
-        principal=BOT,
+        client_id=name,
+        principal=BOT.reading() if reads_only else BOT,
+        reads_only=reads_only,
         address=address,
         door="ws",
         opened_at=number,
@@ -88,3 +91,57 @@ def test_one_ghost_makes_room_under_every_limit_at_once() -> None:
     own.admit(newcomer := client("here"))
     assert ended == [here]
     assert set(own) == {elsewhere, newcomer}
+
+
+def test_a_namesake_is_one_of_the_same_key_name_and_door() -> None:
+    own = clients()
+    older, other, nameless, sse = (client("here", name=name) for name in ("a", "b", None, "a"))
+    stranger, newer = client("here", name="a"), client("here", name="a")
+    sse.door = "sse"
+    stranger.principal = replace(BOT, key_id="feed0000")
+    for one in (older, other, nameless, sse, stranger, newer):
+        own.admit(one)
+    ended = evicted(older, other, nameless, sse, stranger, newer)
+    own.supersede(newer)
+    own.supersede(nameless)
+    assert ended == [older]
+    assert set(own) == {other, nameless, sse, stranger, newer}
+    for one in own:
+        own.leave(one)
+    assert not own._namesakes
+    assert not own._by_key
+    assert not own._by_address
+
+
+class Keys:
+    """One key, and how often its rights were asked for."""
+
+    def __init__(self) -> None:
+        self.holds: Principal | None = BOT
+
+    def current(self, key_id: str) -> Principal | None:
+        return self.holds
+
+
+def test_a_key_that_changes_changes_all_its_clients_a_step_each() -> None:
+    keys = Keys()
+    own = clients(keys)
+    lookers, others = (
+        [client("here", name=None, reads_only=looks) for _ in range(3)] for looks in (True, False)
+    )
+    narrowed: list[Principal] = []
+    for one in (*lookers, *others):
+        one.narrow = narrowed.append
+        own.admit(one)
+    assert list(own._recheck()) == []
+    wider = replace(BOT, scopes=frozenset({"read", "publish"}))
+    keys.holds = wider
+    steps = own._recheck()
+    next(steps)
+    assert narrowed == [wider]
+    assert len(list(steps)) == 2
+    assert narrowed == [wider] * 3, "browsers look on as before"
+    ended = evicted(*lookers, *others)
+    keys.holds = None
+    assert len(list(own._recheck())) == 6
+    assert ended == [*lookers, *others]

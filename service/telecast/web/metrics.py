@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiohttp import web
-from aioprometheus.collectors import Counter, Gauge, Registry
+from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.formats.text import TextFormatter
 
 from telecast import __version__
 from telecast.channels.catalogue import CHANNELS
+from telecast.lag import Lag
 from telecast.web.auth import require
 from telecast.web.parts import Parts
 from telecast.web.sockets import WHY
@@ -41,6 +42,19 @@ class _LiveGauge(Gauge):
 
     def get_all(self) -> list[tuple[dict[str, str], Any]]:
         return list(self._read())
+
+
+class _LiveHistogram(Histogram):
+    """`read` gives upper bounds with how many are no higher, then "sum" and "count"."""
+
+    def __init__(
+        self, name: str, doc: str, read: Callable[[], dict[float | str, float]], registry: Registry
+    ):
+        super().__init__(name, doc, registry=registry)
+        self._read = read
+
+    def get_all(self) -> list[tuple[dict[str, str], Any]]:
+        return [({}, self._read())]
 
 
 def build_registry(own: Parts) -> Registry:
@@ -150,6 +164,12 @@ def build_registry(own: Parts) -> Registry:
         "Events in memory.",
         lambda: [({"channel": n}, len(log)) for n, log in broadcaster.tape.logs.items()],
     )
+    _LiveHistogram(
+        "telecast_event_loop_lag_seconds",
+        "How late the event loop wakes a timer, ten times a second.",
+        lambda: _histogram(own.lag),
+        registry,
+    )
     gauge("ready", "1 when new work is welcome.", lambda: [({}, float(own.ready))])
     gauge(
         "build_info",
@@ -165,6 +185,11 @@ def build_registry(own: Parts) -> Registry:
     _LiveCounter("process_cpu_seconds_total", "User and system time.", _cpu, registry)
     _LiveGauge("process_resident_memory_bytes", "Resident memory.", _resident, registry)
     return registry
+
+
+def _histogram(lag: Lag) -> dict[float | str, float]:
+    buckets = lag.buckets()
+    return {**dict(buckets), "sum": lag.seconds, "count": buckets[-1][1]}
 
 
 def _cpu() -> Samples:

@@ -14,6 +14,7 @@ from telecast.feed import Feed
 from telecast.ingress import Ingress
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
+from telecast.lag import Lag
 from telecast.model import Principal
 from telecast.web.guesses import Guesses
 from telecast.web.sockets import Sockets
@@ -36,6 +37,7 @@ class Parts:
     sockets: Sockets
     streams: Streams
     guesses: Guesses
+    lag: Lag
     frames_refused: Counter[str] = field(default_factory=Counter)
     """Reason to WebSockets that were ended because of a frame."""
     draining: bool = False
