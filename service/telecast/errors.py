@@ -136,20 +136,20 @@ class PositionMalformed(PeerFault):
 class ValidationFailed(PeerFault):
     """One or more items of a publish don't fit their channel's schema; nothing was committed.
 
-    `problems` has one dict per bad field: {"item": int, "field": str, "message": str}; the
-    first 100 are told.
+    `problems` has one dict per bad field: {"item": int, "field": str, "message": str}, the first
+    MOST of `total`.
     """
 
     MOST = 100
 
-    def __init__(self, problems: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, problems: Sequence[Mapping[str, Any]], total: int) -> None:
         first = problems[0]
         where = f"item {first['item']}" + (f", {first['field']}" if first["field"] else "")
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        more = f" (and {total - 1} more)" if total > 1 else ""
         super().__init__(
             "VALIDATION_FAILED",
             f"{where}: {first['message']}{more}",
-            {"problems": list(problems[: self.MOST]), "total": len(problems)},
+            {"problems": list(problems), "total": total},
         )
 
 

@@ -13,10 +13,10 @@ import pytest
 
 from live import principal
 from payloads import position
+from telecast import turns as turns_module
 from telecast.channels.catalogue import CHANNELS
 from telecast.fanout.tape import Tape
-from telecast.ingress import SLICE, Ingress, IngressLimits
-from telecast.ingress import ingress as module
+from telecast.ingress import Ingress, IngressLimits
 from telecast.journal.memory import MemoryJournal
 
 DESK = principal()
@@ -70,8 +70,8 @@ async def test_publishes_that_the_journal_answers_at_once_let_others_have_their_
     """Each is a group of its own, since they touch one row, and a journal in memory knows at once
     that it was done: nothing on the way waits."""
     started, looks = time.monotonic(), count()
-    clock = SimpleNamespace(monotonic=lambda: started + next(looks) * SLICE / 4)
-    monkeypatch.setattr(module, "time", clock)
+    clock = SimpleNamespace(monotonic=lambda: started + next(looks) * turns_module.SLICE / 4)
+    monkeypatch.setattr(turns_module, "time", clock)
     done = [ingress.publish_one(DESK, "positions", position(), "a-key") for _ in range(400)]
     turns = 0
     while not done[-1].done():

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
+from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validates_schema
 
 from telecast.channels.fields import (
+    MAX_ITEMS,
     Choice,
     Count,
     Duration,
@@ -33,6 +34,13 @@ class Payload(Schema):
         "unknown": "Unknown field.",
         "type": "Must be a JSON object.",
     }
+
+    @pre_load
+    def _count(self, payload: Any, **_: Any) -> Any:
+        """A row's bytes may be thousands of fields that there are not, of 2 µs each."""
+        if isinstance(payload, dict) and len(payload) > len(self.fields) + MAX_ITEMS:
+            raise ValidationError(f"More than {MAX_ITEMS} of its fields are unknown.")
+        return payload
 
     def agree(self, row: Mapping[str, Any]) -> None:
         """Raises ValidationError where values that are good each for itself don't fit together."""

@@ -2,6 +2,6 @@
 `ingress`, whose one committer hands it to the journal."""
 
 from telecast.ingress.checking import Scope
-from telecast.ingress.ingress import SLICE, Ingress, IngressLimits, Published
+from telecast.ingress.ingress import Ingress, IngressLimits, Published
 
-__all__ = ["SLICE", "Ingress", "IngressLimits", "Published", "Scope"]
+__all__ = ["Ingress", "IngressLimits", "Published", "Scope"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,35 +44,31 @@ def writable(principal: Principal, channel: str) -> Channel:
     return entry
 
 
-def check_request(
-    channel: Channel, payloads: Sequence[Any], replace: Scope | None, max_events: int
-) -> None:
-    """Raises PeerFault if this may not be asked, whatever the payloads are."""
+def check_scope(channel: Channel, replace: Scope | None) -> None:
+    """Raises PeerFault UNKNOWN_FILTER."""
     if replace is not None and replace.field not in channel.filters:
         raise PeerFault(
             "UNKNOWN_FILTER",
             f"{channel.name} has no filter {replace.field[:64]!r} to replace by.",
             {"filters": sorted(channel.filters)},
         )
-    if len(payloads) > max_events:
-        raise PeerFault(
-            "LIMIT_EXCEEDED",
-            f"{len(payloads)} events are over max_batch_events ({max_events}).",
-            {"max_batch_events": max_events},
-        )
-    if not payloads and replace is None:
-        raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
 
 
 class Checker:
-    """Checks the payloads of one publish, one a step."""
+    """Checks the payloads of one publish, one a step.
+
+    Each is let go of, but for its row, as the next is taken: `payloads` may make them when they
+    are asked for, and 8 MiB of JSON are never all there as objects, which take twenty times as
+    much, and the garbage collector 0.1 s to look through.
+    """
 
     def __init__(
         self,
         channel: Channel,
         principal: Principal,
-        payloads: Sequence[Any],
+        payloads: Iterable[Any],
         replace: Scope | None,
+        max_events: int,
         max_event_bytes: int,
         keyed: bool = False,
     ) -> None:
@@ -81,23 +77,36 @@ class Checker:
         self._principal = principal
         self._payloads = payloads
         self._replace = replace
+        self._most_events = max_events
         self._most = max_event_bytes
         self._rows: list[tuple[str, Row, bytes]] = []
         self._problems: list[dict[str, Any]] = []
+        """Those that are told, of `_bad`."""
+        self._bad = 0
         self._hash = None
         if keyed:
             scope = replace and [replace.field, replace.value]
             self._hash = hashlib.sha256(orjson.dumps([channel.name, scope]))
 
     def steps(self) -> Iterable[None]:
+        """Raises PeerFault: LIMIT_EXCEEDED, FORBIDDEN for a row outside of a forced filter, and
+        what `payloads` raises."""
         for item, payload in enumerate(self._payloads):
+            if item == self._most_events:
+                raise PeerFault(
+                    "LIMIT_EXCEEDED",
+                    f"More than {item} events: that is over max_batch_events.",
+                    {"max_batch_events": item},
+                )
             self._check(item, payload)
             yield
 
     def result(self) -> Checked:
-        """Raises ValidationFailed, or FORBIDDEN for rows outside of a forced filter."""
+        """Raises ValidationFailed, or BAD_REQUEST where nothing is asked."""
         if self._problems:
-            raise ValidationFailed(self._problems)
+            raise ValidationFailed(self._problems, self._bad)
+        if not self._rows and self._replace is None:
+            raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
         digest = self._hash.digest() if self._hash is not None else b""
         return Checked(self._channel, tuple(self._rows), digest)
 
@@ -120,6 +129,8 @@ class Checker:
         except ValidationError as fault:
             for name, message in channel.problems(fault):
                 self._problem(item, name, message)
+            # Else it and marshmallow's frame hold each other, and the payload.
+            fault.__traceback__ = None
             return
         data = orjson.dumps(row)
         if not self._fits(item, len(data)):
@@ -142,7 +153,9 @@ class Checker:
         return False
 
     def _problem(self, item: int, name: str, message: str) -> None:
-        self._problems.append({"item": item, "field": name, "message": message})
+        self._bad += 1
+        if self._bad <= ValidationFailed.MOST:
+            self._problems.append({"item": item, "field": name, "message": message})
 
 
 def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str | None]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -23,15 +22,14 @@ from telecast.errors import (
     TelecastError,
 )
 from telecast.fanout.tape import Tape
-from telecast.ingress.checking import Checked, Checker, Scope, check_request, writable
+from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
 from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
+from telecast.turns import Turn, in_turns
 
 log = logging.getLogger(__name__)
 
-SLICE = 0.002
-"""Seconds of work on one publish before the loop turns."""
 GROUP = 512
 """Publishes derived and appended together at the most."""
 DIED = "The service broke off; repeat it under its Idempotency-Key."
@@ -114,23 +112,21 @@ class Ingress:
         self,
         principal: Principal,
         channel: str,
-        payloads: Sequence[Any],
+        payloads: Iterable[Any],
         *,
         idempotency_key: str | None = None,
         replace: Scope | None = None,
     ) -> Published:
         """Check, commit as one and tell some payloads of a channel.
 
+        A payload that is a PeerFault could not be read: it is a problem in its place. What making
+        the next one raises is the publish's own end.
         Raises PeerFault (UNKNOWN_CHANNEL, FORBIDDEN, ValidationFailed with every bad field,
         LIMIT_EXCEEDED, IDEMPOTENCY_CONFLICT) and OwnFault (OVERLOADED, SHUTTING_DOWN,
         JournalUnavailable): then nothing of it is committed.
         """
         checker = self._checker(principal, channel, payloads, replace, idempotency_key)
-        until = time.monotonic() + SLICE
-        for _ in checker.steps():
-            if time.monotonic() >= until:
-                await asyncio.sleep(0)
-                until = time.monotonic() + SLICE
+        await in_turns(checker.steps())
         return await self._submit(_asked(checker.result(), principal, idempotency_key, replace))
 
     def publish_one(
@@ -152,14 +148,17 @@ class Ingress:
         self,
         principal: Principal,
         channel: str,
-        payloads: Sequence[Any],
+        payloads: Iterable[Any],
         replace: Scope | None,
         idempotency_key: str | None,
     ) -> Checker:
         entry, limits = writable(principal, channel), self._limits
-        check_request(entry, payloads, replace, limits.max_events)
+        check_scope(entry, replace)
         keyed = idempotency_key is not None
-        return Checker(entry, principal, payloads, replace, limits.max_event_bytes, keyed)
+        return Checker(
+            *(entry, principal, payloads, replace),
+            *(limits.max_events, limits.max_event_bytes, keyed),
+        )
 
     def _submit(self, asked: Asked) -> asyncio.Future[Published]:
         if self._closed:
@@ -202,7 +201,7 @@ class Ingress:
 
     async def run(self) -> None:
         """Commit what waits, group after group, until cancelled. What is left then is refused."""
-        until = time.monotonic() + SLICE
+        turn = Turn()
         try:
             while True:
                 await self._wanted.wait()
@@ -218,10 +217,9 @@ class Ingress:
                 if not self._waiting:
                     self._wanted.clear()
                     self._idle.set()
-                elif time.monotonic() >= until:
+                elif turn.over():
                     # A journal in memory answers at once what it knows: nothing above had to wait.
-                    await asyncio.sleep(0)
-                    until = time.monotonic() + SLICE
+                    await turn.next()
         finally:
             self._closed = True
             while self._waiting:
@@ -233,7 +231,7 @@ class Ingress:
         """Move to the group, from the front, what does not depend on what is in it already."""
         touched: set[tuple[str, str]] = set()
         channels: set[str] = set()
-        until = time.monotonic() + SLICE
+        turn = Turn()
         while self._waiting and len(group) < GROUP:
             waiting = self._waiting[0]
             name = waiting.asked.channel
@@ -243,9 +241,8 @@ class Ingress:
             waiting.fault = None
             try:
                 for _ in derivation.steps():
-                    if time.monotonic() >= until:
-                        await asyncio.sleep(0)
-                        until = time.monotonic() + SLICE
+                    if turn.over():
+                        await turn.next()
                 batch = derivation.batch()
             except TelecastError as refused:
                 waiting.fault = refused

@@ -136,7 +136,7 @@ def within(name: str, has: int, most: int) -> None:
         )
 
 
-def parse_json(data: bytes | str, what: str = "The message") -> Any:
+def parse_json(data: bytes | bytearray | str, what: str = "The message") -> Any:
     """Strict JSON: no NaN, no lone surrogates, bounded nesting. Raises PeerFault BAD_JSON."""
     try:
         return orjson.loads(data)

@@ -11,8 +11,10 @@ from telecast.web.parts import parts
 from telecast.web.sockets import SLOW_BODY
 
 
-async def read_body(request: web.Request, most: int, bound: str) -> bytes:
-    """The whole of it, at most `most` bytes. `bound` names that limit.
+async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
+    """The whole of it, at most `most` bytes: as it was gathered, for to copy 8 MiB takes 3 ms.
+
+    `bound` names that limit.
 
     Raises PeerFault: UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE (at once where its length is told), or
     TOO_SLOW when it is not complete within `body_timeout`.
@@ -35,4 +37,4 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytes:
         raise PeerFault(
             "TOO_SLOW", f"The body did not come within {own.settings.body_timeout:g} s."
         ) from None
-    return bytes(body)
+    return body

@@ -18,6 +18,7 @@ from telecast.model import Event, Position, Principal
 from telecast.protocol.commands import parse_query
 from telecast.protocol.messages import PROTOCOL_VERSION
 from telecast.protocol.subscription import grant, narrowed
+from telecast.turns import Turn
 from telecast.web.answers import ok, ok_bytes, rfc3339
 from telecast.web.auth import require
 from telecast.web.parts import Parts, parts
@@ -26,9 +27,11 @@ PAGE = (1, 5_000, 1_000)
 """Least, most and default rows or events in one answer."""
 SCANNED = 20_000
 """Events looked at for one page of history: a rare filter gets short pages, not slow ones."""
+PAGE_BYTES = 2 * 2**20
+"""After so much, about, a page ends: it is joined and written in one step."""
 READ = 500
-ROWS_BYTES = 2**20
-"""Rows listed before the loop turns, in bytes of their JSON."""
+ROWS_BYTES = 256 * 1024
+"""Rows listed in one step, in bytes of their JSON."""
 _WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
 _CURSOR = re.compile(r"([0-9a-z]{4,16}:[0-9]{1,16})\.([0-9]{1,16})", re.ASCII)
 
@@ -74,27 +77,37 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != own.journal.epoch:
             raise _other_epoch()
-    found = await _rows(own.broadcaster.tape, selection, after, limit + 1)
-    rows = found[:limit]
-    more = len(found) > limit
+    rows, upto, more = await _rows(own.broadcaster.tape, selection, after, limit)
     told = {"position": str(position), "more": more}
     if more:
-        told["cursor"] = f"{position}.{rows[-1].seq}"
-    return ok_bytes(_with_list(told, "rows", [_row(row) for row in rows]))
+        told["cursor"] = f"{position}.{upto}"
+    return ok_bytes(_with_list(told, "rows", rows))
 
 
-async def _rows(tape: Tape, selection: Selection, after: int, limit: int) -> list[Event]:
-    """The first rows after a seq. One that is changed meanwhile moves to its new place."""
-    found: dict[str, Event] = {}
+async def _rows(
+    tape: Tape, selection: Selection, after: int, limit: int
+) -> tuple[list[bytes], int, bool]:
+    """The first rows after a seq, the seq up to which these are all, whether there are more.
+
+    A row that is changed meanwhile moves to its new place.
+    """
+    found: dict[str, bytes] = {}
+    size = 0
+    turn = Turn()
     while True:
         chunk = tape.rows(selection, after, upto=tape.head, most_bytes=ROWS_BYTES)
         for event in chunk.events:
-            found.pop(event.key, None)
-            found[event.key] = event
+            if len(found) >= limit or size >= PAGE_BYTES:
+                return [*found.values()], after, True
+            size -= len(found.pop(event.key, b""))
+            found[event.key] = row = _row(event)
+            size += len(row)
+            after = event.seq
+            if turn.over():
+                await turn.next()
         after = chunk.upto
-        if len(found) >= limit or after >= tape.head:
-            return [*found.values()][:limit]
-        await asyncio.sleep(0)
+        if after >= tape.head:
+            return [*found.values()], after, False
 
 
 async def history(request: web.Request) -> web.Response:
@@ -126,9 +139,10 @@ async def _read(
 ) -> tuple[list[bytes], int, bool]:
     tape, head = own.broadcaster.tape, own.broadcaster.tape.head
     found: list[bytes] = []
-    scanned = 0
+    scanned = size = 0
     while True:
         page = await own.journal.read((name,), after, READ)
+        turn = Turn()
         for entry in page.entries:
             if entry.seq > head:
                 return found, max(after, head), False
@@ -137,8 +151,11 @@ async def _read(
             event = tape.event(entry)
             if selection.wants(event):
                 found.append(event.json)
-                if len(found) >= limit:
+                size += len(event.json)
+                if len(found) >= limit or size >= PAGE_BYTES:
                     return found, after, True
+            if turn.over():
+                await turn.next()
         if not page.more:
             return found, max(after, min(page.upto, head)), False
         after = min(page.upto, head)

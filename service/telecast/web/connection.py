@@ -69,7 +69,8 @@ class Connection(web.RequestHandler):
     def late(self, why: str) -> None:
         if self.transport is None:
             return
-        if why == SLOW_HEAD:
+        # uvloop's transport may be closed already without having said so: to write would raise.
+        if why == SLOW_HEAD and not self.transport.is_closing():
             fault = PeerFault("TOO_SLOW", "The request's head did not come in time.")
             self.transport.write(_bare(fault))
         self.force_close()

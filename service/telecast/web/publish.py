@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import re
-import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from aiohttp import web
@@ -13,10 +11,10 @@ from marshmallow import ValidationError
 
 from telecast.channels.fields import Identifier
 from telecast.errors import PeerFault
-from telecast.ingress import SLICE, Published, Scope
+from telecast.ingress import Published, Scope
 from telecast.model import Position
 from telecast.protocol.commands import parse_json
-from telecast.protocol.items import pieces
+from telecast.protocol.items import PIECE, dense, pieces
 from telecast.web.answers import ok
 from telecast.web.auth import require
 from telecast.web.body import read_body
@@ -26,7 +24,8 @@ ESCAPED = 8
 """How many times longer than its event a text may be: `\\u0041` is six, the rest is for spaces."""
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
 _IDENTIFIER = Identifier()
-_LINE = re.compile(rb"[^ \t\r\n][^\r\n]*")
+_BLANK = re.compile(rb"[ \t\r\n]*+")
+_LINE = re.compile(rb"[^\r\n]*+")
 
 
 async def publish(request: web.Request) -> web.Response:
@@ -34,7 +33,7 @@ async def publish(request: web.Request) -> web.Response:
     principal = require(request, "publish")
     key, replace = _idempotency_key(request), _scope(request)
     most = parts(request).settings.max_body_bytes
-    payloads = await _payloads(request, await read_body(request, most, "max_body_bytes"))
+    payloads = _payloads(request, await read_body(request, most, "max_body_bytes"))
     published = await parts(request).ingress.publish(
         principal,
         request.match_info["channel"],
@@ -68,17 +67,19 @@ def _receipt(request: web.Request, published: Published) -> web.Response:
     return ok(told, status=201)
 
 
-async def _payloads(request: web.Request, body: bytes) -> list[Any]:
-    """The payloads in order; a line that is not JSON is a PeerFault in its place."""
-    settings = parts(request).settings
-    most = ESCAPED * settings.max_event_bytes
+def _payloads(request: web.Request, body: bytearray) -> Iterable[Any]:
+    """The payloads in order; a line that is not JSON is a PeerFault in its place.
+
+    What is large is parsed as it is asked for, a small piece at a time.
+    """
+    most = parts(request).settings.max_event_bytes
     if request.content_type == "application/json":
-        if len(body) > most:
-            return await _items(body, settings.max_batch_events, most)
-        parsed = parse_json(body, "The body")
+        if len(body) > ESCAPED * most or (len(body) > PIECE and body.lstrip()[:1] == b"["):
+            return _items(body, most)
+        parsed = _parsed(body, "The body", most)
         return parsed if isinstance(parsed, list) else [parsed]
     if request.content_type in NDJSON:
-        return await _lines(body, settings.max_batch_events, most)
+        return _lines(body, most)
     raise PeerFault(
         "UNSUPPORTED_MEDIA_TYPE",
         f"{request.content_type[:64]!r} is not taken: say -H 'Content-Type: application/json', "
@@ -86,46 +87,43 @@ async def _payloads(request: web.Request, body: bytes) -> list[Any]:
     )
 
 
-async def _items(body: bytes, most: int, most_bytes: int) -> list[Any]:
-    """The items of an array that is too long to be parsed in one step."""
-    payloads: list[Any] = []
-    until = time.monotonic() + SLICE
-    for piece in pieces(body, most_bytes):
-        payloads += parse_json(piece, "The body")
-        if len(payloads) > most:
-            break  # the ingress counts them, and says so
-        if time.monotonic() >= until:
-            await asyncio.sleep(0)
-            until = time.monotonic() + SLICE
-    return payloads
+def _items(body: bytearray, most: int) -> Iterator[Any]:
+    for piece in pieces(body, ESCAPED * most, most):
+        yield from parse_json(piece, "The body")
 
 
-async def _lines(body: bytes, most: int, most_bytes: int) -> list[Any]:
-    """Counted before any is parsed: 8 MiB hold millions of them."""
-    lines = [match[0] for match in itertools.islice(_LINE.finditer(body), most + 1)]
-    if len(lines) > most:
-        raise PeerFault(
-            "LIMIT_EXCEEDED",
-            f"More than {most} lines: that is over max_batch_events.",
-            {"max_batch_events": most},
-        )
-    payloads: list[Any] = []
-    until = time.monotonic() + SLICE
-    for line in lines:
-        payloads.append(_line(line, most_bytes))
-        if time.monotonic() >= until:
-            await asyncio.sleep(0)
-            until = time.monotonic() + SLICE
-    return payloads
+def _lines(body: bytes | bytearray, most: int) -> Iterator[Any]:
+    """Raises PeerFault: before a line there may be PIECE bytes of white space."""
+    at = 0
+    while at < len(body):
+        begin = _BLANK.match(body, at, at + PIECE).end()  # type: ignore[union-attr]
+        if begin == len(body):
+            return
+        if begin == at + PIECE:
+            raise PeerFault("BAD_REQUEST", f"After byte {at} come {PIECE} of white space.")
+        at = _LINE.match(body, begin, begin + ESCAPED * most + 1).end()  # type: ignore[union-attr]
+        yield _line(body[begin:at], most)
+        if at - begin > ESCAPED * most:
+            at = body.find(b"\n", at)  # it is refused: what else it says is not looked at
+            if at < 0:
+                return
 
 
-def _line(line: bytes, most: int) -> Any:
+def _line(line: bytes | bytearray, most: int) -> Any:
     try:
-        if len(line) > most:
-            raise PeerFault("LIMIT_EXCEEDED", f"Its text has more than {most} bytes.")
-        return parse_json(line, "The line")
+        if len(line) > ESCAPED * most:
+            raise PeerFault("LIMIT_EXCEEDED", f"Its text has more than {ESCAPED * most} bytes.")
+        return _parsed(line, "The line", most)
     except PeerFault as fault:
         return fault
+
+
+def _parsed(text: bytes | bytearray, what: str, most: int) -> Any:
+    if len(text) > PIECE and dense(text, most):
+        raise PeerFault(
+            "LIMIT_EXCEEDED", f"{what} has more than {most} brackets.", {"max_event_bytes": most}
+        )
+    return parse_json(text, what)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

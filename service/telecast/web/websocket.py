@@ -20,6 +20,7 @@ from aiohttp import HttpVersion11, web
 from telecast.errors import PeerFault
 from telecast.protocol.frames import CLOSE, Frame, FrameFault, Frames
 from telecast.protocol.framing import ws_close
+from telecast.turns import SLICE
 from telecast.web.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -32,9 +33,8 @@ UNREAD = 64 * 1024
 """Bytes received and not yet acted upon at which no more is read from the socket."""
 
 AT_ONCE = 16
-SLICE = 0.002
-"""Messages of one connection, and seconds, after which all others have a turn: a client that sends
-thousands in one go must not hold up the rest, nor one whose messages are large."""
+"""Messages of one connection after which all others have a turn, as after SLICE: a client that
+sends thousands in one go must not hold up the rest, nor one whose messages are large."""
 MAX_REASON = 123
 """Bytes: a control frame has 125, of which the code takes two."""
 
