@@ -90,7 +90,7 @@ def test_quiet_a_commit_is_written_at_once(markets: list[Market], pause: float) 
     assert [len(sink.writes) for sink in market.sinks] == [50] * 3
 
 
-@pytest.mark.parametrize(("clients", "cost"), [(100, 10e-6), (100, 100e-6), (300, 35e-6)])
+@pytest.mark.parametrize(("clients", "cost"), [(100, 10e-6), (100, 50e-6), (150, 35e-6)])
 def test_busy_flushing_takes_at_most_a_third_of_the_time(
     markets: list[Market], clients: int, cost: float
 ) -> None:
@@ -113,7 +113,7 @@ def test_busy_flushing_takes_at_most_a_third_of_the_time(
     assert len(told) == len(market.ledger.history), "joined, and none left out"
 
 
-def test_a_commit_waits_25_ms_and_the_flush_under_way_at_the_most(markets: list[Market]) -> None:
+def test_a_commit_waits_its_bound_and_the_flush_under_way_at_the_most(markets: list[Market]) -> None:
     market = Market(clients=1_000, cost=100e-6)
     markets.append(market)
     market.every(0.001, 2_000)

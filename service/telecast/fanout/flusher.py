@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 REST = 2
 """So flushing takes a third of the time at the most: the other two are for what comes in."""
-PATIENCE = 0.025
+PATIENCE = 0.0125
 """Seconds that a commit waits for the next round at the most, however long the last one took."""
 TURN = 0.002
 """Seconds of a round after which the loop turns."""
