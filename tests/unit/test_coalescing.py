@@ -113,7 +113,7 @@ def test_busy_flushing_takes_at_most_a_third_of_the_time(
     assert len(told) == len(market.ledger.history), "joined, and none left out"
 
 
-def test_a_commit_waits_its_bound_and_the_flush_under_way_at_the_most(markets: list[Market]) -> None:
+def test_a_commit_waits_its_bound_and_one_flush_at_the_most(markets: list[Market]) -> None:
     market = Market(clients=1_000, cost=100e-6)
     markets.append(market)
     market.every(0.001, 2_000)
