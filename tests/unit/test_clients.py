@@ -145,3 +145,45 @@ def test_a_key_that_changes_changes_all_its_clients_a_step_each() -> None:
     keys.holds = None
     assert len(list(own._recheck())) == 6
     assert ended == [*lookers, *others]
+
+
+def test_neither_a_newcomer_nor_a_look_at_the_keys_looks_at_every_client_of_a_key() -> None:
+    looks = 0
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return str.__eq__(self, other)
+
+    class Rights:
+        """As they are, whatever they are held against."""
+
+        key_id = BOT.key_id
+        __hash__ = None  # type: ignore[assignment]
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal looks
+            looks += 1
+            return True
+
+    own = clients(Keys(), max_connections=99, max_connections_per_key=99)
+    own._limits = replace(own._limits, max_connections_per_address=99)
+    rights: Any = Rights()
+    for number in range(80):
+        one = client("here", name=Name(f"n{number}"), reads_only=number % 2 == 0)
+        one.principal = rights
+        own.admit(one)
+    newcomer = client("here", name=Name("n40"))
+    own.admit(newcomer)
+    ended = evicted(*own)
+    looks = 0
+    own.supersede(newcomer)
+    assert [one.client_id for one in ended] == ["n40"]
+    assert looks <= 8
+    looks = 0
+    assert list(own._recheck()) == []
+    assert looks == 2, "one of those that only read, and one of the others"

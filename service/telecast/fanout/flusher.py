@@ -17,7 +17,8 @@ from telecast.fanout.wheel import Scheduler, Wheel
 log = logging.getLogger(__name__)
 
 REST = 2
-"""So flushing takes a third of the time at the most: the other two are for what comes in."""
+"""So flushing takes a third of the time, as long as PATIENCE is enough: the rest is for what
+comes in."""
 PATIENCE = 0.0125
 """Seconds that a commit waits for the next round at the most, however long the last one took."""
 TURN = 0.002
