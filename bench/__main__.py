@@ -40,7 +40,7 @@ def _chosen(names: str | None) -> tuple[Peer, ...]:
 @click.command()
 @click.option("--rows", help=f"Which of {','.join(ROWS)}; all unless given.")
 @click.option("--peers", help=f"Which of {','.join(PEERS)}; all unless given.")
-@click.option("--doors", default="ws,sse", show_default=True)
+@click.option("--transports", default="ws,sse", show_default=True)
 @click.option("--reps", type=click.IntRange(1), help="Repetitions.  [default: 3; --quick: 1]")
 @click.option("--quick", is_flag=True, help="Shorter runs: to see that it works, not to quote.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
@@ -49,7 +49,7 @@ def _chosen(names: str | None) -> tuple[Peer, ...]:
 def main(
     rows: str | None,
     peers: str | None,
-    doors: str,
+    transports: str,
     reps: int | None,
     quick: bool,
     out: Path,
@@ -61,7 +61,7 @@ def main(
     for name in wanted:
         if name not in ROWS:
             raise click.BadParameter(f"{name!r} is none of {', '.join(ROWS)}.")
-    options = Options(peers=_chosen(peers), doors=tuple(doors.split(",")), quick=quick)
+    options = Options(peers=_chosen(peers), transports=tuple(transports.split(",")), quick=quick)
     try:
         compiler()
     except NoCompiler as fault:
@@ -92,11 +92,13 @@ def main(
         about["minutes"] = round((time.monotonic() - began) / 60, 1)
         report.write(results, about, out)
     titles = {name: peer.title for name, peer in PEERS.items()}
-    told = {name: [each.told() for each in outcomes] for name, (_, outcomes) in results.items()}
+    reported = {
+        name: [each.reported() for each in outcomes] for name, (_, outcomes) in results.items()
+    }
     try:
-        plots.draw(told, out, titles)
+        plots.draw(reported, out, titles)
         if docs:
-            pictures = plots.draw(told, DOCS / "images", titles)
+            pictures = plots.draw(reported, DOCS / "images", titles)
             report.publish(results, about, DOCS, pictures)
     except ImportError:
         click.echo("No pictures: pip install matplotlib.", err=True)

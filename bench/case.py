@@ -18,7 +18,7 @@ class Options:
     """`quick` makes runs shorter and ladders coarser: to see that all works, not to quote."""
 
     peers: tuple[Peer, ...]
-    doors: tuple[str, ...] = ("ws", "sse")
+    transports: tuple[str, ...] = ("ws", "sse")
     quick: bool = False
 
     @property
@@ -35,7 +35,7 @@ class Case:
     """One line of a table. `run` makes one repetition; `once`: it is long, and is not repeated."""
 
     peer: Peer
-    door: str
+    transport: str
     run: Callable[[Cores], Figures]
     asked: dict[str, Any] = field(default_factory=dict)
     once: bool = False
@@ -43,7 +43,7 @@ class Case:
     @property
     def label(self) -> str:
         asked = ", ".join(f"{name} {value}" for name, value in self.asked.items())
-        words = (self.peer.title, self.door.upper(), f"({asked})" if asked else "")
+        words = (self.peer.title, self.transport.upper(), f"({asked})" if asked else "")
         return " ".join(word for word in words if word)
 
 
@@ -96,22 +96,22 @@ FANOUT_COLUMNS = (
 )
 
 
-def fanout_case(peer: Peer, door: str, work: Work, **asked: Any) -> Case:
+def fanout_case(peer: Peer, transport: str, work: Work, **asked: Any) -> Case:
     """A case that is one measured fan-out against a fresh server."""
 
     def run(cores: Cores) -> Figures:
-        with serving(peer, door, cores) as running:
+        with serving(peer, transport, cores) as running:
             return measure(running, work)
 
-    return Case(peer=peer, door=door, run=run, asked=asked)
+    return Case(peer=peer, transport=transport, run=run, asked=asked)
 
 
-def doors_of(options: Options, *, without: tuple[str, ...] = ()) -> list[tuple[Peer, str]]:
-    """Every chosen peer at every chosen door that it has."""
+def transports_of(options: Options, *, without: tuple[str, ...] = ()) -> list[tuple[Peer, str]]:
+    """Every chosen peer at every chosen transport that it has."""
     return [
-        (peer, door)
+        (peer, transport)
         for peer in options.peers
         if peer.name not in without
-        for door in peer.doors
-        if door in options.doors
+        for transport in peer.transports
+        if transport in options.transports
     ]

@@ -49,10 +49,10 @@ class Work:
 
 
 @contextmanager
-def serving(peer: Peer, door: str, cores: Cores) -> Iterator[Running]:
+def serving(peer: Peer, transport: str, cores: Cores) -> Iterator[Running]:
     """The peer's server in a folder of its own that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="telecast-bench-") as name:
-        place = Place(folder=Path(name), port=free_port(), door=door, cores=cores)
+        place = Place(folder=Path(name), port=free_port(), transport=transport, cores=cores)
         with peer.start(place) as running:
             yield running
 
@@ -72,7 +72,12 @@ def measure(running: Running, work: Work) -> Figures:
     }
     before = memory(running.pid)
     with subscribers(
-        place.cores, place.folder, place.port, place.door, running.subscription, **crowd_options
+        place.cores,
+        place.folder,
+        place.port,
+        place.transport,
+        running.subscription,
+        **crowd_options,
     ) as crowd:
         opened = crowd.ready(30 + work.clients / 200)
         connected = memory(running.pid)
@@ -81,13 +86,13 @@ def measure(running: Running, work: Work) -> Figures:
         crowd.mark(work.first)
         began = spent(running.pid, place.cores)
         measured = {"first": work.first, "count": work.end - work.first, "keys": work.keys}
-        with publishing(*handing, rate=work.rate, **measured) as told:
+        with publishing(*handing, rate=work.rate, **measured) as reported:
             heard = crowd.end(work.end, work.deadline + 20)
             used = spent(running.pid, place.cores).since(began)
         after = memory(running.pid)
     return judged(
         work,
-        told,
+        reported,
         heard,
         used,
         opened_seconds=opened["seconds"],
@@ -95,15 +100,15 @@ def measure(running: Running, work: Work) -> Figures:
     )
 
 
-def judged(work: Work, told: Figures, heard: Figures, used: Spent, **more: Any) -> Figures:
+def judged(work: Work, reported: Figures, heard: Figures, used: Spent, **more: Any) -> Figures:
     """The figures of a run from what publisher and subscribers say, and its marks."""
-    received, window = heard["received"], max(heard["arriving"], told["seconds"])
+    received, window = heard["received"], max(heard["arriving"], reported["seconds"])
     # Both run on the same core: what one takes, the other has not.
-    load = heard["cpu_user"] + heard["cpu_sys"] + told["cpu"]
+    load = heard["cpu_user"] + heard["cpu_sys"] + reported["cpu"]
     figures: Figures = {
         "clients": work.clients,
         "rate": work.rate,
-        "published": told["sent"],
+        "published": reported["sent"],
         "expected": heard["expected"],
         "received": received,
         "lost": heard["lost"],
@@ -115,14 +120,14 @@ def judged(work: Work, told: Figures, heard: Figures, used: Spent, **more: Any) 
         "stalled_cut_off": heard["cut_off"],
         "fault": heard["fault"],
         "cpu_us": 1e6 * used.cpu / received if received else None,
-        "event_us": 1e6 * used.cpu / told["sent"],
+        "event_us": 1e6 * used.cpu / reported["sent"],
         "server_core": used.cpu / window,
         "others_core": used.others(load),
         "per_second": received / window,
         "events_a_read": received / heard["reads"] if heard["reads"] else None,
         "bytes_a_delivery": heard["bytes"] / received if received else None,
         "latency_ms": {k: v / 1e3 for k, v in heard["latency"].items() if k != "count"},
-        "late_ms": told["lateness"]["p99"] / 1e3,
+        "late_ms": reported["lateness"]["p99"] / 1e3,
         "load_core": load / window,
         **more,
     }

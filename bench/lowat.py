@@ -30,21 +30,21 @@ from pathlib import Path
 import orjson
 
 ROOT = Path(__file__).parents[1]
-# The cable and the door's request are the tests'.
+# The cable and the transport's request are the tests'.
 sys.path.insert(0, str(ROOT / "tests"))
 
-from cable import NEAR, Cable, socket_in, unable, within  # noqa: E402
-from crowd import frames  # noqa: E402
-from payloads import price  # noqa: E402
-from raw import request  # noqa: E402
 from telecast.keys import create_key  # noqa: E402
+from tests.support.payloads import price  # noqa: E402
+from tests.support.sockets.cable import NEAR, Cable, socket_in, unable, within  # noqa: E402
+from tests.support.sockets.crowd import frames  # noqa: E402
+from tests.support.sockets.raw import request  # noqa: E402
 
 OFF = 2**31 - 1
 VALUES = (16, 64, 128, 256, None)
 """KiB; None: the kernel's own, which is no bound."""
 SERVE = """
 import socket, sys
-import telecast.web.wire as wire
+import telecast.net.wire as wire
 congestion = sys.argv.pop().encode()
 wire.NOTSENT_LOWAT = int(sys.argv.pop())
 before = wire.Wire.open

@@ -50,7 +50,7 @@ def _runs(rows: Rows, row: str) -> Iterable[Mapping[str, Any]]:
 
 
 def _label(case: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    return f"{titles.get(case['peer'], case['peer'])} {case['door'].upper()}"
+    return f"{titles.get(case['peer'], case['peer'])} {case['transport'].upper()}"
 
 
 def _grid(axes: Any) -> None:
@@ -134,7 +134,7 @@ def against_load(rows: Rows, titles: Mapping[str, str]) -> Any:
             axes.plot(
                 [p["clients"] * p["rate"] for p in curve],
                 values,
-                "-" if case["door"] == "ws" else "--",
+                "-" if case["transport"] == "ws" else "--",
                 marker="o",
                 markersize=3,
                 linewidth=2 if ours else 1,

@@ -17,7 +17,7 @@ def write(results: Results, about: Mapping[str, Any], folder: Path) -> None:
     """results.md and results.json, whole."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.md").write_text(page(results, about), "utf-8")
-    rows = {name: [each.told() for each in outcomes] for name, (_, outcomes) in results.items()}
+    rows = {name: [each.reported() for each in outcomes] for name, (_, outcomes) in results.items()}
     text = json.dumps({"about": about, "rows": rows}, indent=1)
     (folder / "results.json").write_text(text, "utf-8")
 
@@ -66,7 +66,10 @@ def table(row: Row, outcomes: Sequence[Outcome]) -> list[str]:
 def _against_floor(outcome: Outcome, outcomes: Sequence[Outcome]) -> str:
     cpu = Column(title="", at="cpu_us")
     for other in outcomes:
-        same = other.case.door == outcome.case.door and other.case.asked == outcome.case.asked
+        same = (
+            other.case.transport == outcome.case.transport
+            and other.case.asked == outcome.case.asked
+        )
         if other.case.peer.name == "floor" and same:
             own, least = cpu.median(outcome.runs), cpu.median(other.runs)
             if own and least:

@@ -29,10 +29,10 @@ class Outcome:
         """It could not keep up by far: once more would only take as long again."""
         return any(figures.get("overdue") for figures in self.runs)
 
-    def told(self) -> dict[str, Any]:
+    def reported(self) -> dict[str, Any]:
         return {
             "peer": self.case.peer.name,
-            "door": self.case.door,
+            "transport": self.case.transport,
             "asked": self.case.asked,
             "failure": self.failure,
             "runs": self.runs,

@@ -153,7 +153,7 @@ class Publisher(Tool):
 
 @contextmanager
 def subscribers(
-    cores: Cores, folder: Path, port: int, door: str, spoken: Subscription, **options: Any
+    cores: Cores, folder: Path, port: int, transport: str, spoken: Subscription, **options: Any
 ) -> Iterator[Subscribers]:
     """`options` are those of subscribers.c: clients, room and so on."""
     request, hello = folder / "subscribe.request", folder / "subscribe.hello"
@@ -161,7 +161,7 @@ def subscribers(
     hello.write_text(spoken.hello)
     given = {
         "port": port,
-        "door": door,
+        "transport": transport,
         "dialect": spoken.dialect,
         "request": request,
         "hello": hello,

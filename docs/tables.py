@@ -35,7 +35,7 @@ from telecast.channels.fields import (
 from telecast.config import Settings, table
 from telecast.errors import CODES
 from telecast.keys import KeyStore
-from telecast.web.metrics import REGISTRY
+from telecast.web.api.metrics import REGISTRY
 
 _MARKER = re.compile(r"^<!-- telecast:([a-z]+) -->$", re.MULTILINE)
 
@@ -73,7 +73,8 @@ def errors() -> str:
 
 def metrics() -> str:
     rows = [
-        (f"`{name}`", kind, _plain(told.removesuffix("."))) for name, kind, told in collectors()
+        (f"`{name}`", kind, _plain(reported.removesuffix(".")))
+        for name, kind, reported in collectors()
     ]
     return _table(("metric", "type", "what"), rows)
 
@@ -143,11 +144,11 @@ def _schema(schema: dict[str, Any]) -> str:
     """With a line for each member and each property: readable, and not a page long."""
     lines = []
     for name, value in schema.items():
-        told = json.dumps(value)
+        reported = json.dumps(value)
         if name == "properties":
             below = (f"    {json.dumps(each)}: {json.dumps(of)}" for each, of in value.items())
-            told = "{\n" + ",\n".join(below) + "\n  }"
-        lines.append(f"  {json.dumps(name)}: {told}")
+            reported = "{\n" + ",\n".join(below) + "\n  }"
+        lines.append(f"  {json.dumps(name)}: {reported}")
     return "{\n" + ",\n".join(lines) + "\n}"
 
 
@@ -186,7 +187,7 @@ def _kind(field: fields.Field[Any]) -> str:
         return ", ".join(f"`{each}`" for each in field.validators[0].choices)
     if isinstance(field, fields.List):
         return f"list of {_kind(field.inner)}s"
-    return next(told for kind, told in _KINDS if isinstance(field, kind))
+    return next(reported for kind, reported in _KINDS if isinstance(field, kind))
 
 
 def _needed(field: fields.Field[Any]) -> str:
@@ -195,8 +196,8 @@ def _needed(field: fields.Field[Any]) -> str:
     if field.allow_none:
         return "may be left out or null"
     default = field.load_default
-    told = default() if callable(default) else default
-    return f"may be left out: `{json.dumps(told)}`"
+    reported = default() if callable(default) else default
+    return f"may be left out: `{json.dumps(reported)}`"
 
 
 def _days(seconds: float) -> str:

@@ -1,7 +1,7 @@
 /* The least that a fan-out server can do: every event is given to each of N sockets by one send().
  *
  * No validation, no journal, no routing, no buffers of its own. A connection that asks for /publish
- * sends payloads, a line each; any other is a subscriber at the door named on the command line. */
+ * sends payloads, a line each; any other is a subscriber over the transport named on the command line. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

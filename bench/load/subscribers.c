@@ -181,7 +181,7 @@ static void options(int argc, char **argv) {
         else if (!strcmp(name, "--room")) tally.room = strtoull(value, NULL, 10);
         else if (!strcmp(name, "--request")) opt.request = file_read(value, NULL);
         else if (!strcmp(name, "--hello")) opt.hello = file_read(value, NULL);
-        else if (!strcmp(name, "--door")) opt.sse = !strcmp(value, "sse");
+        else if (!strcmp(name, "--transport")) opt.sse = !strcmp(value, "sse");
         else if (!strcmp(name, "--dialect")) {
             const char *names[] = {"plain", "telecast", "socketio", "centrifugo"};
             int n = 0;

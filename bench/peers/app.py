@@ -32,7 +32,7 @@ class App:
     title: str
     file: str
     needs: tuple[str, ...]
-    doors: tuple[str, ...] = ("ws",)
+    transports: tuple[str, ...] = ("ws",)
     publication: Publication = PLAIN
     subscriptions: tuple[Subscription, ...]
 
@@ -52,7 +52,7 @@ class App:
             yield Running(
                 pid=pid,
                 place=place,
-                subscription=self.subscriptions[self.doors.index(place.door)],
+                subscription=self.subscriptions[self.transports.index(place.transport)],
                 publication=self.publication,
             )
 
@@ -76,7 +76,7 @@ APP_PEERS = (
         title="plain aiohttp",
         file="aiohttp_server.py",
         needs=("aiohttp", "aiohttp_sse", "uvloop"),
-        doors=("ws", "sse"),
+        transports=("ws", "sse"),
         subscriptions=BOTH,
     ),
     App(
@@ -84,7 +84,7 @@ APP_PEERS = (
         title="Starlette",
         file="starlette_server.py",
         needs=("starlette", "sse_starlette", "uvicorn", "uvloop", "websockets", "httptools"),
-        doors=("ws", "sse"),
+        transports=("ws", "sse"),
         subscriptions=BOTH,
     ),
     App(

@@ -23,11 +23,11 @@ STOP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a server runs: its own folder, port and core, and the door that is measured."""
+    """Where a server runs: its own folder, port and core, and the transport that is measured."""
 
     folder: Path
     port: int
-    door: str
+    transport: str
     cores: Cores
 
 
@@ -46,11 +46,12 @@ class Running:
 
 
 class Peer(Protocol):
-    """One way to broadcast. `title` names it in tables, `doors` are what it has of ws and sse."""
+    """One way to broadcast. `title` names it in tables, `transports` are what it has of ws and
+    sse."""
 
     name: str
     title: str
-    doors: tuple[str, ...]
+    transports: tuple[str, ...]
 
     def missing(self) -> str | None:
         """Why it can't run here, as the end of a sentence; None where it can."""

@@ -61,7 +61,7 @@ class Centrifugo:
 
     name = "centrifugo"
     title = "Centrifugo"
-    doors = ("ws", "sse")
+    transports = ("ws", "sse")
 
     def missing(self) -> str | None:
         return None if shutil.which("centrifugo") else "there is no centrifugo on PATH"
@@ -88,7 +88,7 @@ class Centrifugo:
             yield Running(
                 pid=pid,
                 place=place,
-                subscription=self.subscription(place.door),
+                subscription=self.subscription(place.transport),
                 publication=Publication(
                     kind="http",
                     request=post("/api/publish", "application/json", f"X-API-Key: {SECRET}"),
@@ -97,9 +97,9 @@ class Centrifugo:
                 ),
             )
 
-    def subscription(self, door: str) -> Subscription:
+    def subscription(self, transport: str) -> Subscription:
         connect: dict[str, Any] = {"token": token({"sub": "bench"})}
-        if door == "sse":
+        if transport == "sse":
             connect["subs"] = {"bench": {}}
             path = f"/connection/uni_sse?cf_connect={quote(json.dumps(connect))}"
             request, hello = get(path, "Accept: text/event-stream"), ""
@@ -115,7 +115,7 @@ class Mercure:
 
     name = "mercure"
     title = "Mercure"
-    doors = ("sse",)
+    transports = ("sse",)
 
     def missing(self) -> str | None:
         return None if shutil.which("mercure") else "there is no mercure on PATH"

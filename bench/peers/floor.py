@@ -13,17 +13,19 @@ from bench.tools import Publication, Subscription, get, upgrade
 class Floor:
     name = "floor"
     title = "bare C send() loop"
-    doors = ("ws", "sse")
+    transports = ("ws", "sse")
 
     def missing(self) -> str | None:
         return None
 
     @contextmanager
     def start(self, place: Place) -> Iterator[Running]:
-        with server(place, [build.program("floor"), str(place.port), place.door]) as pid:
+        with server(place, [build.program("floor"), str(place.port), place.transport]) as pid:
             yield Running(
                 pid=pid,
                 place=place,
-                subscription=Subscription(request=upgrade("/") if place.door == "ws" else get("/")),
+                subscription=Subscription(
+                    request=upgrade("/") if place.transport == "ws" else get("/")
+                ),
                 publication=Publication(kind="lines", request=get("/publish")),
             )

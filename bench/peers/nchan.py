@@ -64,7 +64,7 @@ def _nginx() -> str | None:
 class Nchan:
     name = "nchan"
     title = "Nchan (nginx)"
-    doors = ("ws", "sse")
+    transports = ("ws", "sse")
 
     def missing(self) -> str | None:
         if _nginx() and _module():
@@ -87,7 +87,7 @@ class Nchan:
         )
         stream = (
             upgrade("/subscribe")
-            if place.door == "ws"
+            if place.transport == "ws"
             else get("/subscribe", "Accept: text/event-stream")
         )
         with server(place, [nginx, "-p", place.folder, "-c", configuration]) as pid:

@@ -32,7 +32,7 @@ class Telecast:
 
     name: str = "telecast"
     title: str = "Telecast"
-    doors: tuple[str, ...] = ("ws", "sse")
+    transports: tuple[str, ...] = ("ws", "sse")
     journal: str = "memory:"
     publish: str = "ws"
     batch: int = 10
@@ -62,16 +62,16 @@ class Telecast:
             yield Running(
                 pid=pid,
                 place=place,
-                subscription=self.subscription(place.door, key),
+                subscription=self.subscription(place.transport, key),
                 publication=self.publication(key),
                 key=key,
             )
 
-    def subscription(self, door: str, key: str) -> Subscription:
+    def subscription(self, transport: str, key: str) -> Subscription:
         query = urlencode([("channels", ",".join(self.channels)), *self.query], safe="%:,")
-        path = f"/{door}/telemetry?{query}"
+        path = f"/{transport}/telemetry?{query}"
         # A subscriber by message, as the desktop does it, is served from the same code.
-        request = (upgrade if door == "ws" else get)(path, f"X-API-Key: {key}")
+        request = (upgrade if transport == "ws" else get)(path, f"X-API-Key: {key}")
         return Subscription(request=request, dialect="telecast")
 
     def publication(self, key: str) -> Publication:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from bench.case import Case, Column, Options, Work, doors_of
+from bench.case import Case, Column, Options, Work, transports_of
 from bench.fanout import Figures, measure, serving
 from bench.machine import Cores
 from bench.peers.base import Peer
@@ -68,9 +68,9 @@ def cases(options: Options) -> list[Case]:
         clients=500, rate=START, seconds=1.0 if options.quick else 1.5, warm=0.5, deadline=3.0
     )
 
-    def case(peer: Peer, door: str) -> Case:
+    def case(peer: Peer, transport: str) -> Case:
         def run(cores: Cores) -> Figures:
-            with serving(peer, door, cores) as running:
+            with serving(peer, transport, cores) as running:
                 best, curve = climb(
                     lambda rate: measure(running, replace(work, rate=rate)),
                     halvings=0 if options.quick else 2,
@@ -84,6 +84,6 @@ def cases(options: Options) -> list[Case]:
             )
             return figures
 
-        return Case(peer=peer, door=door, run=run, once=True)
+        return Case(peer=peer, transport=transport, run=run, once=True)
 
-    return [case(peer, door) for peer, door in doors_of(options, without=WITHOUT)]
+    return [case(peer, transport) for peer, transport in transports_of(options, without=WITHOUT)]

@@ -34,9 +34,9 @@ PAYLOADS = (150, 200, 1_024, 4_096, 16_384)
 def cases(options: Options) -> list[Case]:
     if not any(peer.name == "telecast" for peer in options.peers):
         return []
-    door = options.doors[0]
+    transport = options.transports[0]
     return [
-        _case(peer, door, work, history, dimension, value)
+        _case(peer, transport, work, history, dimension, value)
         for dimension, value, peer, work, history in _points(options)
     ]
 
@@ -76,9 +76,9 @@ def _payload(size: int) -> tuple[str, str]:
     return ("market-data", price(size)) if size <= 280 else ("risk-alerts", alert(size))
 
 
-def _case(peer: Telecast, door: str, work: Work, history: int, what: str, value: int) -> Case:
+def _case(peer: Telecast, transport: str, work: Work, history: int, what: str, value: int) -> Case:
     def run(cores: Cores) -> Figures:
-        with serving(peer, door, cores) as running:
+        with serving(peer, transport, cores) as running:
             if history:
                 _fill(peer, running.place, running.key, history, work.keys)
             if what == "channels":
@@ -92,7 +92,7 @@ def _case(peer: Telecast, door: str, work: Work, history: int, what: str, value:
                 )
             return {"dimension": what, "value": value, **measure(running, work)}
 
-    return Case(peer=peer, door=door, run=run, asked={what: value}, once=True)
+    return Case(peer=peer, transport=transport, run=run, asked={what: value}, once=True)
 
 
 def _fill(peer: Telecast, place: Any, key: str, events: int, keys: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from bench.case import Case, Column, Options, doors_of
+from bench.case import Case, Column, Options, transports_of
 from bench.fanout import Figures, serving
 from bench.machine import Cores, memory
 from bench.peers.base import Peer, Running
@@ -27,9 +27,9 @@ WITHOUT = ("telecast-sqlite", "telecast-ndjson")
 def cases(options: Options) -> list[Case]:
     clients = 1_000 if options.quick else 5_000
 
-    def case(peer: Peer, door: str) -> Case:
+    def case(peer: Peer, transport: str) -> Case:
         def run(cores: Cores) -> Figures:
-            with serving(peer, door, cores) as running, _open(running, FIRST) as some:
+            with serving(peer, transport, cores) as running, _open(running, FIRST) as some:
                 some.ready(30)
                 time.sleep(SETTLE_SECONDS)
                 before = memory(running.pid)
@@ -45,9 +45,9 @@ def cases(options: Options) -> list[Case]:
                 "marks": [],
             }
 
-        return Case(peer=peer, door=door, run=run, once=True)
+        return Case(peer=peer, transport=transport, run=run, once=True)
 
-    return [case(peer, door) for peer, door in doors_of(options, without=WITHOUT)]
+    return [case(peer, transport) for peer, transport in transports_of(options, without=WITHOUT)]
 
 
 def _open(running: Running, clients: int):  # type: ignore[no-untyped-def]
@@ -56,7 +56,7 @@ def _open(running: Running, clients: int):  # type: ignore[no-untyped-def]
         place.cores,
         place.folder,
         place.port,
-        place.door,
+        place.transport,
         running.subscription,
         clients=clients,
         room=1,

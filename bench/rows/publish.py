@@ -39,21 +39,23 @@ def cases(options: Options) -> list[Case]:
                 with publishing(*handing, seconds=0.5, **closed):
                     pass
                 began = spent(running.pid, cores)
-                with publishing(*handing, seconds=seconds, **closed) as told:
+                with publishing(*handing, seconds=seconds, **closed) as reported:
                     used = spent(running.pid, cores).since(began)
             return {
-                "events": told["answered"],
-                "per_second": told["answered"] / told["seconds"],
-                "event_us": 1e6 * used.cpu / told["answered"],
-                "server_core": used.cpu / told["seconds"],
-                "load_core": told["cpu"] / told["seconds"],
+                "events": reported["answered"],
+                "per_second": reported["answered"] / reported["seconds"],
+                "event_us": 1e6 * used.cpu / reported["answered"],
+                "server_core": used.cpu / reported["seconds"],
+                "load_core": reported["cpu"] / reported["seconds"],
                 "acknowledged_ms": {
-                    k: v / 1e3 for k, v in told["acknowledged"].items() if k != "count"
+                    k: v / 1e3 for k, v in reported["acknowledged"].items() if k != "count"
                 },
-                "marks": core_marks(told["cpu"] / told["seconds"], used.others(told["cpu"])),
+                "marks": core_marks(
+                    reported["cpu"] / reported["seconds"], used.others(reported["cpu"])
+                ),
             }
 
         asked = {"by": way, "events a request": batch, "connections": connections}
-        return Case(peer=peer, door="", run=run, asked=asked)
+        return Case(peer=peer, transport="", run=run, asked=asked)
 
     return [case(*way) for way in WAYS]

@@ -33,19 +33,19 @@ def cases(options: Options) -> list[Case]:
     clients = 1_000 if options.quick else 5_000
     chosen = [p for p in options.peers if p.name in ("telecast", "telecast-sqlite")]
 
-    def case(peer: Telecast, door: str) -> Case:
+    def case(peer: Telecast, transport: str) -> Case:
         def run(cores: Cores) -> Figures:
-            with serving(peer, door, cores) as running:
+            with serving(peer, transport, cores) as running:
                 return _storm(peer, running, clients)
 
-        return Case(peer=peer, door=door, run=run, once=peer.name != "telecast")
+        return Case(peer=peer, transport=transport, run=run, once=peer.name != "telecast")
 
     return [
-        case(peer, door)
+        case(peer, transport)
         for peer in chosen
         if isinstance(peer, Telecast)
-        for door in peer.doors
-        if door in options.doors
+        for transport in peer.transports
+        if transport in options.transports
     ]
 
 
@@ -57,13 +57,13 @@ def _storm(peer: Telecast, running: Running, clients: int) -> Figures:
         # Committed one behind the other: once this is answered, so are they.
         _position(running)
     query = (("since", position), ("delivery", "all"))
-    asking = replace(peer, query=query).subscription(place.door, running.key)
+    asking = replace(peer, query=query).subscription(place.transport, running.key)
     began = spent(running.pid, place.cores)
     with subscribers(
         place.cores,
         place.folder,
         place.port,
-        place.door,
+        place.transport,
         asking,
         clients=clients,
         first=1,

@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from bench.case import Case, Column, Options, Work, doors_of
+from bench.case import Case, Column, Options, Work, transports_of
 from bench.fanout import Figures, measure, serving
 from bench.machine import Cores
 from bench.payload import price
@@ -47,9 +47,9 @@ def cases(options: Options) -> list[Case]:
     crowd = replace(work, clients=CLIENTS + STALLED, stalled=STALLED)
     asked = {"alone": work, "beside": crowd}
 
-    def case(peer: Peer, door: str) -> Case:
+    def case(peer: Peer, transport: str) -> Case:
         def served(cores: Cores, *order: str) -> list[Pair]:
-            with serving(peer, door, cores) as running:
+            with serving(peer, transport, cores) as running:
                 return in_turn(
                     lambda phase: measure(running, asked[phase]),
                     order,
@@ -59,9 +59,9 @@ def cases(options: Options) -> list[Case]:
         def run(cores: Cores) -> Figures:
             return judged([served(cores, "alone", "beside"), served(cores, "beside", "alone")])
 
-        return Case(peer=peer, door=door, run=run, once=peer.name != "telecast")
+        return Case(peer=peer, transport=transport, run=run, once=peer.name != "telecast")
 
-    return [case(peer, door) for peer, door in doors_of(options, without=WITHOUT)]
+    return [case(peer, transport) for peer, transport in transports_of(options, without=WITHOUT)]
 
 
 def in_turn(phase: Callable[[str], Figures], order: Sequence[str], *, pairs: int) -> list[Pair]:

@@ -17,28 +17,28 @@ from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
 from telecast.errors import JournalUnavailable, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.fanout.tape import Tape
 from telecast.fanout.wheel import LoopScheduler
-from telecast.feed import Feed
 from telecast.ingress import Ingress, IngressLimits
 from telecast.journal import journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
+from telecast.keys.guesses import Guesses
 from telecast.keys.secret import new_signing_secret
+from telecast.keys.tokens import Tokens
 from telecast.lag import Lag
 from telecast.logs import redact
-from telecast.web.browsers import add_cookies
-from telecast.web.cors import allow_origins
-from telecast.web.front import PAGE, read_page
-from telecast.web.guesses import Guesses
-from telecast.web.metrics import REGISTRY, build_registry
-from telecast.web.middlewares import add_correlation, correlate, explain
+from telecast.net.admission import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
+from telecast.net.streams import Streams
+from telecast.net.wire import Wires
+from telecast.relay import Relay
+from telecast.tape.tape import Tape
+from telecast.web.api.metrics import REGISTRY, build_registry
+from telecast.web.auth.cookies import add_cookies
+from telecast.web.front.cors import allow_origins
+from telecast.web.front.middlewares import add_correlation, correlate, explain
+from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.web.sockets import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
-from telecast.web.streams import Streams
-from telecast.web.tokens import Tokens
-from telecast.web.wire import Wires
 
 log = logging.getLogger(__name__)
 
@@ -121,11 +121,11 @@ async def _build(
         group=Wires,
     )
     stack.push_async_callback(broadcaster.close)
-    feed = Feed(journal, broadcaster)
+    relay = Relay(journal, broadcaster)
     ingress = Ingress(
         journal,
         tape,
-        reached=feed.reached,
+        reached=relay.reached,
         audience=broadcaster.audience,
         limits=IngressLimits(
             max_events=settings.max_batch_events,
@@ -157,12 +157,12 @@ async def _build(
     )
     streams = Streams(sockets)
     lag = Lag(LoopScheduler(asyncio.get_running_loop()))
-    own = Parts(
+    parts = Parts(
         settings,
         keys,
         journal,
         broadcaster,
-        feed,
+        relay,
         ingress,
         clients,
         tokens,
@@ -171,22 +171,22 @@ async def _build(
         Guesses(),
         lag,
     )
-    following = asyncio.create_task(_guard(own, feed.run))
+    following = asyncio.create_task(_guard(parts, relay.run))
     stack.push_async_callback(_stop, following)
-    caught_up = asyncio.create_task(feed.caught_up())
+    caught_up = asyncio.create_task(relay.caught_up())
     stack.push_async_callback(_stop, caught_up)
     await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
-    if own.broken is not None:
-        raise OwnFault("JOURNAL_UNAVAILABLE", own.broken)
-    for work in (ingress.run, lambda: _watch_keys(own), lambda: _trim(own)):
-        stack.push_async_callback(_stop, asyncio.create_task(_guard(own, work)))
+    if parts.broken is not None:
+        raise OwnFault("JOURNAL_UNAVAILABLE", parts.broken)
+    for work in (ingress.run, lambda: _watch_keys(parts), lambda: _trim(parts)):
+        stack.push_async_callback(_stop, asyncio.create_task(_guard(parts, work)))
     stack.push_async_callback(streams.close)
     lag.begin()
     stack.callback(lag.end)
-    return own
+    return parts
 
 
-async def _guard(own: Parts, work: Callable[[], Awaitable[None]]) -> None:
+async def _guard(parts: Parts, work: Callable[[], Awaitable[None]]) -> None:
     """Run a worker; if it ends, the service says that it is not ready, and why."""
     try:
         await work()
@@ -197,7 +197,7 @@ async def _guard(own: Parts, work: Callable[[], Awaitable[None]]) -> None:
     except Exception as fault:
         log.critical("a worker has died; the service is not ready any more", exc_info=True)
         reason = redact(f"{type(fault).__name__}: {fault}")
-    own.broken = own.broken or reason
+    parts.broken = parts.broken or reason
 
 
 async def _stop(task: asyncio.Task[None]) -> None:
@@ -206,15 +206,15 @@ async def _stop(task: asyncio.Task[None]) -> None:
         await task
 
 
-async def _watch_keys(own: Parts) -> None:
+async def _watch_keys(parts: Parts) -> None:
     while True:
         await asyncio.sleep(KEYS_SECONDS)
-        if own.keys.reload_if_changed():
-            log.info("keys read again", extra={"count": len(own.keys)})
-        await own.clients.recheck()
+        if parts.keys.reload_if_changed():
+            log.info("keys read again", extra={"count": len(parts.keys)})
+        await parts.clients.recheck()
 
 
-async def _trim(own: Parts) -> None:
+async def _trim(parts: Parts) -> None:
     """Retention, a bounded piece at a time: never while history is read, whose floors hold.
 
     Also when the journal is full: a trim makes space, or finds out that there is some again.
@@ -223,7 +223,7 @@ async def _trim(own: Parts) -> None:
     while True:
         gone = 0
         try:
-            gone = await own.journal.trim()
+            gone = await parts.journal.trim()
             told = ""
         except JournalUnavailable as fault:
             if fault.message != told:
@@ -233,22 +233,24 @@ async def _trim(own: Parts) -> None:
         await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
 
 
-async def drain(own: Parts) -> None:
+async def drain(parts: Parts) -> None:
     """Go down well: nobody new, everything taken is committed, every stream told and ended.
 
     The ends are spread over `drain_seconds`, and all are told the same pause: so the clients come
     back as spread as they went, and none of them before the last has gone.
     """
-    own.draining = True
-    own.clients.close_doors()
+    parts.draining = True
+    parts.clients.close_admission()
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
-            await own.ingress.drain()
+            await parts.ingress.drain()
     except TimeoutError:
         # A hung disk must not keep the clients from being told. What waits is not acknowledged.
-        log.warning("the journal did not finish in time", extra={"waiting": own.ingress.backlog[0]})
-    going = list(own.clients)
-    pause = own.settings.drain_seconds / max(1, len(going))
+        log.warning(
+            "the journal did not finish in time", extra={"waiting": parts.ingress.backlog[0]}
+        )
+    going = list(parts.clients)
+    pause = parts.settings.drain_seconds / max(1, len(going))
     loop = asyncio.get_running_loop()
     started = loop.time()
     seconds = 0.5 + pause * (len(going) - 1)

@@ -37,7 +37,7 @@ class Client:
     client_id: str | None
     principal: Principal
     address: str
-    door: str
+    transport: str
     opened_at: float
     reads_only: bool = False
     """It showed no key but a ticket or a cookie: whatever its key may do, it only reads."""
@@ -62,7 +62,7 @@ class Clients:
     ) -> None:
         self.refused: Counter[str] = Counter()
         self.opened: Counter[str] = Counter()
-        """Door to connections since the start."""
+        """Transport to connections since the start."""
         self.closed: Counter[str] = Counter()
         self._limits = limits
         self._keys = keys
@@ -84,10 +84,10 @@ class Clients:
         return iter(tuple(self._clients.values()))
 
     def connections(self) -> Counter[str]:
-        """Door to open connections."""
+        """Transport to open connections."""
         return self.opened - self.closed
 
-    def close_doors(self) -> None:
+    def close_admission(self) -> None:
         """Admit nobody any more."""
         self._closing = True
 
@@ -101,7 +101,7 @@ class Clients:
         self._clients[client.connection_id] = client
         for group, name in self._groups(client):
             group[name][client] = None
-        self.opened[client.door] += 1
+        self.opened[client.transport] += 1
 
     def _admit(self, client: Client) -> None:
         if self._closing:
@@ -152,7 +152,7 @@ class Clients:
     def supersede(self, newcomer: Client) -> None:
         """End the older WebSockets of the same principal and clientId."""
         for client in self._called_like(newcomer):
-            if client.door == newcomer.door and client is not newcomer:
+            if client.transport == newcomer.transport and client is not newcomer:
                 self._end(client)
 
     def _called_like(self, client: Client) -> tuple[Client, ...]:
@@ -181,7 +181,7 @@ class Clients:
             del group[name][client]
             if not group[name]:
                 del group[name]
-        self.closed[client.door] += 1
+        self.closed[client.transport] += 1
 
     async def recheck(self) -> None:
         """Hold every connection against its key as it is now."""

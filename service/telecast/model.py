@@ -26,7 +26,7 @@ _POSITION = re.compile(r"([0-9a-z]{4,16}):(0|[1-9][0-9]{0,15})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in one journal's life: good at either door, on any node, after any restart."""
+    """A place in one journal's life: good over either transport, on any node, after any restart."""
 
     epoch: str
     seq: int

@@ -17,9 +17,9 @@ from aiohttp import web
 from telecast.app import drain, parts_of
 from telecast.config import Settings
 from telecast.errors import SettingsError
-from telecast.web.connection import Connection, TurnedAway
-from telecast.web.heads import without_expectation
-from telecast.web.sockets import raise_open_files, sockets_allowed
+from telecast.net.admission import raise_open_files, sockets_allowed
+from telecast.web.front.connection import Connection, TurnedAway
+from telecast.web.front.heads import without_expectation
 
 log = logging.getLogger(__name__)
 

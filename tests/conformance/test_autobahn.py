@@ -1,7 +1,8 @@
 """Autobahn's cases (as kosoku runs them) against the WebSocket of the service, with its limits.
 
-What is asked of a peer here is an echo, so a handler of a few lines stands in for `web/ws.py`;
-the handshake, the frames, the wire, the closing and the middlewares are those of the service.
+What is asked of a peer here is an echo, so a handler of a few lines stands in for
+`web/streams/ws.py`; the handshake, the frames, the wire, the closing and the middlewares are
+those of the service.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ import pytest
 from aiohttp import web
 
 from telecast.config import Settings
+from telecast.net.wire import Wire
 from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
 from telecast.protocol.framing import ws_pong, ws_text
-from telecast.web import websocket
-from telecast.web.middlewares import correlate, explain
-from telecast.web.takeover import take_over
-from telecast.web.websocket import WebSocket, check_version, upgrade
-from telecast.web.wire import Wire
-from telecast.web.ws import SUBPROTOCOL
+from telecast.web.front.middlewares import correlate, explain
+from telecast.web.streams import websocket
+from telecast.web.streams.takeover import take_over
+from telecast.web.streams.websocket import WebSocket, check_version, upgrade
+from telecast.web.streams.ws import SUBPROTOCOL
 
 SECONDS = 100.0
 LEFT_OUT = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from contract.journals import KINDS
+from tests.contract.journals import KINDS
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from telecast.journal.base import Journal
 from telecast.journal.memory import MemoryJournal
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Retention
 
 

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.journal_model import Model
-from contract.journals import Clock, Kind
 from telecast.errors import Conflict, IdempotencyConflict, JournalUnavailable, SettingsError
-from telecast.journal import feed, journal_from_url
+from telecast.journal import journal_from_url
+from telecast.journal import tail as tail_module
 from telecast.journal.base import (
     IDEMPOTENCY_SECONDS,
     MAX_BATCH,
@@ -29,9 +28,11 @@ from telecast.journal.base import (
     Receipt,
 )
 from telecast.journal.memory import MemoryJournal
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.trimming import TRIM_MOST
 from telecast.model import MAX_SEQ, Entry, Op, Record, Retention
+from tests.contract.journal_model import Model
+from tests.contract.journals import Clock, Kind
 
 A, B = "trader-status", "market-data"
 KEEP = {A: Retention(1_000_000, 1e9), B: Retention(1_000_000, 1e9)}
@@ -69,19 +70,19 @@ async def everything(journal: Journal, *channels: str) -> tuple[Entry, ...]:
 
 
 async def collect(tail: AsyncIterator[tuple[Entry, ...]], upto: int) -> list[tuple[Entry, ...]]:
-    told: list[tuple[Entry, ...]] = []
-    while not told or told[-1][-1].seq < upto:
+    reported: list[tuple[Entry, ...]] = []
+    while not reported or reported[-1][-1].seq < upto:
         if entries := await anext(tail):
-            told.append(entries)
-    return told
+            reported.append(entries)
+    return reported
 
 
 async def drain(tail: AsyncIterator[tuple[Entry, ...]]) -> list[tuple[Entry, ...]]:
     return [entries async for entries in tail]
 
 
-def flat(told: Iterable[tuple[Entry, ...]]) -> list[Entry]:
-    return [entry for entries in told for entry in entries]
+def flat(reported: Iterable[tuple[Entry, ...]]) -> list[Entry]:
+    return [entry for entries in reported for entry in entries]
 
 
 # numbers, order, receipts
@@ -378,7 +379,7 @@ async def test_what_commits_while_the_end_of_the_history_is_told_comes_after_it(
 async def test_a_tail_whose_journal_closed_amid_the_history_does_not_call_it_complete(
     kind: Kind,
 ) -> None:
-    with patch.object(feed, "HISTORY_PAGE", 2):
+    with patch.object(tail_module, "HISTORY_PAGE", 2):
         async with kind.journal(KEEP) as journal:
             await journal.append(batch(*(record() for _ in range(5))))
             tail = journal.tail()
@@ -422,11 +423,11 @@ def test_the_tail_equals_the_committed_history_once_and_in_order(
             following = asyncio.ensure_future(collect(journal.tail(), upto))
             await asyncio.gather(append(meanwhile[::2]), append(meanwhile[1::2]))
             await append(after)
-            told = await following
-            assert [entry.seq for entry in flat(told)] == list(range(1, upto + 1))
-            assert tuple(flat(told)) == await everything(journal)
+            reported = await following
+            assert [entry.seq for entry in flat(reported)] == list(range(1, upto + 1))
+            assert tuple(flat(reported)) == await everything(journal)
 
-    with patch.object(feed, "HISTORY_PAGE", page):
+    with patch.object(tail_module, "HISTORY_PAGE", page):
         asyncio.run(scenario())
 
 

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from aiohttp import web
 
-from live import Live, principal, served
-from payloads import position
-from telecast.web.browsers import SESSION_COOKIE, sign_in_link
+from telecast.web.auth.cookies import SESSION_COOKIE, sign_in_link
+from tests.support.payloads import position
+from tests.support.service.live import Live, principal, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -119,9 +119,9 @@ async def signed_in(browser: Any, live: Live) -> AsyncIterator[tuple[Any, list[t
         await context.close()
 
 
-def nothing_was_had(live: Live, told: dict[str, Any], answers: list[tuple[str, int]]) -> None:
-    assert (told["ws"], told["sse"], told["read"]) == ("refused", "refused", "refused")
-    assert set(told.values()) <= {"refused", "opaque", "null"}
+def nothing_was_had(live: Live, reported: dict[str, Any], answers: list[tuple[str, int]]) -> None:
+    assert (reported["ws"], reported["sse"], reported["read"]) == ("refused", "refused", "refused")
+    assert set(reported.values()) <= {"refused", "opaque", "null"}
     assert answers
     # That nobody is signed in is an answer too, and one which they can't read.
     assert answers.count(("/api/v1/session", 200)) <= 1
@@ -140,8 +140,8 @@ async def test_a_page_of_another_origin_hears_nothing_and_changes_nothing(
         opened = live.parts.clients.opened["sse"]
         page = await context.new_page()
         await page.goto(f"http://{host}:{port}/")
-        told = await page.evaluate(PROBE, {"url": live.url, "body": BODY})
-        nothing_was_had(live, told, heard)
+        reported = await page.evaluate(PROBE, {"url": live.url, "body": BODY})
+        nothing_was_had(live, reported, heard)
         events = "/api/v1/channels/positions/events"
         # A form needs nobody's leave to be sent, and takes the whole page along.
         for path, body in (
@@ -164,9 +164,9 @@ async def test_a_frame_without_an_origin_is_nobody(browser: Any) -> None:
         page = await context.new_page()
         await page.goto(f"http://127.0.0.1:{port}/")
         given = {"url": live.url, "body": BODY}
-        told = await page.evaluate(NULL, {"probe": PROBE, "given": given})
-        assert told["origin"] == "null"
-        nothing_was_had(live, told, heard)
+        reported = await page.evaluate(NULL, {"probe": PROBE, "given": given})
+        assert reported["origin"] == "null"
+        nothing_was_had(live, reported, heard)
 
 
 async def test_our_own_page_reads_all_and_publishes_nothing(browser: Any) -> None:
@@ -175,9 +175,9 @@ async def test_our_own_page_reads_all_and_publishes_nothing(browser: Any) -> Non
         page = await context.new_page()
         await page.goto(live.url + "/livez")
         probe = PROBE.replace('sign_out: await ask("/api/v1/session", {method: "DELETE"}),', "")
-        told = await page.evaluate(probe, {"url": live.url, "body": BODY})
-        assert (told["ws"], told["sse"], told["read"], told["snapshot"]) == (
+        reported = await page.evaluate(probe, {"url": live.url, "body": BODY})
+        assert (reported["ws"], reported["sse"], reported["read"], reported["snapshot"]) == (
             *("open", "open", "200", "200"),
         )
-        assert (told["publish"], told["plain"], told["ticket"]) == ("403", "403", "403")
+        assert (reported["publish"], reported["plain"], reported["ticket"]) == ("403", "403", "403")
         assert live.parts.journal.head == 0

@@ -41,7 +41,7 @@ class Demo:
                 return match
         raise AssertionError(f"it never said {pattern!r} but:\n{self.printed}")
 
-    async def told(self, query: str = "") -> AsyncIterator[dict[str, Any]]:
+    async def reported(self, query: str = "") -> AsyncIterator[dict[str, Any]]:
         """The messages of its stream."""
         timeout = aiohttp.ClientTimeout(total=None)
         headers = {"X-API-Key": self.key}
@@ -112,7 +112,7 @@ async def test_every_channel_tells_something_and_ctrl_c_ends_it_well():
         assert f"{it.url}/#ticket=" in it.printed, "the page, and a sign-in"
         assert it.url.startswith("http://127.0.0.1:")
         waited_for = set(CHANNELS)
-        stream = it.told()
+        stream = it.reported()
         async for message in stream:
             if message["type"] == "event":
                 waited_for.discard(message["channel"])
@@ -137,7 +137,7 @@ async def test_after_a_crash_nothing_of_the_earlier_run_is_left(tmp_path):
     journal = ("--journal", f"sqlite:{tmp_path / 'demo.db'}")
     async with demo(*journal, "--speed", "6") as it:
         waited_for = {"positions", "risk-alerts"}
-        async for message in it.told():
+        async for message in it.reported():
             if message["type"] == "event" and message["op"] == "upsert":
                 waited_for.discard(message["channel"])
             if not waited_for:

@@ -47,7 +47,7 @@ PATIENCE = 60.0
 """Seconds after which output that does not come fails the test."""
 
 NOT_RUN = {
-    "python3 dev.py": "it installs from the package index; tests/unit/test_dev.py looks at it",
+    "python3 dev.py": "it installs from the package index; tests/unit/house/test_dev.py tries it",
     "pip install": "it installs from the package index",
 }
 """For README.md, whose blocks carry no marks: how a command begins, and why it is not run."""
@@ -61,7 +61,7 @@ BESIDE["keys.md"] = "serve"
 
 DRIVERS = {
     "tell": 'asyncio.run(tell({"id": "t7", "name": "Eve", "status": "IDLE", '
-    '"updatedAt": "2026-11-22T18:00:00Z"}, "once")); print("told")',
+    '"updatedAt": "2026-11-22T18:00:00Z"}, "once")); print("reported")',
     "follow": "asyncio.run(follow())",
 }
 """How the functions of README.md are called, which only define them."""
@@ -302,8 +302,8 @@ class Reader:
 
 
 def _unlike(shown: list[str], said: str) -> str:
-    told = said if len(said) < 6000 else f"{said[:3000]}\n[...]\n{said[-3000:]}"
-    return "shown:\n" + "\n".join(shown) + "\n\nsaid:\n" + told
+    reported = said if len(said) < 6000 else f"{said[:3000]}\n[...]\n{said[-3000:]}"
+    return "shown:\n" + "\n".join(shown) + "\n\nsaid:\n" + reported
 
 
 async def _drain(process: asyncio.subprocess.Process) -> None:
@@ -534,7 +534,7 @@ def test_the_contract_shows_every_server_message_with_just_its_fields() -> None:
                 continue
             kind = body["type"]
             extra = {"position", "seq", "duplicate", "subscribers"}
-            told = set(body) - (extra if body.get("action") == "publish" else set())
-            assert told == set(built[kind]), block
+            reported = set(body) - (extra if body.get("action") == "publish" else set())
+            assert reported == set(built[kind]), block
             seen.add(kind)
     assert seen == set(built)

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from live import Live, principal, served
-from payloads import alert, metrics, position, price, trader
 from telecast.channels.catalogue import CHANNELS
 from telecast.journal import journal_from_url
 from telecast.keys import KeyStore, create_key, revoke_key
-from telecast.web.browsers import sign_in_link
+from telecast.web.auth.cookies import sign_in_link
+from tests.support.payloads import alert, metrics, position, price, trader
+from tests.support.service.live import Live, principal, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -391,8 +391,8 @@ async def test_poison_is_text_and_nothing_else(browser):
         after = await page.evaluate("document.querySelectorAll('img, script, svg').length")
         assert after == before
         for section in ("#positions", "#trader-status", "#risk-alerts"):
-            told = await page.locator(f"{section} tbody .main").all_text_contents()
-            assert set(POISON) <= set(told), section
+            reported = await page.locator(f"{section} tbody .main").all_text_contents()
+            assert set(POISON) <= set(reported), section
         assert await page.evaluate("document.documentElement.scrollWidth") <= 1360
 
 
@@ -451,7 +451,7 @@ FOLD = """async (messages) => {
 }"""
 
 
-def told(op: str, key: str, data: str = "") -> dict[str, Any]:
+def reported(op: str, key: str, data: str = "") -> dict[str, Any]:
     return {"type": "event", "channel": "positions", "op": op, "key": key, "seq": 1, "data": data}
 
 
@@ -463,32 +463,32 @@ LIVE = {"type": "live", "count": 1, "position": "abcd:1"}
     ("messages", "rows"),
     [
         pytest.param(
-            [told("upsert", "a", "1"), told("upsert", "a", "2"), told("upsert", "b")],
+            [reported("upsert", "a", "1"), reported("upsert", "a", "2"), reported("upsert", "b")],
             [["a", "2"], ["b", ""]],
             id="an upsert is the whole row",
         ),
         pytest.param(
-            [told("upsert", "a"), told("delete", "a"), told("delete", "b")],
+            [reported("upsert", "a"), reported("delete", "a"), reported("delete", "b")],
             [],
             id="a delete takes it away, and one for nothing does nothing",
         ),
         pytest.param(
-            [told("upsert", "ghost"), SNAPSHOT, told("upsert", "a"), LIVE],
+            [reported("upsert", "ghost"), SNAPSHOT, reported("upsert", "a"), LIVE],
             [["a", ""]],
             id="a snapshot is complete: other rows are forgotten",
         ),
         pytest.param(
-            [told("upsert", "a"), SNAPSHOT, {"type": "welcome"}, told("upsert", "b"), LIVE],
+            [reported("upsert", "a"), SNAPSHOT, {"type": "welcome"}, reported("upsert", "b"), LIVE],
             [["a", ""], ["b", ""]],
             id="a snapshot that was cut short counts for nothing",
         ),
         pytest.param(
-            [told("upsert", "a"), {"type": "ack", "channels": ["risk-alerts"]}],
+            [reported("upsert", "a"), {"type": "ack", "channels": ["risk-alerts"]}],
             [],
             id="what may not be read any more is not shown any more",
         ),
         pytest.param(
-            [told("upsert", "a"), {"type": "something-new", "channels": ["positions"]}],
+            [reported("upsert", "a"), {"type": "something-new", "channels": ["positions"]}],
             [["a", ""]],
             id="unknown types are ignored",
         ),

@@ -1,8 +1,9 @@
 """The judge is judged: each bug that is planted in the service is caught, and named for what it is.
 
-One scenario for all: publishers and subscribers at both doors; a stall, absences, newcomers amid a
-storm, a trim, a disk that dies in the middle of commits, a journal that is lost. Without a bug it
-has no flaws. The table in docs/design/guarantees.md is this module's, and is held against it.
+One scenario for all: publishers and subscribers over both transports; a stall, absences,
+newcomers amid a storm, a trim, a disk that dies in the middle of commits, a journal that is
+lost. Without a bug it has no flaws. The table in docs/design/guarantees.md is this module's, and
+is held against it.
 """
 
 from __future__ import annotations
@@ -30,32 +31,43 @@ import pytest
 
 import telecast.app as app
 import telecast.ingress.ingress as ingress
-import telecast.journal.schema as schema
-from history import Change, History, Kind, Publish, number
-from judge import check, flaws
-from live import Live, principal, served
-from payloads import Payload, price
+import telecast.journal.sqlite.schema as schema
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import TelecastError
-from telecast.fanout import backfill, channel_log, cohort, compacted
+from telecast.fanout import backfill, cohort
 from telecast.fanout.backfill import Backfill
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.fanout.channel_log import ChannelLog
-from telecast.fanout.chunks import Chunks
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.floors import Floors
-from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State
-from telecast.fanout.tape import Tape
 from telecast.journal.base import Idempotency, Receipt
 from telecast.journal.group import Group
-from telecast.journal.sqlite import SqliteJournal
-from telecast.journal.store import Store
-from telecast.journal.writer import Committed, Trim, Writer
+from telecast.journal.sqlite.journal import SqliteJournal
+from telecast.journal.sqlite.store import Store
+from telecast.journal.sqlite.writer import Committed, Trim, Writer
 from telecast.keys import KeyStore
 from telecast.model import Event, Retention
-from telecast.web import wire
-from traffic import PINS, Desk, Ledger, Listener, by_ws, kept, post, say_end, working
+from telecast.net import wire
+from telecast.tape import channel_log, compacted
+from telecast.tape.channel_log import ChannelLog
+from telecast.tape.chunks import Chunks
+from telecast.tape.selection import Selection
+from telecast.tape.tape import Tape
+from tests.support.checking.history import Change, History, Kind, Publish, number
+from tests.support.checking.judge import check, flaws
+from tests.support.checking.traffic import (
+    PINS,
+    Desk,
+    Ledger,
+    Listener,
+    by_ws,
+    kept,
+    post,
+    say_end,
+    working,
+)
+from tests.support.payloads import Payload, price
+from tests.support.service.live import Live, principal, served
 
 SEED = 20_261_122
 GUARANTEES = Path(__file__).parents[2] / "docs" / "design" / "guarantees.md"
@@ -125,9 +137,9 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
             if store.failed is None:
                 early = [] if heard is None else answers
                 self._tell(Committed(early, tuple(group.entries), group.head, None, None))
-                for _, told in early:
-                    while isinstance(told, Receipt):
-                        if heard.get(timeout=MOST_SECONDS) == (store.epoch, told.last_seq):
+                for _, reported in early:
+                    while isinstance(reported, Receipt):
+                        if heard.get(timeout=MOST_SECONDS) == (store.epoch, reported.last_seq):
                             break
             try:
                 store.commit(group)
@@ -342,9 +354,9 @@ def cursor_forgotten_in_a_piece(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(self: Broadcaster, subscriber: Any) -> None:
         live = subscriber.state is State.LIVE
-        told = self._cohort_of(subscriber)._flushed_from if live else subscriber.cursor
+        reported = self._cohort_of(subscriber)._flushed_from if live else subscriber.cursor
         fill(self, subscriber)
-        subscriber.cursor = told
+        subscriber.cursor = reported
 
     patch.setattr(Broadcaster, "_fill", forgetful)
 
@@ -472,13 +484,13 @@ class Stage:
 
     async def say(
         self,
-        told: tuple[str, list[Payload], Any],
+        reported: tuple[str, list[Payload], Any],
         *,
         who: str = "desk",
         keys: Sequence[str | None] = (None,),
     ) -> None:
         """Publish it once for each key; under a key that it has had already it is repeated."""
-        channel, payloads, changes = told
+        channel, payloads, changes = reported
         made: dict[str | None, Any] = {}
         for key in keys:
             publish = made.get(key) if key else None
@@ -549,18 +561,18 @@ async def scenario(
 
     stage = Stage(venue, record, apart())
 
-    def listener(name: str, door: str, **how: Any) -> Listener:
+    def listener(name: str, transport: str, **how: Any) -> Listener:
         how = {
             "first": "snapshot",
             "cuts": (10**6,),
             "appetites": (2**16,),
             "delivery": "conflated",
         } | how
-        return Listener(venue, record, name, chance, doors=[door], **how)
+        return Listener(venue, record, name, chance, transports=[transport], **how)
 
     everything = [
-        listener(f"all {door} {n}", door, delivery="all", first="earliest")
-        for door in ("ws", "sse")
+        listener(f"all {transport} {n}", transport, delivery="all", first="earliest")
+        for transport in ("ws", "sse")
         for n in (1, 2)
     ]
     mixed = [
@@ -580,7 +592,9 @@ async def scenario(
         listener("leaves all", "sse", delivery="all", first="earliest"),
         listener("leaves all by ws", "ws", delivery="all", first="earliest"),
     ]
-    newcomers = [listener(f"new {n} {door}", door) for n in range(4) for door in ("ws", "sse")]
+    newcomers = [
+        listener(f"new {n} {transport}", transport) for n in range(4) for transport in ("ws", "sse")
+    ]
     tasks: list[asyncio.Task[None]] = []
 
     async def enter(*those: Listener) -> None:
@@ -697,8 +711,10 @@ async def test_without_a_bug_it_has_no_flaws(
     check(record)
     assert status == 409
     assert len(record.kept) == 2
-    told = {orjson.loads(json)["type"] for session in record.sessions for json, _ in session.heard}
-    assert told >= {"snapshot", "resume", "live", "gap", "conflated", "heartbeat"}
+    reported = {
+        orjson.loads(json)["type"] for session in record.sessions for json, _ in session.heard
+    }
+    assert reported >= {"snapshot", "resume", "live", "gap", "conflated", "heartbeat"}
 
 
 @pytest.mark.parametrize("name", BUGS)

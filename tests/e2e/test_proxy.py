@@ -19,12 +19,11 @@ import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-import certificate
-import proxy
-from live import Ended, Reader, SseReader, WsReader, types
-from payloads import price
-from process import HOST, Service, service
-from rest import metric, publish
+from tests.support.payloads import price
+from tests.support.service import certificate, proxy
+from tests.support.service.live import Ended, Reader, SseReader, WsReader, types
+from tests.support.service.process import HOST, Service, service
+from tests.support.service.rest import metric, publish
 
 FORMS = [
     pytest.param(
@@ -36,7 +35,7 @@ FORMS = [
     )
 ]
 CURL = shutil.which("curl")
-DOORS = ("ws", "sse")
+TRANSPORTS = ("ws", "sse")
 HEARTBEAT = 60
 PATIENCE = 30.0
 """Seconds: less than a heartbeat."""
@@ -63,10 +62,10 @@ class Behind:
 
     @asynccontextmanager
     async def stream(
-        self, door: str, headers: dict[str, str] | None = None, **query: Any
+        self, transport: str, headers: dict[str, str] | None = None, **query: Any
     ) -> AsyncIterator[Reader]:
-        url, headers = f"{self.url}/{door}/telemetry", self.own.headers | (headers or {})
-        if door == "ws":
+        url, headers = f"{self.url}/{transport}/telemetry", self.own.headers | (headers or {})
+        if transport == "ws":
             async with self.session.ws_connect(url, headers=headers, params=query) as socket_:
                 yield WsReader(socket_)
         else:
@@ -91,9 +90,11 @@ async def behind(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         yield Behind(own, before, session)
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_each_event_comes_through_while_the_stream_is_open(behind: Behind, door: str) -> None:
-    async with behind.stream(door, **PRICES) as reader:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_each_event_comes_through_while_the_stream_is_open(
+    behind: Behind, transport: str
+) -> None:
+    async with behind.stream(transport, **PRICES) as reader:
         await reader.opening()
         for number in range(3):
             # One at a time: what a proxy holds back would be waited for in vain.
@@ -101,16 +102,16 @@ async def test_each_event_comes_through_while_the_stream_is_open(behind: Behind,
             assert (await reader.expect("event")).row["price"] == f"{number}.5"
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_a_resume_through_the_proxy_is_exact(behind: Behind, door: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_resume_through_the_proxy_is_exact(behind: Behind, transport: str) -> None:
     first = await publish(behind.own, "market-data", price(price="1"))
     await publish(behind.own, "market-data", *(price(price=f"{n}.5") for n in range(500)))
-    last_seen = {"Last-Event-ID": first["position"]} if door == "sse" else {}
+    last_seen = {"Last-Event-ID": first["position"]} if transport == "sse" else {}
     since = {} if last_seen else {"since": first["position"]}
-    async with behind.stream(door, last_seen, **PRICES, **since) as reader:
-        told = await reader.opening()
-        assert types(told) == ["ack", "resume", *["event"] * 500, "live"]
-        assert [each.row["price"] for each in told[2:-1]] == [f"{n}.5" for n in range(500)]
+    async with behind.stream(transport, last_seen, **PRICES, **since) as reader:
+        reported = await reader.opening()
+        assert types(reported) == ["ack", "resume", *["event"] * 500, "live"]
+        assert [each.row["price"] for each in reported[2:-1]] == [f"{n}.5" for n in range(500)]
 
 
 async def test_how_a_stream_ends_comes_through(behind: Behind) -> None:
@@ -137,8 +138,8 @@ async def test_a_client_that_is_closed_hears_why(behind: Behind) -> None:
         assert isinstance(reader, WsReader)
         for _ in range(25):
             await reader.socket.send_str("not JSON")
-        told, code = await reader.rest()
-    assert told[-1].body["code"] == "TOO_MANY_BAD_MESSAGES"
+        reported, code = await reader.rest()
+    assert reported[-1].body["code"] == "TOO_MANY_BAD_MESSAGES"
     assert code == 4400
 
 
@@ -178,13 +179,13 @@ async def test_the_limit_of_an_address_counts_the_clients_and_not_the_proxy(
 
 async def test_who_goes_away_is_gone_at_the_service(behind: Behind) -> None:
     """A proxy that keeps its side open would fill the service with the dead."""
-    for door in DOORS:
-        async with behind.stream(door, **PRICES, heartbeat=HEARTBEAT) as reader:
+    for transport in TRANSPORTS:
+        async with behind.stream(transport, **PRICES, heartbeat=HEARTBEAT) as reader:
             await reader.opening()
-            assert await metric(behind.own, "telecast_connections", door=door) == 1
+            assert await metric(behind.own, "telecast_connections", transport=transport) == 1
         async with asyncio.timeout(PATIENCE):
             # Nothing is said to it meanwhile: the next heartbeat is further away than this.
-            while await metric(behind.own, "telecast_connections", door=door):
+            while await metric(behind.own, "telecast_connections", transport=transport):
                 pass
 
 

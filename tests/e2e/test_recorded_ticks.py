@@ -1,4 +1,5 @@
-"""A recording goes in by one command and comes out by another, at both doors, line for line."""
+"""A recording goes in by one command and comes out by another, over both transports, line for
+line."""
 
 from __future__ import annotations
 
@@ -13,17 +14,17 @@ from typing import Any
 import orjson
 import pytest
 
-from payloads import alert, position, trader
-from process import Command, Service, service
-from rest import history
 from telecast.journal.base import Batch
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Record, Retention
+from tests.support.payloads import alert, position, trader
+from tests.support.service.process import Command, Service, service
+from tests.support.service.rest import history
 
 TICKS = Path(__file__).parents[1] / "data" / "ticks.ndjson"
 STRICT = 5
 """The exit code of a broken promise."""
-DOORS = ("--ws", "--sse")
+TRANSPORTS = ("--ws", "--sse")
 
 
 def recorded(path: Path) -> list[dict[str, Any]]:
@@ -34,13 +35,13 @@ def written(folder: Path) -> Path:
     """A recording of all channels, whose rows come and go."""
     lines: list[dict[str, Any]] = []
     for number in range(40):
-        told = [
+        reported = [
             ("positions", position(f"p{number % 5}", currentPrice=f"{number}.5")),
             ("positions", position(f"q{number}", status="CLOSED", isActive=False)),
             ("risk-alerts", alert(f"a{number}", message=f"{number} €\u2028")),
             ("trader-status", trader(f"t{number % 3}", strategy=str(number))),
         ]
-        lines += [{"t": number / 20, "channel": name, "data": data} for name, data in told]
+        lines += [{"t": number / 20, "channel": name, "data": data} for name, data in reported]
         lines.append({"t": number / 20, "symbol": "BTCUSDT", "exchange": None, "price": "1.50"})
     path = folder / "recording.ndjson"
     path.write_bytes(b"\n".join(map(orjson.dumps, lines)) + b"\n")
@@ -51,11 +52,20 @@ def written(folder: Path) -> Path:
 async def tails(
     own: Service, *options: str, channels: str = "market-data"
 ) -> AsyncIterator[list[Command]]:
-    """A strict tail at each door, once both are live."""
+    """A strict tail over each transport, once both are live."""
     running: list[Command] = []
     try:
-        for door in DOORS:
-            words = ("tail", channels, door, "--strict", "--delivery", "all", "--json", *options)
+        for transport in TRANSPORTS:
+            words = (
+                "tail",
+                channels,
+                transport,
+                "--strict",
+                "--delivery",
+                "all",
+                "--json",
+                *options,
+            )
             running.append(await Command.run(words, own))
         for each in running:
             await each.says("# live at")
@@ -144,10 +154,21 @@ async def test_killed_in_the_middle_of_a_replay_nothing_is_lost_or_told_twice(
         await heard_whole(own, running, len(ticks))
 
 
-@pytest.mark.parametrize("door", DOORS)
-async def test_a_gap_ends_a_strict_tail_with_its_own_exit_code(tmp_path: Path, door: str) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_gap_ends_a_strict_tail_with_its_own_exit_code(
+    tmp_path: Path, transport: str
+) -> None:
     async with service(tmp_path) as own:
-        words = ("tail", "market-data", door, "--strict", "--delivery", "all", "--count", "1000")
+        words = (
+            "tail",
+            "market-data",
+            transport,
+            "--strict",
+            "--delivery",
+            "all",
+            "--count",
+            "1000",
+        )
         tail = await Command.run(words, own)
         try:
             await tail.says("# live at")

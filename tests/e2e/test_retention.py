@@ -12,14 +12,14 @@ from typing import Any
 import orjson
 import pytest
 
-import watched
-from history import History
-from judge import check
-from payloads import position, price
-from process import PATIENCE, Service
-from raw import Told, dial
-from rest import ask, publish
-from traffic import PINS, Desk, Ledger, Listener, kept, say_end, working
+from tests.support.checking import watched
+from tests.support.checking.history import History
+from tests.support.checking.judge import check
+from tests.support.checking.traffic import PINS, Desk, Ledger, Listener, kept, say_end, working
+from tests.support.payloads import position, price
+from tests.support.service.process import PATIENCE, Service
+from tests.support.service.rest import ask, publish
+from tests.support.sockets.raw import ServerMessage, dial
 
 PRICES = 3 * watched.KEEP["market-data"]
 BATCH = 1_500
@@ -45,10 +45,10 @@ async def say_prices(own: Service, count: int = PRICES) -> int:
     last = 0
     for first in range(0, count, BATCH):
         numbers = range(first, min(first + BATCH, count))
-        told = await publish(
+        reported = await publish(
             own, "market-data", *(price(f"S{n % 3}", price=f"{n}.5") for n in numbers)
         )
-        last = told["lastSeq"]
+        last = reported["lastSeq"]
     return last
 
 
@@ -63,17 +63,17 @@ async def trimmed(own: Service, channel: str, position: str, upto: int) -> None:
 
 
 async def before_and_after_a_restart(own: Service) -> AsyncIterator[str]:
-    """Both doors, twice."""
-    for door in ("ws", "sse"):
-        yield door
+    """Both transports, twice."""
+    for transport in ("ws", "sse"):
+        yield transport
     await own.stop()
     await own.start()
-    for door in ("ws", "sse"):
-        yield door
+    for transport in ("ws", "sse"):
+        yield transport
 
 
-async def opening(own: Service, door: str, **query: Any) -> list[Told]:
-    line = await dial(door, own.port, own.key, **query)
+async def opening(own: Service, transport: str, **query: Any) -> list[ServerMessage]:
+    line = await dial(transport, own.port, own.key, **query)
     try:
         await line.expect("welcome", "ack")
         return await line.until("live")
@@ -89,16 +89,21 @@ async def test_a_late_resume_of_everything_is_told_exactly_what_exists_no_more(
         last = await say_prices(own)
         gone = last - watched.KEEP["market-data"]
         await trimmed(own, "market-data", start, gone)
-        async for door in before_and_after_a_restart(own):
+        async for transport in before_and_after_a_restart(own):
             asked = {"channels": "market-data", "since": start}
-            resume, gap, *events, live = await opening(own, door, delivery="all", **asked)
+            resume, gap, *events, live = await opening(own, transport, delivery="all", **asked)
             assert (resume.type, resume.body["from"]) == ("resume", start)
-            told = {name: gap.body[name] for name in ("type", "channel", "fromSeq", "toSeq")}
-            assert told == {"type": "gap", "channel": "market-data", "fromSeq": 6, "toSeq": gone}
+            reported = {name: gap.body[name] for name in ("type", "channel", "fromSeq", "toSeq")}
+            assert reported == {
+                "type": "gap",
+                "channel": "market-data",
+                "fromSeq": 6,
+                "toSeq": gone,
+            }
             assert [event.seq for event in events] == list(range(gone + 1, last + 1))
             assert live.body["count"] == watched.KEEP["market-data"]
             # Only prices went, which newer ones cover: who wants the rows is told that, no more.
-            resume, conflated, *events, live = await opening(own, door, **asked)
+            resume, conflated, *events, live = await opening(own, transport, **asked)
             assert (resume.type, resume.body["from"]) == ("resume", start)
             assert (conflated.type, conflated.body["fromSeq"]) == ("conflated", 6)
             assert [event.seq for event in events][-3:] == [last - 2, last - 1, last]
@@ -120,14 +125,17 @@ async def test_where_ends_of_rows_were_trimmed_a_late_resume_starts_over_and_say
         gone = receipt["lastSeq"] - watched.KEEP["positions"]
         await trimmed(own, "positions", start, gone)
         await publish(own, "market-data", price("S0"))
-        async for door in before_and_after_a_restart(own):
+        async for transport in before_and_after_a_restart(own):
             for delivery in ("conflated", "all"):
-                told = await opening(
-                    *(own, door), channels="positions,market-data", since=start, delivery=delivery
+                reported = await opening(
+                    *(own, transport),
+                    channels="positions,market-data",
+                    since=start,
+                    delivery=delivery,
                 )
-                types = [each.type for each in told]
+                types = [each.type for each in reported]
                 assert types == ["snapshot", "event", "resume", "event", "live"]
-                snapshot, row, resume, event, _ = (each.body for each in told)
+                snapshot, row, resume, event, _ = (each.body for each in reported)
                 reset = snapshot["channels"], snapshot["reason"]
                 assert reset == (["positions"], "POSITION_EXPIRED")
                 assert row["key"] == "new", "the ghost is gone"
@@ -148,19 +156,19 @@ async def test_one_whom_retention_overtakes_while_it_reads_is_told_where(
             symbols = [f"S{number % 3}" for number in range(count)]
             channel, payloads, changes = desk.prices(symbols)
             made = ledger.sent("desk", changes)
-            told = await publish(own, channel, *payloads)
-            ledger.told(made, told["position"], duplicate=False, again=False)
-            position: str = told["position"]
+            reported = await publish(own, channel, *payloads)
+            ledger.reported(made, reported["position"], duplicate=False, again=False)
+            position: str = reported["position"]
             return position
 
-        def listener(name: str, door: str, delivery: str, **how: Any) -> Listener:
+        def listener(name: str, transport: str, delivery: str, **how: Any) -> Listener:
             how = {"delivery": delivery, "cuts": (10**6,), "appetites": (4_096,), **how}
-            return Listener(own, record, name, chance, doors=[door], **how)
+            return Listener(own, record, name, chance, transports=[transport], **how)
 
         slow = [
-            listener(f"{delivery} {door}", door, delivery, receive_buffer=4_096)
+            listener(f"{delivery} {transport}", transport, delivery, receive_buffer=4_096)
             for delivery in ("all", "conflated")
-            for door in ("ws", "sse")
+            for transport in ("ws", "sse")
         ]
         witness = listener("witness", "ws", "all", first="earliest")
         first = await say(1)
@@ -178,10 +186,10 @@ async def test_one_whom_retention_overtakes_while_it_reads_is_told_where(
             await say_end(own, ledger)
         epoch, record.kept[epoch] = await kept(own)
         check(record)
-        told = {
+        reported = {
             each.name: {kind: each.types[kind] for kind in ("gap", "conflated")} for each in slow
         }
-        for door in ("ws", "sse"):
-            assert told[f"all {door}"] == {"gap": 1, "conflated": 0}, told
-            assert told[f"conflated {door}"]["gap"] == 0, told
-            assert told[f"conflated {door}"]["conflated"] > 0, told
+        for transport in ("ws", "sse"):
+            assert reported[f"all {transport}"] == {"gap": 1, "conflated": 0}, reported
+            assert reported[f"conflated {transport}"]["gap"] == 0, reported
+            assert reported[f"conflated {transport}"]["conflated"] > 0, reported

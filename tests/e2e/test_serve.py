@@ -18,10 +18,10 @@ import aiohttp
 import orjson
 import pytest
 
-from live import Ended, SseReader, WsReader, types
-from payloads import position, price
-from process import HOST, PATIENCE, Service, service
 from telecast.keys import create_key
+from tests.support.payloads import position, price
+from tests.support.service.live import Ended, SseReader, WsReader, types
+from tests.support.service.process import HOST, PATIENCE, Service, service
 
 STREAM = aiohttp.ClientTimeout(total=None)
 
@@ -197,10 +197,10 @@ async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
             publishers = [asyncio.create_task(publish()) for _ in range(4)]
             await ws.events(20)
             os.kill(own.pid, signal.SIGTERM)
-            told = await ws.until("notice")
-            assert types(told[:-1]) == ["event"] * (len(told) - 1)
-            assert told[-1].body["code"] == "SHUTTING_DOWN"
-            assert told[-1].body["retryAfterMs"] >= 500
+            reported = await ws.until("notice")
+            assert types(reported[:-1]) == ["event"] * (len(reported) - 1)
+            assert reported[-1].body["code"] == "SHUTTING_DOWN"
+            assert reported[-1].body["retryAfterMs"] >= 500
             with pytest.raises(Ended) as end:
                 await ws.read()
             assert end.value.code == 1012
@@ -254,9 +254,9 @@ async def test_after_a_restart_a_resume_goes_on_where_it_was(tmp_path: Path) -> 
             timeout=STREAM,
         ) as response:
             reader = SseReader(response.content.readline)
-            told = await reader.opening()
-            assert types(told) == ["ack", "resume", "event", "live"]
-            assert told[2].row["price"] == "3"
+            reported = await reader.opening()
+            assert types(reported) == ["ack", "resume", "event", "live"]
+            assert reported[2].row["price"] == "3"
 
 
 # --- what it says
@@ -272,7 +272,7 @@ async def test_log_lines_are_json_when_piped_and_carry_the_ids(tmp_path: Path) -
         await own.stop()
         lines = [orjson.loads(line) for line in own.log]
         assert all({"ts", "level", "logger", "event"} <= set(line) for line in lines)
-        assert [line["event"] for line in lines if line["logger"] == "telecast.cli.serve"]
+        assert [line["event"] for line in lines if line["logger"] == "telecast.cli.run.serve"]
         (asked,) = (line for line in lines if line.get("correlation_id") == "mine-1")
         assert (asked["path"], asked["status"]) == ("/api/v1/channels", 200)
         assert {line["connection_id"] for line in lines if "connection_id" in line} == ids

@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from faults import writer
-from faults.disk import Disk, Remains
-from faults.writer import KEEP
-from integration.journal_child import CHANNELS, numbered
 from telecast.errors import TelecastError
 from telecast.journal.base import Batch
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Record
+from tests.faults import writer
+from tests.faults.disk import Disk, Remains
+from tests.faults.writer import KEEP
+from tests.integration.journal.journal_child import CHANNELS, numbered
 
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where images are looked at: each opening syncs several times, which takes no time there."""
@@ -55,7 +55,7 @@ class Said:
     """What the world had been told when the power went."""
 
     epoch: str | None = None
-    told: int = 0
+    reported: int = 0
     acknowledged: set[int] = field(default_factory=set)
     unknown: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
@@ -65,9 +65,9 @@ class Said:
         if word == "open":
             self.epoch, head = more
             self.refused.clear()  # they may be asked for again now
-            self.told = max(self.told, head)
+            self.reported = max(self.reported, head)
         elif word == "told":
-            self.told = max(self.told, more[0])
+            self.reported = max(self.reported, more[0])
         elif word == "acknowledged":
             self.acknowledged.add(more[0])
         elif word == "refused":
@@ -152,14 +152,14 @@ async def _flaws(journal: SqliteJournal, said: Said) -> list[str]:
     found = []
     if said.epoch not in (None, journal.epoch):
         found.append(f"another epoch than {said.epoch}")
-    if journal.head < said.told:
-        found.append(f"{said.told} was told, but the head is {journal.head}")
+    if journal.head < said.reported:
+        found.append(f"{said.reported} was told, but the head is {journal.head}")
     page = await journal.read([WHOLE], 0, 1_000_000)
     kept: dict[int, list[tuple[str, bytes]]] = {}
     for entry in page.entries:
         kept.setdefault(json.loads(entry.data)["batch"], []).append((entry.key, entry.data))
-    for number, told in kept.items():
-        if told != _asked(number):
+    for number, reported in kept.items():
+        if reported != _asked(number):
             found.append(f"batch {number} is not whole, or there twice")
     there = {number for number in range(max(said.acknowledged, default=0) + 1) if _asked(number)}
     lost = (said.acknowledged & there) - kept.keys()
@@ -169,7 +169,7 @@ async def _flaws(journal: SqliteJournal, said: Said) -> list[str]:
     if not all(receipt.duplicate for receipt in again):
         found.append("a repeat of an acknowledged batch was committed anew")
     new = await journal.append(Batch(records=(Record(WHOLE, "new", "upsert", False, b"{}"),)))
-    if new.first_seq <= max(said.told, page.upto):
+    if new.first_seq <= max(said.reported, page.upto):
         found.append(f"{new.first_seq} is used a second time")
     return found
 

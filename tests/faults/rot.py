@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults.power import MEMORY
-from integration.journal_child import CHANNELS, KEEP, numbered
 from telecast.errors import TelecastError
 from telecast.journal.base import Receipt
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Entry
+from tests.faults.power import MEMORY
+from tests.integration.journal.journal_child import CHANNELS, KEEP, numbered
 
 BATCHES = 24
 PAGE = 4096
@@ -110,12 +110,12 @@ async def _served(path: Path, made: Original) -> str | None:
 
 
 async def _wrong(journal: SqliteJournal, made: Original) -> str | None:
-    told: list[Entry] = []
+    reported: list[Entry] = []
     async for entries in journal.tail():
         if not entries:
             break
-        told += entries
-    if wrong := _compared(told, made):
+        reported += entries
+    if wrong := _compared(reported, made):
         return f"the tail {wrong}"
     for channels in (*([name] for name in CHANNELS), CHANNELS):
         page = await journal.read(channels, 0, 10**6)
@@ -133,7 +133,7 @@ async def _wrong(journal: SqliteJournal, made: Original) -> str | None:
     return None
 
 
-def _compared(told: Sequence[Entry], made: Original) -> str | None:
-    if any(entry not in made.entries for entry in told):
+def _compared(reported: Sequence[Entry], made: Original) -> str | None:
+    if any(entry not in made.entries for entry in reported):
         return "tells what never was"
-    return None if list(told) == list(made.entries) else "leaves out what was acknowledged"
+    return None if list(reported) == list(made.entries) else "leaves out what was acknowledged"

@@ -14,11 +14,11 @@ import aiohttp
 import orjson
 import pytest
 
-from faults.disk import Disk, library
-from live import SseReader
-from payloads import position
-from process import PATIENCE, Service
-from rest import history, rows
+from tests.faults.disk import Disk, library
+from tests.support.payloads import position
+from tests.support.service.live import SseReader
+from tests.support.service.process import PATIENCE, Service
+from tests.support.service.rest import history, rows
 
 pytestmark = pytest.mark.skipif(isinstance(library(), str), reason=str(library()))
 
@@ -31,8 +31,8 @@ class Answer:
 
     @property
     def error(self) -> dict[str, Any]:
-        told: dict[str, Any] = self.body["error"]
-        return told
+        reported: dict[str, Any] = self.body["error"]
+        return reported
 
 
 class Desk:
@@ -48,8 +48,8 @@ class Desk:
         headers = {} if retry is None else {"Idempotency-Key": retry}
         asked = self._session.post(url, json=position(key, **said), headers=headers)
         async with asyncio.timeout(PATIENCE), asked as response:
-            told = orjson.loads(await response.read())
-            return Answer(response.status, told, response.headers.get("Retry-After"))
+            reported = orjson.loads(await response.read())
+            return Answer(response.status, reported, response.headers.get("Retry-After"))
 
     async def status(self, path: str) -> tuple[int, str]:
         async with asyncio.timeout(PATIENCE), self._session.get(self.own.url + path) as response:
@@ -127,8 +127,8 @@ async def test_a_full_disk_refuses_publishes_and_nothing_else_until_there_is_spa
         desk.control.full = 0
         assert (await desk.publish("after")).status == 201
         assert (await desk.status("/readyz"))[0] == 200
-        told = [each.body["key"] for each in await stream.events(len(known) + 1)]
-        assert told == [*known, "after"] == await desk.keys()
+        reported = [each.body["key"] for each in await stream.events(len(known) + 1)]
+        assert reported == [*known, "after"] == await desk.keys()
     await desk.own.stop()
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from live import served
-from payloads import position
+from tests.support.payloads import position
+from tests.support.service.live import served
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -20,15 +20,15 @@ class Clock:
         return self.seconds
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 @pytest.mark.parametrize("jump", [HOUR, -HOUR, 3 * DAY, -3 * DAY])
 async def test_a_stream_goes_on_through_a_jump_and_so_does_its_position(
-    tmp_path: Path, door: str, jump: float
+    tmp_path: Path, transport: str, jump: float
 ) -> None:
     clock = Clock()
     journal = f"sqlite:{tmp_path / 'journal.db'}"
     async with served(journal=journal, now=clock) as live:
-        async with live.door(door, channels="positions", delivery="all") as stream:
+        async with live.transport(transport, channels="positions", delivery="all") as stream:
             await stream.opening()
             await live.publish("positions", position("before"))
             (before,) = await stream.events()
@@ -39,9 +39,9 @@ async def test_a_stream_goes_on_through_a_jump_and_so_does_its_position(
             assert after.body["key"] == "after"
         assert [each.body["seq"] for each in (before, after)] == [1, 2]
         resumed = {"channels": "positions", "delivery": "all", "since": live.at(1)}
-        async with live.door(door, **resumed) as stream:
-            told = [each for each in await stream.opening() if each.type == "event"]
-            assert [each.body["key"] for each in told] == ["after"]
+        async with live.transport(transport, **resumed) as stream:
+            reported = [each for each in await stream.opening() if each.type == "event"]
+            assert [each.body["key"] for each in reported] == ["after"]
         assert live.parts.ready
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from faults import writer
-from faults.disk import Disk, library
-from faults.power import losses, said_so_far, writing, written
+from tests.faults import writer
+from tests.faults.disk import Disk, library
+from tests.faults.power import losses, said_so_far, writing, written
 
 pytestmark = pytest.mark.skipif(isinstance(library(), str), reason=str(library()))
 

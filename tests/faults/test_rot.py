@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from faults.rot import original, served_wrongly
-from live import rows as held
-from live import served
-from payloads import position
-from process import Service
-from rest import publish
-from telecast.journal.restored import restored
+from telecast.journal.sqlite.restored import restored
+from tests.faults.rot import original, served_wrongly
+from tests.support.payloads import position
+from tests.support.service.live import rows as held
+from tests.support.service.live import served
+from tests.support.service.process import Service
+from tests.support.service.rest import publish
 
 SEEDS = int(os.environ.get("ROT_SEEDS", "150"))
 """For each kind of file; 5,000 take some two minutes."""
@@ -66,9 +66,9 @@ async def test_the_service_says_what_to_do_about_a_damaged_journal(
     assert own.database.read_bytes() == damaged, "it is left as it was"
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 async def test_clients_of_a_restored_copy_start_over_and_are_told_why(
-    tmp_path: Path, door: str
+    tmp_path: Path, transport: str
 ) -> None:
     """The copy's next number was given to another event before: the old position fits it."""
     path, copy = tmp_path / "journal.db", tmp_path / "copy.db"
@@ -83,8 +83,8 @@ async def test_clients_of_a_restored_copy_start_over_and_are_told_why(
     async with served(journal=f"sqlite:{path}") as live:
         await live.publish("positions", position("p3"))
         assert seen.endswith(f":{live.parts.journal.head}")
-        async with live.door(door, channels="positions", since=seen) as stream:
-            told = await stream.opening()
-        (snapshot,) = [each.body for each in told if each.type == "snapshot"]
+        async with live.transport(transport, channels="positions", since=seen) as stream:
+            reported = await stream.opening()
+        (snapshot,) = [each.body for each in reported if each.type == "snapshot"]
         assert snapshot["reason"] == "EPOCH_CHANGED"
-        assert {key for _, key in held(told)} == {"p1", "p3"}
+        assert {key for _, key in held(reported)} == {"p1", "p3"}

@@ -18,11 +18,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from integration.journal_child import CHANNELS, numbered
 from telecast.errors import JournalUnavailable
-from telecast.journal import store
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite import store
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Retention
+from tests.integration.journal.journal_child import CHANNELS, numbered
 
 KEEP = {CHANNELS[0]: Retention(100_000, 1e9), CHANNELS[1]: Retention(40, 1e9)}
 """One channel keeps all that is asked of it; the other is trimmed all the time."""

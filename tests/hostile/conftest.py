@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 import uvloop
-from hosting import Host, hosted
+
+from tests.hostile.hosting import Host, hosted
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from live import PATIENCE, Live, principal, served
+from tests.support.service.live import PATIENCE, Live, principal, served
 
 
 class Complaints(logging.Handler):

@@ -12,20 +12,20 @@ from typing import Any
 
 import orjson
 import pytest
-from hosting import Host, answered
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from poison import JSON, TEXTS, json_values, mutated
 
-import telecast.web.publish as publishing
-from fakes import sse_events
-from live import Live, served
-from payloads import alert, metrics, position, price, trader
+import telecast.web.api.publish as publishing
 from telecast.channels.catalogue import CHANNELS
 from telecast.client.sse import Parser
 from telecast.errors import CODES, PeerFault
 from telecast.protocol.commands import parse_json
 from telecast.protocol.items import DEPTH, PIECE, pieces
+from tests.hostile.hosting import Host, answered
+from tests.hostile.poison import JSON, TEXTS, json_values, mutated
+from tests.support.fakes import sse_events
+from tests.support.payloads import alert, metrics, position, price, trader
+from tests.support.service.live import Live, served
 
 VALID: tuple[dict[str, Any], ...] = (
     trader(metrics=metrics(), reason="x"),
@@ -66,14 +66,14 @@ def test_a_body_is_committed_or_refused_by_name_and_leaves_nothing(
     live = host.live
     before = live.parts.journal.head
     status, _, answer = host.run(answered(live, posted(live, channel, kind, body)))
-    told = orjson.loads(answer)
+    reported = orjson.loads(answer)
     assert (status == 201) == (live.parts.journal.head > before)
     if status != 201:
-        assert status in (400, 404, 413, 415, 422), told
-        assert CODES[told["error"]["code"]].http == status
+        assert status in (400, 404, 413, 415, 422), reported
+        assert CODES[reported["error"]["code"]].http == status
         assert len(answer) < 64 * 1024
     if status == 422:
-        problems = told["error"]["details"]["problems"]
+        problems = reported["error"]["details"]["problems"]
         assert all(set(each) == {"item", "field", "message"} for each in problems)
 
 

@@ -8,21 +8,21 @@ from typing import Any
 
 import orjson
 import pytest
-from hosting import Host, connected
 from hypothesis import example, given, settings
-from poison import JSON, json_texts, mutated
 
-import telecast.web.websocket as websocket
-import telecast.web.ws as ws
-from fakes import ws_frames
-from live import PATIENCE, principal, served, types
-from payloads import alert, position, price, trader
-from raw import _masked, request
+import telecast.web.streams.websocket as websocket
+import telecast.web.streams.ws as ws
 from telecast.channels.fields import Identifier
 from telecast.errors import CODES
 from telecast.protocol import messages
 from telecast.protocol.commands import Command, CommandFault, Publish, parse_command
 from telecast.protocol.session import Session, SessionLimits
+from tests.hostile.hosting import Host, connected
+from tests.hostile.poison import JSON, json_texts, mutated
+from tests.support.fakes import ws_frames
+from tests.support.payloads import alert, position, price, trader
+from tests.support.service.live import PATIENCE, principal, served, types
+from tests.support.sockets.raw import _masked, request
 
 COMMANDS: tuple[dict[str, Any], ...] = (
     {"action": "subscribe", "reqId": "1", "channels": ["positions", "risk-alerts"]},
@@ -119,12 +119,12 @@ async def _lives_on(host: Host, text: str) -> None:
         before = live.parts.journal.head
         await reader.socket.send_str(text)
         await reader.send("unsubscribe", reqId="behind", channels=["nothing"])
-        told = [(await reader.read()).body]
-        while told[-1].get("reqId") != "behind":
-            told.append((await reader.read()).body)
+        reported = [(await reader.read()).body]
+        while reported[-1].get("reqId") != "behind":
+            reported.append((await reader.read()).body)
         expected = _read(text)
         if isinstance(expected, CommandFault):
-            error, ack = told
+            error, ack = reported
             right_shape(error)
             assert (error["type"], error["code"]) == ("error", expected.code)
             assert error["reqId"] == expected.req_id
@@ -132,7 +132,7 @@ async def _lives_on(host: Host, text: str) -> None:
             assert live.parts.journal.head == before
         elif isinstance(expected, Publish):
             # The only command whose answer waits for others' work.
-            [answer] = told[:-1] or [(await reader.read()).body]
+            [answer] = reported[:-1] or [(await reader.read()).body]
             assert answer["type"] in ("ack", "error")
             if answer["type"] == "error":
                 right_shape(answer)
@@ -184,8 +184,8 @@ async def test_names_are_counted_before_any_of_them_is_looked_at(
         assert (error["code"], list(error["details"])) == ("LIMIT_EXCEEDED", [limit, "asked"])
         assert len(looked_at) <= 256
         query = {"channels": ",".join(NAMES[:1_000])}
-        for door in ("ws", "sse"):
-            status, body, _ = await live.ask("GET", f"/{door}/telemetry", query=query)
+        for transport in ("ws", "sse"):
+            status, body, _ = await live.ask("GET", f"/{transport}/telemetry", query=query)
             assert (status, body["error"]["code"]) == (400, "LIMIT_EXCEEDED")
         assert len(looked_at) <= 256
 
@@ -198,8 +198,8 @@ async def test_a_flood_of_subscribes_costs_snapshots_for_its_burst_alone_and_is_
             for number in range(230):
                 action = ("subscribe", "unsubscribe")[number % 2]
                 await reader.send(action, channels=["positions"])
-            told, code = await reader.rest()
-        kinds = types(told)
+            reported, code = await reader.rest()
+        kinds = types(reported)
         assert code == 4429
         assert kinds.count("ack") == 5
         assert kinds.count("snapshot") <= 3
@@ -254,10 +254,10 @@ async def test_a_fault_of_ours_over_one_message_ends_that_connection_alone_with_
         await bystander.expect("welcome")
         await reader.expect("welcome")
         await reader.send("publish", reqId="poison", channel="market-data", data=price())
-        told, code = await reader.rest()
+        reported, code = await reader.rest()
         assert code == 1011
-        assert [(each.type, each.body["code"]) for each in told] == [("notice", "INTERNAL")]
-        assert b"canary" not in told[0].json
+        assert [(each.type, each.body["code"]) for each in reported] == [("notice", "INTERNAL")]
+        assert b"canary" not in reported[0].json
         answer = await bystander.ask("publish", channel="market-data", data=price())
         assert answer["type"] == "ack"
         assert live.parts.ready

@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 import orjson
 import pytest
-from hosting import Host, answered
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from poison import TEXTS, texts
 
-from live import Live, served
-from payloads import price
 from telecast.errors import CODES
+from tests.hostile.hosting import Host, answered
+from tests.hostile.poison import TEXTS, texts
+from tests.support.payloads import price
+from tests.support.service.live import Live, served
 
 ADDRESSES = (
     "/ws/telemetry",
@@ -61,8 +61,8 @@ KNOWN = {
 def ask(live: Live, address: str, *headers: bytes, method: str = "GET") -> bytes:
     """A request of the desk's, in bytes."""
     own = [b"Host: x", b"Connection: close", b"X-API-Key: " + live.secrets["desk"].encode()]
-    told = {line.partition(b":")[0].lower() for line in headers}
-    own = [line for line in own if line.partition(b":")[0].lower() not in told]
+    reported = {line.partition(b":")[0].lower() for line in headers}
+    own = [line for line in own if line.partition(b":")[0].lower() not in reported]
     return b"\r\n".join([f"{method} {address} HTTP/1.1".encode(), *own, *headers, b"", b""])
 
 
@@ -131,12 +131,12 @@ def test_no_header_breaks_anything_or_comes_back_as_another(
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
 async def test_a_client_id_comes_back_as_it_was_or_not_at_all(text: str) -> None:
     async with served() as live:
-        for door in ("ws", "sse"):
+        for transport in ("ws", "sse"):
             status, body, _ = await live.ask(
-                "GET", f"/{door}/telemetry", query={"clientId": text, "channels": "nothing"}
+                "GET", f"/{transport}/telemetry", query={"clientId": text, "channels": "nothing"}
             )
             if body["error"]["code"] == "UNKNOWN_CHANNEL":  # the name was good
-                async with live.door(door, clientId=text) as reader:
+                async with live.transport(transport, clientId=text) as reader:
                     assert (await reader.expect("welcome")).body["clientId"] == text
             else:
                 assert (status, body["error"]["code"]) == (400, "BAD_REQUEST")

@@ -17,18 +17,18 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from hosting import connected
-from poison import TEXTS
 
-import telecast.web.channels as channels
-import telecast.web.publish as publishing
-import telecast.web.ws as ws
-from live import Live, principal, served
-from payloads import position
-from process import HOST, Service
-from raw import request
+import telecast.web.api.channels as channels
+import telecast.web.api.publish as publishing
+import telecast.web.streams.ws as ws
 from telecast.keys import KeyStore
 from telecast.logs import configure
+from tests.hostile.hosting import connected
+from tests.hostile.poison import TEXTS
+from tests.support.payloads import position
+from tests.support.service.live import Live, principal, served
+from tests.support.service.process import HOST, Service
+from tests.support.sockets.raw import request
 
 WORDS = ("key", "token", "ticket", "api_key", "clientId", "since", "channels", "cursor", "replace")
 HEADERS = (
@@ -74,8 +74,8 @@ class Prowler:
 
     async def everywhere(self, secret: str) -> None:
         """In each part of requests of each kind."""
-        doors = ("/ws/telemetry", "/sse/telemetry")
-        for path in (*doors, "/api/v1/channels", "/api/v1/channels/positions/events"):
+        transports = ("/ws/telemetry", "/sse/telemetry")
+        for path in (*transports, "/api/v1/channels", "/api/v1/channels/positions/events"):
             for word in WORDS:
                 await self.ask("GET", path, params={word: secret})
             await self.ask("GET", path, params={secret: "1"})
@@ -84,7 +84,7 @@ class Prowler:
         for name in HEADERS:
             for scheme in ("", "Bearer ", "Basic ", "telecast_session=", "telecast_stream="):
                 headers = {"X-API-Key": "", name: scheme + secret}
-                for path in ("/api/v1/channels", "/metrics", "/nothing", *doors):
+                for path in ("/api/v1/channels", "/metrics", "/nothing", *transports):
                     await self.ask("GET", path, headers=headers)
         events = "/api/v1/channels/positions/events"
         for body in (
@@ -140,7 +140,7 @@ class Prowler:
             self.heard.append((await reader.read()).decode())
             writer.close()
 
-    async def told(self) -> None:
+    async def reported(self) -> None:
         for path in ("/metrics", "/readyz?verbose", "/livez", "/api/v1/session", "/api/v1/stats"):
             await self.ask("GET", path)
 
@@ -166,7 +166,7 @@ async def prowl(url: str, key: str, *, wrong: bool = True) -> Prowler:
             await prowler.everywhere(secret)
             await prowler.by_socket(secret)
             await prowler.no_http(secret)
-        await prowler.told()
+        await prowler.reported()
     return prowler
 
 
@@ -192,9 +192,9 @@ async def test_a_process_at_debug_says_no_secret_in_its_log_or_metrics(
     lines, _, _ = log.partition("Fatal Python error")
     assert all(isinstance(orjson.loads(line), dict) for line in lines.splitlines() if line)
     assert '"path":"/api/v1/channels/[redacted]"' in lines
-    for told in prowler.heard:
-        if "telecast_connections" in told:
-            assert_unheard(told, secrets)
+    for reported in prowler.heard:
+        if "telecast_connections" in reported:
+            assert_unheard(reported, secrets)
 
 
 @asynccontextmanager
@@ -212,12 +212,12 @@ async def listened() -> AsyncIterator[tuple[Live, io.StringIO]]:
 def messages(heard: list[str]) -> str:
     """Of all answers what is said in words; what is quoted to the asker as data is the asker's."""
     found = []
-    for told in heard:
+    for reported in heard:
         try:
-            body = orjson.loads(told)
+            body = orjson.loads(reported)
             found.append(str(body["error"]["code"]) + str(body["error"]["message"]))
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            found.append(told)
+            found.append(reported)
     return "\n".join(found)
 
 
@@ -256,9 +256,9 @@ async def test_a_fault_of_ours_that_quotes_a_secret_tells_it_to_nobody(
                 patch.setattr(ws._Connection, "_act", break_down)
                 async with live.ws() as reader:
                     await reader.send("heartbeat")
-                    told, code = await reader.rest()
+                    reported, code = await reader.rest()
                 assert code == 1011
-                heard = str(told)
+                heard = str(reported)
             elif place == "sse":
                 patch.setattr(live.parts.broadcaster, "attach", break_down)
                 async with connected(live) as (reader, writer):
@@ -339,10 +339,10 @@ def test_every_refusal_of_a_key_does_the_same_work(
         work.append(("compare", len(a), len(b)))
         return a == b
 
-    monkeypatch.setattr("telecast.keys.hmac.compare_digest", compared)
+    monkeypatch.setattr("telecast.keys.store.hmac.compare_digest", compared)
     digest = KeyStore.authenticate.__globals__["digest"]
     monkeypatch.setattr(
-        "telecast.keys.digest", lambda text: (work.append(("hash", 0, 0)), digest(text))[1]
+        "telecast.keys.store.digest", lambda text: (work.append(("hash", 0, 0)), digest(text))[1]
     )
     with pytest.raises(Exception, match="not known here"):
         store.authenticate(wrong.replace("@", principal().key_id))

@@ -26,10 +26,10 @@ from bench.peers.floor import Floor
 from bench.peers.nchan import Nchan
 from bench.peers.telecast import Telecast
 from bench.tools import LoadFailed, Publication, Subscription, get, publishing, subscribers, upgrade
-from live import principal, served
-from telecast.cli.bench_run import OPEN_SECONDS, PREFIX, Bench, BenchRows, Run
+from telecast.cli.run.bench_run import OPEN_SECONDS, PREFIX, Bench, BenchRows, Run
 from telecast.client import Publisher, Refused
 from telecast.protocol.framing import http_chunk, ws_text
+from tests.support.service.live import principal, served
 
 try:
     build.compiler()
@@ -57,7 +57,7 @@ class Hangup(Exception):
     """What a teller raises to end the connection after what it has told."""
 
 
-class Told:
+class ServerMessage:
     """A server in threads that answers each handshake, and tells what it likes when it goes."""
 
     def __init__(self, answer: bytes, tell: Tells) -> None:
@@ -65,17 +65,17 @@ class Told:
         """What clients said after their handshakes; complete when the block is left."""
         self._answer, self._tell = answer, tell
         self._go, self._told = threading.Event(), threading.Semaphore(0)
-        told = self
+        reported = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                told._serve(self.request)
+                reported._serve(self.request)
 
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
-    def __enter__(self) -> Told:
+    def __enter__(self) -> ServerMessage:
         self._thread.start()
         return self
 
@@ -109,17 +109,17 @@ class Told:
 
 
 def heard(
-    folder: Path, tell: Tells, *, door: str = "ws", mark: int = 0, **options: Any
+    folder: Path, tell: Tells, *, transport: str = "ws", mark: int = 0, **options: Any
 ) -> dict[str, Any]:
     """What three subscribers, who expect events 0 to 99, report of a server that tells this."""
-    ws = door == "ws"
+    ws = transport == "ws"
     path = "/?client=%CLIENT%&key=%KEY%"
     spoken = Subscription(request=upgrade(path) if ws else get(path))
     # All is in the sockets before the end is asked for: a second of silence is no slowness.
     given = {"clients": 3, "room": 100, "grace": 1.0, "deadline": PATIENCE} | options
     with (
-        Told(SWITCHING if ws else STREAM, tell) as server,
-        subscribers(Cores(), folder, server.port, door, spoken, **given) as crowd,
+        ServerMessage(SWITCHING if ws else STREAM, tell) as server,
+        subscribers(Cores(), folder, server.port, transport, spoken, **given) as crowd,
     ):
         crowd.ready(PATIENCE)
         crowd.mark(mark)
@@ -188,14 +188,14 @@ def test_a_stream_that_the_server_ends_is_told(tmp_path):
     assert "closed by the server" in report["fault"]
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-def test_a_connection_that_ends_right_behind_its_last_event_is_told(tmp_path, door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_connection_that_ends_right_behind_its_last_event_is_told(tmp_path, transport):
     def tell(_: Mapping[str, int], write: Write) -> None:
         sse = b"".join(http_chunk(b"data: %b\n\n" % event(number)) for number in range(99))
-        write(all_of(range(99)) if door == "ws" else sse)
+        write(all_of(range(99)) if transport == "ws" else sse)
         raise Hangup
 
-    report = heard(tmp_path, tell, door=door)
+    report = heard(tmp_path, tell, transport=transport)
     assert (report["closed"], report["received"], report["lost"]) == (3, 297, 3)
     assert report["fault"] == "ended by the server"
 
@@ -247,26 +247,28 @@ def test_an_event_stream_is_read_however_its_bytes_are_cut(tmp_path):
         )
         write(b"".join(http_chunk(text[at : at + 7]) for at in range(0, len(text), 7)))
 
-    report = heard(tmp_path, tell, door="sse")
+    report = heard(tmp_path, tell, transport="sse")
     assert counts(report) == {"expected": 300, "received": 300}
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-def test_messages_that_come_in_pieces_are_put_together(tmp_path, door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_messages_that_come_in_pieces_are_put_together(tmp_path, transport):
     padding = b"x" * 50_021  # a read takes 1 MiB at most, which is no multiple of it
 
     def tell(_: Mapping[str, int], write: Write) -> None:
         for number in range(100):
             data = padding + event(number)
-            write(ws_text(data) if door == "ws" else http_chunk(b"data: %b\n\n" % data))
+            write(ws_text(data) if transport == "ws" else http_chunk(b"data: %b\n\n" % data))
 
-    report = heard(tmp_path, tell, door=door)
+    report = heard(tmp_path, tell, transport=transport)
     assert counts(report) == {"expected": 300, "received": 300}
 
 
 def test_pings_are_answered_with_their_payload_and_masked(tmp_path):
     spoken = Subscription(request=upgrade("/"), hello='{"key":"%KEY%"}')
-    with Told(SWITCHING, lambda _, write: write(b"\x89\x03abc" + all_of(range(1)))) as server:
+    with ServerMessage(
+        SWITCHING, lambda _, write: write(b"\x89\x03abc" + all_of(range(1)))
+    ) as server:
         options = {"clients": 1, "room": 1, "keys": 5}
         with subscribers(Cores(), tmp_path, server.port, "ws", spoken, **options) as crowd:
             crowd.ready(PATIENCE)
@@ -310,7 +312,7 @@ def test_a_client_speaks_the_tongue_of_its_server(tmp_path, dialect, greeting, p
 
     answer = SWITCHING + b"".join(map(ws_text, greeting))
     spoken = Subscription(request=upgrade("/"), hello="hello", dialect=dialect)
-    with Told(answer, tell) as server:
+    with ServerMessage(answer, tell) as server:
         options = {"clients": 1, "room": 9}
         with subscribers(Cores(), tmp_path, server.port, "ws", spoken, **options) as crowd:
             crowd.ready(PATIENCE)
@@ -346,7 +348,7 @@ def test_a_one_way_stream_of_centrifugo_is_live_when_it_names_its_subscription(
     spoken = Subscription(request=get("/"), dialect="centrifugo")
     options = {"clients": 1, "room": 9}
     with (
-        Told(answer, tell) as server,
+        ServerMessage(answer, tell) as server,
         subscribers(Cores(), tmp_path, server.port, "sse", spoken, **options) as crowd,
     ):
         if refused:
@@ -360,10 +362,10 @@ def test_a_one_way_stream_of_centrifugo_is_live_when_it_names_its_subscription(
 
 
 def test_a_subscription_that_centrifugo_refuses_is_named_with_its_words(tmp_path):
-    told = b'{"id":1,"connect":{}}\n{"id":2,"error":{"code":103,"message":"permission denied"}}'
+    reported = b'{"id":1,"connect":{}}\n{"id":2,"error":{"code":103,"message":"permission denied"}}'
     spoken = Subscription(request=upgrade("/"), hello="hello", dialect="centrifugo")
     with (
-        Told(SWITCHING + ws_text(told), lambda *_: None) as server,
+        ServerMessage(SWITCHING + ws_text(reported), lambda *_: None) as server,
         subscribers(Cores(), tmp_path, server.port, "ws", spoken, clients=2, room=1) as crowd,
         pytest.raises(LoadFailed, match=r"2 subscribers got no stream: .* permission denied"),
     ):
@@ -374,7 +376,7 @@ def test_a_server_that_refuses_is_named_with_its_words(tmp_path):
     spoken = Subscription(request=upgrade("/"))
     refusal = b"HTTP/1.1 429 Too Many\r\n\r\nnot now"
     with (
-        Told(refusal, lambda *_: None) as server,
+        ServerMessage(refusal, lambda *_: None) as server,
         subscribers(Cores(), tmp_path, server.port, "ws", spoken, clients=2, room=1) as crowd,
         pytest.raises(LoadFailed, match=r"2 subscribers got no stream: refused: .* 429"),
     ):
@@ -383,7 +385,9 @@ def test_a_server_that_refuses_is_named_with_its_words(tmp_path):
 
 def test_a_publisher_is_told_of_refused_publishes(tmp_path):
     spoken = Publication(kind="http", request="POST / HTTP/1.1\r\nHost: x\r\n")
-    with Told(b"HTTP/1.1 422 No\r\nContent-Length: 2\r\n\r\n{}", lambda *_: None) as server:
+    with ServerMessage(
+        b"HTTP/1.1 422 No\r\nContent-Length: 2\r\n\r\n{}", lambda *_: None
+    ) as server:
         handing = (Cores(), tmp_path, server.port, spoken, ('{"a":"%STAMP%"}',))
         with (
             pytest.raises(LoadFailed, match=r"1 publishes were refused: .* 422 No"),
@@ -392,56 +396,67 @@ def test_a_publisher_is_told_of_refused_publishes(tmp_path):
             pass
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_a_run_against_the_floor_gets_everything_and_says_what_it_cost(transport):
     work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, **PATIENT)
-    with serving(Floor(), door, Cores()) as running:
+    with serving(Floor(), transport, Cores()) as running:
         figures = measure(running, work)
         again = measure(running, work)  # a server that is used twice starts from zero
     for each in (figures, again):
         assert each["published"] == 100
         assert counts(each) == {"expected": 500, "received": 500}
         assert 0 < each["cpu_us"] < 1_000
-        assert each["bytes_a_delivery"] == pytest.approx({"ws": 204, "sse": 214}[door], abs=1)
+        assert each["bytes_a_delivery"] == pytest.approx({"ws": 204, "sse": 214}[transport], abs=1)
         assert each["rss"]["after"] > 0
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-def test_the_floor_waits_for_no_client_that_stalls(door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+def test_the_floor_waits_for_no_client_that_stalls(transport):
     # Some 200 KB for each client: more than is buffered for the two who do not read.
     work = Work(clients=6, stalled=2, rate=2_000, seconds=0.5, warm=0.01, **PATIENT)
-    with serving(Floor(), door, Cores()) as running:
+    with serving(Floor(), transport, Cores()) as running:
         figures = measure(running, work)
     assert counts(figures) == {"expected": 4_000, "received": 4_000}
     assert figures["stalled_cut_off"] == 0
 
 
-BROKERS = [(peer, door) for peer in (Nchan(), Centrifugo(), Mercure()) for door in peer.doors]
+BROKERS = [
+    (peer, transport)
+    for peer in (Nchan(), Centrifugo(), Mercure())
+    for transport in peer.transports
+]
 
 
 @pytest.mark.parametrize(
-    ("broker", "door"), BROKERS, ids=[f"{peer.name} {door}" for peer, door in BROKERS]
+    ("broker", "transport"),
+    BROKERS,
+    ids=[f"{peer.name} {transport}" for peer, transport in BROKERS],
 )
-def test_a_broker_that_is_installed_gives_everybody_everything(broker, door):
+def test_a_broker_that_is_installed_gives_everybody_everything(broker, transport):
     if missing := broker.missing():
         pytest.skip(missing)
     work = Work(clients=5, rate=200, seconds=0.5, warm=0.1, **PATIENT)
-    with serving(broker, door, Cores()) as running:
+    with serving(broker, transport, Cores()) as running:
         figures = measure(running, work)
     assert counts(figures) == {"expected": 500, "received": 500}
     assert (figures["published"], figures["closed"], figures["fault"]) == (100, 0, "")
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-async def test_the_load_counts_every_event_of_telecast_and_no_row_of_its_snapshot(tmp_path, door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_the_load_counts_every_event_of_telecast_and_no_row_of_its_snapshot(
+    tmp_path, transport
+):
     async with served(publishes_per_second=1_000_000.0) as live:
         await live.publish("market-data", orjson.loads(filled(7)))
         port, key = URL(live.url).port, live.secrets["desk"]
         asking = Telecast(query=())
 
         def work() -> dict[str, Any]:
-            spoken, options = asking.subscription(door, key), {"clients": 3, "room": 100, **PATIENT}
-            with subscribers(Cores(), tmp_path, port, door, spoken, **options) as crowd:
+            spoken, options = (
+                asking.subscription(transport, key),
+                {"clients": 3, "room": 100, **PATIENT},
+            )
+            with subscribers(Cores(), tmp_path, port, transport, spoken, **options) as crowd:
                 crowd.ready(PATIENCE)
                 crowd.mark(0)
                 with handing_over(tmp_path, port, asking.publication(key), count=100):
@@ -452,8 +467,8 @@ async def test_the_load_counts_every_event_of_telecast_and_no_row_of_its_snapsho
         assert report["latency"]["p50"] > 0
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
-async def test_the_load_counts_what_a_resume_brings(tmp_path, door):
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_the_load_counts_what_a_resume_brings(tmp_path, transport):
     async with served() as live:
         start = (await live.publish("market-data", orjson.loads(filled(0))))["position"]
         port, key = URL(live.url).port, live.secrets["desk"]
@@ -463,8 +478,8 @@ async def test_the_load_counts_what_a_resume_brings(tmp_path, door):
             with handing_over(tmp_path, port, asking.publication(key), first=1, count=100):
                 pass
             options = {"clients": 3, "first": 1, "room": 100, "replay": True, **PATIENT}
-            spoken = asking.subscription(door, key)
-            with subscribers(Cores(), tmp_path, port, door, spoken, **options) as crowd:
+            spoken = asking.subscription(transport, key)
+            with subscribers(Cores(), tmp_path, port, transport, spoken, **options) as crowd:
                 crowd.ready(PATIENCE)
                 return crowd.end(101, PATIENCE)
 
@@ -485,10 +500,10 @@ async def test_bench_gets_every_event_at_both_doors_and_leaves_no_row_behind(cha
     async with served(actions_per_second=1_000) as live:
         rows = BenchRows(channel, f"{PREFIX}1")
         asked = Run(live.url, live.secrets["desk"], rows, clients=4, rate=200, seconds=0.5)
-        told = await Bench(asked).run()
-        assert told["published"] == 100
-        for door in ("ws", "sse"):
-            here = told["doors"][door]
+        reported = await Bench(asked).run()
+        assert reported["published"] == 100
+        for transport in ("ws", "sse"):
+            here = reported["transports"][transport]
             assert (here["clients"], here["received"], here["lost"]) == (2, 200, 0)
             assert (here["repeated"], here["drops"], here["told_gaps"]) == (0, 0, 0)
             assert 0 < here["latency_ms"]["p50"] <= here["latency_ms"]["max"]
@@ -502,8 +517,11 @@ async def test_bench_touches_no_row_but_its_own_and_counts_no_event_but_its_own(
         other = rows.payload(1, "2026-01-02T03:04:05Z") | {"id": "mine", "traderId": None}
         await live.publish("risk-alerts", other)
         asked = Run(live.url, live.secrets["desk"], rows, clients=2, rate=100, seconds=0.2)
-        told = await Bench(asked).run()
-        assert [told["doors"][door]["received"] for door in ("ws", "sse")] == [20, 20]
+        reported = await Bench(asked).run()
+        assert [reported["transports"][transport]["received"] for transport in ("ws", "sse")] == [
+            20,
+            20,
+        ]
         left = await live.get("/api/v1/channels/risk-alerts/snapshot")
         assert [row["key"] for row in left["rows"]] == ["mine"]
 
@@ -512,7 +530,7 @@ async def test_bench_with_a_key_that_may_not_publish_opens_no_stream(monkeypatch
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("a stream was opened")
 
-    monkeypatch.setattr("telecast.cli.bench_run.Stream", opened)
+    monkeypatch.setattr("telecast.cli.run.bench_run.Stream", opened)
     async with served(principal("reader", "read")) as live:
         rows = BenchRows("market-data", f"{PREFIX}3")
         with pytest.raises(Refused) as refused:

@@ -12,8 +12,8 @@ import errno
 import random
 from collections.abc import Callable
 
-from ends import Descriptor, Transport
-from virtual import Loop
+from tests.simulation.ends import Descriptor, Transport
+from tests.simulation.virtual import Loop
 
 LATENCY = 0.004
 """Seconds that a packet takes at the most."""

@@ -9,10 +9,10 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from virtual import Loop
+from tests.simulation.virtual import Loop
 
 if TYPE_CHECKING:
-    from cable import Cable
+    from tests.simulation.cable import Cable
 
 READ, WRITE = "read", "write"
 FALSE_ALARM = 0.03

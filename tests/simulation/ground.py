@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from ends import Socket
-from virtual import Loop
-
-import payloads
-from cable import Cable
-from telecast.fanout import backfill, cohort, compacted, fetcher
-from telecast.fanout.tape import Tape
-from telecast.web import wire
-from telecast.web.socket_wire import SocketWire
+from telecast.fanout import backfill, cohort, fetcher
+from telecast.net import wire
+from telecast.net.plain import SocketWire
+from telecast.tape import compacted
+from telecast.tape.tape import Tape
+from tests.simulation.cable import Cable
+from tests.simulation.ends import Socket
+from tests.simulation.virtual import Loop
+from tests.support import payloads
 
 
 @contextmanager

@@ -10,20 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from truth import told
-
-from telecast.fanout.selection import Selection
 from telecast.model import Position
 from telecast.protocol.commands import Origin, Start
+from telecast.tape.selection import Selection
+from tests.simulation.truth import reported
 
 if TYPE_CHECKING:
-    from world import World
+    from tests.simulation.world import World
 
 NOTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ServerMessage:
     """One message; `id` only at SSE. `end` counts the connection's bytes up to its last."""
 
     body: dict[str, Any]
@@ -46,12 +45,17 @@ class _LeftOut:
 
 
 class Laws:
-    def __init__(self, world: World, door: str, delivery: str, key_id: str) -> None:
+    def __init__(self, world: World, transport: str, delivery: str, key_id: str) -> None:
         self.selection = NOTHING
         self.start: Start | None = None
         self.events = 0
         self.seen: Counter[str] = Counter()
-        self._world, self._door, self._delivery, self._key_id = world, door, delivery, key_id
+        self._world, self._transport, self._delivery, self._key_id = (
+            world,
+            transport,
+            delivery,
+            key_id,
+        )
         self._at: dict[str, int | None] = {}
         """Channel to the position up to which nothing is missing; None: nothing is known yet."""
         self._rows_until: dict[str, int] = {}
@@ -115,7 +119,9 @@ class Laws:
 
     # --- what is written
 
-    def hear(self, body: dict[str, Any], json: bytes, told_id: str | None, end: int) -> Told:
+    def hear(
+        self, body: dict[str, Any], json: bytes, told_id: str | None, end: int
+    ) -> ServerMessage:
         kind = body["type"]
         self.seen[kind] += 1
         row = False
@@ -141,11 +147,13 @@ class Laws:
                 assert told_id is None
             case _:
                 raise AssertionError(f"no message is called {kind}")
-        return Told(body, json, told_id, end, self.selection, row)
+        return ServerMessage(body, json, told_id, end, self.selection, row)
 
     def _on_snapshot(self, body: dict[str, Any], told_id: str | None) -> None:
         self._rows_end()
-        assert told_id == ("" if self._door == "sse" else None), "it empties what was earned before"
+        assert told_id == ("" if self._transport == "sse" else None), (
+            "it empties what was earned before"
+        )
         assert body["channels"], "a snapshot of nothing"
         if body["reason"] == "POSITION_EXPIRED":
             untold = [name for name in body["channels"] if not self._at[name]]
@@ -210,7 +218,7 @@ class Laws:
         world, seq, name = self._world, body["seq"], body["channel"]
         self.events += 1
         assert seq <= world.tape.head, "told before it is heard"
-        assert told(world.truth[seq], body, world.truth.row(seq)), "not what was committed"
+        assert reported(world.truth[seq], body, world.truth.row(seq)), "not what was committed"
         assert world.bytes_of.setdefault(seq, json) == json, "the same bytes for every client"
         assert world.truth.wanted(self.selection, seq), "what was not asked for"
         world.may_see(self._key_id, seq)
@@ -223,7 +231,7 @@ class Laws:
             self._rows.add(seq)
             return True
         self._rows_end()
-        assert told_id == (f"{world.epoch}:{seq}" if self._door == "sse" else None)
+        assert told_id == (f"{world.epoch}:{seq}" if self._transport == "sse" else None)
         assert seq > self._last_event, "strictly rising, nothing twice"
         self._last_event = seq
         self._silent = False
@@ -261,7 +269,7 @@ class Laws:
 
     def _on_position(self, body: dict[str, Any], told_id: str | None) -> None:
         position = Position.parse(body["position"])
-        assert told_id == (body["position"] if self._door == "sse" else None)
+        assert told_id == (body["position"] if self._transport == "sse" else None)
         assert position.epoch == self._world.epoch
         assert position.seq <= self._world.tape.head, "ahead of what there is"
         assert position.seq >= self._last_position, "a position that goes back"

@@ -1,6 +1,7 @@
 """One connection: what the server writes to it is judged at once, what the peer reads is believed.
 
-`Person` is who connects, again and again, at either door, with the last position that was seen.
+`Person` is who connects, again and again, over either transport, with the last position that was
+seen.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from laws import Laws, Told
 
-from cable import Cable
-from fakes import sse_events, ws_frames
-from raw import _masked as masked
-from raw import request
-from telecast.fanout.selection import Selection
 from telecast.model import Position, Row
+from telecast.tape.selection import Selection
+from tests.simulation.cable import Cable
+from tests.simulation.laws import Laws, ServerMessage
+from tests.support.fakes import sse_events, ws_frames
+from tests.support.sockets.raw import _masked as masked
+from tests.support.sockets.raw import request
 
 if TYPE_CHECKING:
-    from world import World
+    from tests.simulation.world import World
 
 TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
@@ -38,7 +39,8 @@ class Held:
 
 @dataclass(slots=True)
 class Person:
-    """A program that wants to be told things: what it asks for stays the same, its doors don't."""
+    """A program that wants to be told things: what it asks for stays the same, its transports
+    don't."""
 
     name: str
     key_id: str
@@ -57,7 +59,7 @@ class Line:
         self,
         world: World,
         person: Person,
-        door: str,
+        transport: str,
         cable: Cable,
         query: Mapping[str, Any],
         *,
@@ -68,8 +70,8 @@ class Line:
     ) -> None:
         """`held` is what it comes back with; `earliest`: it asks for all that there is; `hasty`:
         its frames follow at once upon the request."""
-        self.door, self.person, self.cable = door, person, cable
-        self.laws = Laws(world, door, person.delivery, person.key_id)
+        self.transport, self.person, self.cable = transport, person, cable
+        self.laws = Laws(world, transport, person.delivery, person.key_id)
         self.connection_id: str | None = None
         self.status: int | None = None
         self.code: int | None = None
@@ -92,7 +94,7 @@ class Line:
         """Written so far, that are parsed."""
         self._body = 0
         """Bytes of the answer's head."""
-        self._messages: deque[Told] = deque()
+        self._messages: deque[ServerMessage] = deque()
         self._pings: deque[tuple[int, int, bytes]] = deque()
         self._in_snapshot = False
         self._sent = 0
@@ -103,7 +105,7 @@ class Line:
         cable.on_bytes, cable.on_taken, cable.on_end = self._written, self._read_to, self._end
         self._unsent: list[bytes] | None = None if hasty else []
         """Frames that wait for the upgrade to be answered."""
-        cable.send(request(door, world.secrets[person.key_id], query, last_event_id))
+        cable.send(request(transport, world.secrets[person.key_id], query, last_event_id))
 
     # --- what the server writes, when it writes it
 
@@ -119,7 +121,7 @@ class Line:
         if self.status not in (101, 200):
             return
         self._pending += data
-        if self.door == "ws":
+        if self.transport == "ws":
             self._frames()
         else:
             self._chunks()
@@ -193,20 +195,20 @@ class Line:
             if opcode == CLOSE or not self.deaf:
                 self.cable.send(masked(opcode, payload[:2] if opcode == CLOSE else payload))
 
-    def _read(self, told: Told) -> None:
-        body = told.body
-        proven = (told.id or None) if self.door == "sse" else None
+    def _read(self, reported: ServerMessage) -> None:
+        body = reported.body
+        proven = (reported.id or None) if self.transport == "sse" else None
         match body["type"]:
             case "snapshot":
                 gone = set(body["channels"])
                 self.rows = {at: row for at, row in self.rows.items() if at[0] not in gone}
                 self.whole |= gone
                 self._in_snapshot = True
-                if told.id == "":
+                if reported.id == "":
                     self.person.held.clear()
             case "resume":
                 self._in_snapshot = False
-                self._take_up(body["channels"], told.selection)
+                self._take_up(body["channels"], reported.selection)
             case "live":
                 self._in_snapshot = False
                 proven = body["position"]
@@ -218,15 +220,15 @@ class Line:
                     self.rows.pop(where, None)
                 else:
                     self.rows[where] = body["data"]
-                if self.door == "ws" and not self._in_snapshot:
+                if self.transport == "ws" and not self._in_snapshot:
                     proven = f"{self._world.epoch}:{body['seq']}"
-                assert not (told.row and told.id), "a row's position proves nothing"
-        self.whole &= set(told.selection.channels)
+                assert not (reported.row and reported.id), "a row's position proves nothing"
+        self.whole &= set(reported.selection.channels)
         if body["type"] == "live":
-            self.holds(told.selection, Position.parse(body["position"]).seq)
-        if proven is not None and told.selection:
-            rows = {at: row for at, row in self.rows.items() if at[0] in told.selection}
-            self.person.held.append(Held(proven, told.selection, rows, frozenset(self.whole)))
+            self.holds(reported.selection, Position.parse(body["position"]).seq)
+        if proven is not None and reported.selection:
+            rows = {at: row for at, row in self.rows.items() if at[0] in reported.selection}
+            self.person.held.append(Held(proven, reported.selection, rows, frozenset(self.whole)))
 
     def _take_up(self, names: list[str], selection: Selection) -> None:
         """These channels go on from where it was: it has their rows if it had them then."""

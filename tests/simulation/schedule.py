@@ -6,12 +6,11 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Any
 
-from ground import rows_of, small_bounds
-from line import PING, Held, Line, Person
-from world import World
-
 from telecast.channels.catalogue import CHANNELS
 from telecast.ingress.checking import Scope
+from tests.simulation.ground import rows_of, small_bounds
+from tests.simulation.line import PING, Held, Line, Person
+from tests.simulation.world import World
 
 NAMES = tuple(CHANNELS)
 VALUES = {
@@ -105,7 +104,9 @@ class _Schedule:
         world.quiet()
         if rng.random() < 0.6:
             for line in self._lines():
-                line.end(rng.choice(("cut", "hang up", "close" if line.door == "ws" else "cut")))
+                line.end(
+                    rng.choice(("cut", "hang up", "close" if line.transport == "ws" else "cut"))
+                )
             world.loop.run_for(90.0)
             world.nobody_is_left()
             assert not len(world.own.broadcaster._wheel._slots), "a timer for nobody"
@@ -114,8 +115,8 @@ class _Schedule:
     def _lines(self) -> list[Line]:
         return [line for line in self.world.lines if not line.over and not line.cable.lost]
 
-    def _some(self, door: str | None = None) -> Line | None:
-        lines = [line for line in self._lines() if door in (None, line.door)]
+    def _some(self, transport: str | None = None) -> Line | None:
+        lines = [line for line in self._lines() if transport in (None, line.transport)]
         return self.rng.choice(lines) if lines else None
 
     # --- publishers
@@ -162,27 +163,29 @@ class _Schedule:
         person = rng.choice(self.world.people)
         line = person.line
         if line is not None and not line.over:
-            if rng.random() < 0.5 or (self.world.polite and line.door == "sse"):
+            if rng.random() < 0.5 or (self.world.polite and line.transport == "sse"):
                 return
             line.end("close" if self.world.polite else rng.choice(("cut", "vanish", "hang up")))
-        door = rng.choice(("ws", "sse"))
+        transport = rng.choice(("ws", "sse"))
         how = rng.random()
         held = self._held(person)
         if held is not None and how < 0.7:
-            self.world.dial(person, door, held=held, header=door == "sse" and rng.random() < 0.5)
+            self.world.dial(
+                person, transport, held=held, header=transport == "sse" and rng.random() < 0.5
+            )
         elif how < 0.75:
-            self.world.dial(person, door, partial=True)
+            self.world.dial(person, transport, partial=True)
         elif how < 0.8:
-            self.world.dial(person, door, since="earliest")
+            self.world.dial(person, transport, since="earliest")
         elif how < 0.84:
             ahead = self.world.truth.head + rng.choice((1, 3, 1000))
-            self.world.dial(person, door, since=f"{self.world.epoch}:{ahead}")
+            self.world.dial(person, transport, since=f"{self.world.epoch}:{ahead}")
         elif how < 0.86:
-            self.world.dial(person, door, since="zzzz:1")
-        elif how < 0.88 and door == "sse":
-            self.world.dial(person, door, since="nonsense", header=True)
+            self.world.dial(person, transport, since="zzzz:1")
+        elif how < 0.88 and transport == "sse":
+            self.world.dial(person, transport, since="nonsense", header=True)
         else:
-            self.world.dial(person, door, late=door == "ws" and rng.random() < 0.5)
+            self.world.dial(person, transport, late=transport == "ws" and rng.random() < 0.5)
 
     def _crowd(self) -> None:
         """Many at once, and events meanwhile."""
@@ -199,7 +202,7 @@ class _Schedule:
             if line is not None and not line.over:
                 line.end("cut")
             line = self.world.dial(person, self.rng.choice(("ws", "sse")), held=held)
-            if line.door == "ws" and self.rng.random() < 0.3:
+            if line.transport == "ws" and self.rng.random() < 0.3:
                 line.say(action="subscribe", channels=self.rng.sample(NAMES, 2))
 
     def _held(self, person: Person) -> Held | None:
@@ -244,7 +247,7 @@ class _Schedule:
     def _end(self) -> None:
         if line := self._some():
             how = self.rng.choice(("cut", "cut", "vanish", "hang up", "close"))
-            line.end("cut" if how == "close" and line.door == "sse" else how)
+            line.end("cut" if how == "close" and line.transport == "sse" else how)
 
     def _cancel(self) -> None:
         self._connect()

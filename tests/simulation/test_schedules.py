@@ -13,7 +13,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from schedule import run
+
+from tests.simulation.schedule import run
 
 SEED = os.environ.get("TELECAST_SEED")
 FIRST = int(os.environ.get("TELECAST_FIRST", "0"))
@@ -80,7 +81,7 @@ def test_a_seed_is_the_same_schedule_in_another_process() -> None:
     """Strings hash differently there: nothing that is told may hang on the order of a set."""
     here = Path(__file__).parent
     code = f"from schedule import run; print(*(run(seed)[0] for seed in {SEEDS_ELSEWHERE}))"
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code],
         env={
             **os.environ,
@@ -92,7 +93,7 @@ def test_a_seed_is_the_same_schedule_in_another_process() -> None:
         check=True,
         timeout=110,
     ).stdout
-    assert told.split() == [run(seed)[0] for seed in SEEDS_ELSEWHERE]
+    assert reported.split() == [run(seed)[0] for seed in SEEDS_ELSEWHERE]
 
 
 SEEDS_ELSEWHERE = (1, 2, 5, 21)

@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from fakes import wanted
 from telecast.errors import JournalUnavailable
-from telecast.fanout.selection import Selection
 from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Entry, Retention, Row
+from telecast.tape.selection import Selection
+from tests.support.fakes import wanted
 
 NEVER = 2**60
 ALL = 10**6
@@ -193,7 +193,7 @@ class LateJournal(Journal):
         await self.inner.close()
 
 
-def told(entry: Entry, body: Mapping[str, Any], row: Row) -> bool:
+def reported(entry: Entry, body: Mapping[str, Any], row: Row) -> bool:
     """Whether an event says what was committed."""
     said = (body["seq"], body["channel"], body["key"], body["op"], body["timestamp"])
     meant = (entry.seq, entry.channel, entry.key, entry.op, entry.timestamp)

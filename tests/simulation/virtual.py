@@ -21,12 +21,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from fakes import VirtualLoop
 from telecast.clients import Clients
 from telecast.fanout.wheel import LoopScheduler
+from tests.support.fakes import VirtualLoop
 
 if TYPE_CHECKING:
-    from ends import Descriptor
+    from tests.simulation.ends import Descriptor
 
 BIRTH = 1_790_000_000
 """Seconds since 1970 at the loop's zero."""

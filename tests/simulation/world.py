@@ -11,26 +11,25 @@ from dataclasses import replace
 from typing import Any
 from unittest import mock
 
-from ground import Errors, kernel_of
-from line import Held, Line, Person
-from truth import LateJournal, Truth
-from virtual import BIRTH, Loop, virtual_world
-
-from cable import Cable
-from fakes import wanted
-from live import principal
 from telecast.app import create_app, parts_of
 from telecast.channels.catalogue import CHANNELS
 from telecast.config import Settings
 from telecast.errors import TelecastError
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.keys import KeyStore
 from telecast.keys.file import Entry as KeyEntry
 from telecast.model import Principal, Retention
 from telecast.protocol.commands import Start
 from telecast.server import Server
+from telecast.tape.selection import Selection
+from tests.simulation.cable import Cable
+from tests.simulation.ground import Errors, kernel_of
+from tests.simulation.line import Held, Line, Person
+from tests.simulation.truth import LateJournal, Truth
+from tests.simulation.virtual import BIRTH, Loop, virtual_world
+from tests.support.fakes import wanted
+from tests.support.service.live import principal
 
 STALL = 45.0
 QUIET = 8.0
@@ -261,7 +260,7 @@ class World:
     def dial(
         self,
         person: Person,
-        door: str,
+        transport: str,
         *,
         held: Held | None = None,
         partial: bool = False,
@@ -298,11 +297,11 @@ class World:
         self.counts["connections with TLS"] += tls
         if held is not None:
             self.counts["resumes"] += 1
-        self.loop.note("dial", person.name, door, query)
+        self.loop.note("dial", person.name, transport, query)
         line = Line(
             self,
             person,
-            door,
+            transport,
             cable,
             query,
             held=held,
@@ -454,12 +453,14 @@ class World:
     def all_is_counted(self) -> None:
         """What the metrics say was told is what was told."""
         tally = self.own.broadcaster.tally
-        for door in ("ws", "sse"):
-            said = tally.backfilled[door] + sum(
-                count for (_, at), count in tally.delivered.items() if at == door
+        for transport in ("ws", "sse"):
+            said = tally.backfilled[transport] + sum(
+                count for (_, at), count in tally.delivered.items() if at == transport
             )
-            seen = sum(line.laws.events for line in self.lines if line.door == door)
-            assert said >= seen if self.cut_short else said == seen, f"{door}: {said} for {seen}"
+            seen = sum(line.laws.events for line in self.lines if line.transport == transport)
+            assert said >= seen if self.cut_short else said == seen, (
+                f"{transport}: {said} for {seen}"
+            )
             self.counts["events"] += seen
         evicted = {name[8:]: n for name, n in self.counts.items() if name.startswith("evicted ")}
         assert dict(tally.evicted) == evicted

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from crowd import Crowd, Member
-from payloads import price
-from process import Service, service
-from rest import metric, publish
+from tests.support.payloads import price
+from tests.support.service.process import Service, service
+from tests.support.service.rest import metric, publish
+from tests.support.sockets.crowd import Crowd, Member
 
 CYCLES = int(os.environ.get("CHURN_CYCLES", "20000"))
 AT_ONCE = 64
@@ -38,14 +38,14 @@ pytestmark = pytest.mark.timeout(2 * MOST_SECONDS)
 
 
 def churn(crowd: Crowd, cycles: int, chance: random.Random) -> Counter[tuple[str, bool]]:
-    """How often one came to each door, and was live before it went or left early."""
+    """How often one came to each transport, and was live before it went or left early."""
     came: Counter[tuple[str, bool]] = Counter()
     here: dict[Member, str] = {}
     left = cycles
     while left or here:
         while left and len(here) < AT_ONCE:
-            door, way = chance.choice(("ws", "sse")), chance.choice(WAYS)
-            member = crowd.come(door, channels="market-data", heartbeat=HEARTBEAT)
+            transport, way = chance.choice(("ws", "sse")), chance.choice(WAYS)
+            member = crowd.come(transport, channels="market-data", heartbeat=HEARTBEAT)
             here[member] = way
             left -= 1
         crowd.turn(0.05)
@@ -53,7 +53,7 @@ def churn(crowd: Crowd, cycles: int, chance: random.Random) -> Counter[tuple[str
             early = way.endswith("early") and member.sent
             if early or member.live or member.over:
                 assert early or member.live, member.data
-                came[member.door, member.live] += 1
+                came[member.transport, member.live] += 1
                 crowd.drop(member, rudely=way.startswith("resets"))
                 crowd.members.remove(member)
                 del here[member]
@@ -82,17 +82,19 @@ async def test_after_any_number_of_visits_the_service_is_as_it_was(
             assert max(weights[WARM:]) - weights[WARM - 1] < MOST_GROWTH
             assert max(files) - min(files) <= 1, "descriptors are given back"
             assert sum(came.values()) == CYCLES // PARTS * PARTS
-            for door in ("ws", "sse"):
-                opened = await metric(own, "telecast_connections_opened_total", door=door)
-                told = await metric(own, "telecast_events_backfilled_total", door=door)
+            for transport in ("ws", "sse"):
+                opened = await metric(own, "telecast_connections_opened_total", transport=transport)
+                reported = await metric(
+                    own, "telecast_events_backfilled_total", transport=transport
+                )
                 # Who left early may or may not have been let in.
-                surely, perhaps = came[door, True], came[door, False]
+                surely, perhaps = came[transport, True], came[transport, False]
                 assert surely <= opened <= surely + perhaps
-                assert ROWS * surely <= told <= ROWS * opened
+                assert ROWS * surely <= reported <= ROWS * opened
             # And what is counted is what is heard.
             delivered = await metric(own, "telecast_events_delivered_total")
-            doors = itertools.cycle(("ws", "sse"))
-            stay = [crowd.come(next(doors), channels="market-data") for _ in range(STAY)]
+            transports = itertools.cycle(("ws", "sse"))
+            stay = [crowd.come(next(transports), channels="market-data") for _ in range(STAY)]
             await asyncio.to_thread(crowd.until, lambda: all(member.live for member in stay))
             for number in range(HEARD):
                 receipt = await publish(own, "market-data", price(price=f"{number}.5"))

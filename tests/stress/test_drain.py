@@ -16,10 +16,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from crowd import Crowd, Member, descriptors
-from payloads import price
-from process import Service, service
-from rest import history, publish
+from tests.support.payloads import price
+from tests.support.service.process import Service, service
+from tests.support.service.rest import history, publish
+from tests.support.sockets.crowd import Crowd, Member, descriptors
 
 CLIENTS = 2_000
 STALLED = 50
@@ -75,11 +75,11 @@ async def test_a_crowd_is_told_comes_back_spread_out_and_has_lost_nothing(
         service(tmp_path, drain_seconds=DRAIN_SECONDS, **ROOM) as own,
     ):
         with Crowd(own.port, own.key) as crowd:
-            doors = itertools.cycle(("ws", "sse"))
+            transports = itertools.cycle(("ws", "sse"))
             stalled = [
-                crowd.come(next(doors), receive_buffer=4096, **QUERY) for _ in range(STALLED)
+                crowd.come(next(transports), receive_buffer=4096, **QUERY) for _ in range(STALLED)
             ]
-            readers = [crowd.come(next(doors), **QUERY) for _ in range(clients)]
+            readers = [crowd.come(next(transports), **QUERY) for _ in range(clients)]
             await asyncio.to_thread(crowd.until, crowd.all_live)
             crowd.stall(stalled)
             publishers = [
@@ -107,9 +107,9 @@ async def test_a_crowd_is_told_comes_back_spread_out_and_has_lost_nothing(
             await own.start()
             back = Crowd(own.port, own.key)
             with back:
-                told = [(member, began(member), member.events()) for member in crowd.members]
-                for member, position, heard in told:
-                    back.come(member.door, since=after(position, heard), **QUERY)
+                reported = [(member, began(member), member.events()) for member in crowd.members]
+                for member, position, heard in reported:
+                    back.come(member.transport, since=after(position, heard), **QUERY)
                 await asyncio.to_thread(back.until, back.all_live)
                 await publish(own, "market-data", price(END))
                 await asyncio.to_thread(
@@ -119,7 +119,7 @@ async def test_a_crowd_is_told_comes_back_spread_out_and_has_lost_nothing(
                 seqs = [orjson.loads(json)["seq"] for json in truth]
                 assert {each["lastSeq"] for each in acknowledged} <= set(seqs)
                 record_property("acknowledged", len(acknowledged))
-                for (_, position, heard), again in zip(told, back.members, strict=True):
+                for (_, position, heard), again in zip(reported, back.members, strict=True):
                     start = int(position.partition(":")[2])
                     missed = [json for seq, json in zip(seqs, truth, strict=True) if seq > start]
                     assert heard + again.events() == missed, position
@@ -132,7 +132,7 @@ def everything_said(member: Member) -> dict[str, Any]:
     assert notice["code"] == "SHUTTING_DOWN"
     assert notice["retryable"]
     assert member.ended_well(), member.data[-200:]
-    if member.door == "ws":
+    if member.transport == "ws":
         assert member.close_code() == 1012
     else:
         assert b"retry: %d\n" % notice["retryAfterMs"] in member.data[-1_000:]

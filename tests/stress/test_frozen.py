@@ -16,19 +16,29 @@ from pathlib import Path
 import orjson
 import pytest
 
-import raw
-from history import History, folded
-from judge import check
-from payloads import price
-from process import Command, Service, service
-from rest import metric, publish, rows
-from traffic import PINS, Desk, Ledger, Listener, by_rest, by_ws, kept, say_end, working
+from tests.support.checking.history import History, folded
+from tests.support.checking.judge import check
+from tests.support.checking.traffic import (
+    PINS,
+    Desk,
+    Ledger,
+    Listener,
+    by_rest,
+    by_ws,
+    kept,
+    say_end,
+    working,
+)
+from tests.support.payloads import price
+from tests.support.service.process import Command, Service, service
+from tests.support.service.rest import metric, publish, rows
+from tests.support.sockets import raw
 
 FREEZE = float(os.environ.get("TELECAST_FREEZE", "6"))
 HEARTBEAT = 5
 """Seconds, the shortest there is."""
 CLIENTS = 10
-"""At each door."""
+"""At each transport."""
 STALL = FREEZE - 1
 """Seconds: by the clock alone, who was full before the freeze is long gone after it."""
 ANSWERS = 40
@@ -60,29 +70,29 @@ async def test_a_service_that_was_frozen_cuts_nobody_and_loses_nothing(
         deliveries = ("all", "conflated")
         listeners = [
             Listener(
-                *(own, record, f"{door} {number}", random.Random(chance.random())),
-                doors=[door],
+                *(own, record, f"{transport} {number}", random.Random(chance.random())),
+                transports=[transport],
                 delivery=deliveries[number % 2],
                 cuts=(10**6,),
                 appetites=(2**16,),
                 heartbeat=HEARTBEAT,
             )
-            for door in ("ws", "sse")
+            for transport in ("ws", "sse")
             for number in range(CLIENTS)
         ]
         full = [
             Listener(
                 own,
                 record,
-                f"full {door}",
+                f"full {transport}",
                 chance,
-                doors=[door],
+                transports=[transport],
                 cuts=(10**6,),
                 appetites=(2**16,),
                 receive_buffer=4_096,
                 heartbeat=HEARTBEAT,
             )
-            for door in ("ws", "sse")
+            for transport in ("ws", "sse")
         ]
         listeners += full
         filler = Desk("filler", chance)
@@ -118,18 +128,18 @@ async def test_a_service_that_was_frozen_cuts_nobody_and_loses_nothing(
         assert each.types["notice"] == 0
 
 
-@pytest.mark.parametrize("door", ["--ws", "--sse"])
+@pytest.mark.parametrize("transport", ["--ws", "--sse"])
 @pytest.mark.parametrize("patience", ["kept", "cut"])
 async def test_a_client_that_was_frozen_catches_up_in_order(
-    door: str, patience: str, tmp_path: Path
+    transport: str, patience: str, tmp_path: Path
 ) -> None:
     """`cut`: it was frozen for longer than the service waits, and has to come back."""
     stall = 45.0 if patience == "kept" else 1.0
     async with service(tmp_path, stall_seconds=stall, tape_events=500) as own:
         total = BATCHES * BATCH
         strict = ("--strict", "--delivery", "all", "--count", str(total + 1))
-        everything = await Command.run(("tail", "market-data", door, "--json", *strict), own)
-        newest = await Command.run(("tail", "market-data", door, "--json"), own)
+        everything = await Command.run(("tail", "market-data", transport, "--json", *strict), own)
+        newest = await Command.run(("tail", "market-data", transport, "--json"), own)
         tails = everything, newest
         try:
             for each in tails:
@@ -145,8 +155,8 @@ async def test_a_client_that_was_frozen_catches_up_in_order(
                     if patience == "cut":
                         await until(own, "telecast_evictions_total", len(tails))
                 await publish(own, "market-data", price("END"))
-            status, lines, told = said.result()
-            assert status == 0, told
+            status, lines, reported = said.result()
+            assert status == 0, reported
             assert [orjson.loads(line)["seq"] for line in lines] == list(range(1, total + 2))
             seqs = [orjson.loads(line)["seq"] for line in heard.result()]
             assert seqs == sorted(set(seqs))
@@ -160,8 +170,8 @@ async def test_a_client_that_was_frozen_catches_up_in_order(
 async def fill(own: Service, desk: Desk, ledger: Ledger) -> None:
     channel, payloads, changes = desk.prices([f"F{number % 20}" for number in range(BATCH)])
     made = ledger.sent(desk.name, changes)
-    told = await publish(own, channel, *payloads)
-    ledger.told(made, told["position"], duplicate=False, again=False)
+    reported = await publish(own, channel, *payloads)
+    ledger.reported(made, reported["position"], duplicate=False, again=False)
 
 
 async def until(own: Service, name: str, count: float) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import cable as cables
-from crowd import Crowd, Member
-from payloads import price
-from process import Service
-from rest import history, metric, publish
+from tests.support.payloads import price
+from tests.support.service.process import Service
+from tests.support.service.rest import history, metric, publish
+from tests.support.sockets import cable as cables
+from tests.support.sockets.crowd import Crowd, Member
 
 HEARTBEAT = 5
 CUT_OFF = 10
@@ -66,9 +66,9 @@ async def _cut_and_come_back(own: Service, cable: cables.Cable) -> None:
         Crowd(*where) as here,
         Crowd(*where, lambda: cables.socket_in(cable.far)) as there,
     ):
-        doors = itertools.cycle(("ws", "sse"))
-        healthy = [here.come(next(doors), **ASKED) for _ in range(2)]
-        far = [there.come(next(doors), **ASKED) for _ in range(CUT_OFF)]
+        transports = itertools.cycle(("ws", "sse"))
+        healthy = [here.come(next(transports), **ASKED) for _ in range(2)]
+        far = [there.come(next(transports), **ASKED) for _ in range(CUT_OFF)]
         await asyncio.to_thread(here.until, here.all_live)
         await asyncio.to_thread(there.until, there.all_live)
         start = far[0].position()
@@ -78,19 +78,19 @@ async def _cut_and_come_back(own: Service, cable: cables.Cable) -> None:
         cable.cut()
         pulse = Pulse(healthy[0])
         before = pulse.beats
-        while await metric(own, "telecast_connections", door="ws") > 1:
+        while await metric(own, "telecast_connections", transport="ws") > 1:
             assert pulse.beats - before <= WS_BEATS, "the WebSockets are still there"
         silent = await metric(own, "telecast_evictions_total", code="NO_SIGN_OF_LIFE")
         assert silent == CUT_OFF / 2
-        while await metric(own, "telecast_connections", door="sse") > 1:
+        while await metric(own, "telecast_connections", transport="sse") > 1:
             assert pulse.beats - before <= SSE_BEATS, "the event streams are still there"
         assert await metric(own, "telecast_connections") == len(healthy)
         await publish(own, "market-data", *(price(price=f"{n}.5") for n in range(2, 100)))
         cable.mend()
-        # The cut off find out at their next word, or never; they come back at either door.
+        # The cut off find out at their next word, or never; they come back over either transport.
         with Crowd(*where, lambda: cables.socket_in(cable.far)) as back:
             for member in far:
-                other = {"ws": "sse", "sse": "ws"}[member.door]
+                other = {"ws": "sse", "sse": "ws"}[member.transport]
                 back.come(other, **ASKED, since=member.position())
             await asyncio.to_thread(back.until, back.all_live)
             truth = await history(own, "market-data", after=start)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import certificate
-import proxy
-from process import service
-from raw import Line, Over, dial
+from tests.support.service import certificate, proxy
+from tests.support.service.process import service
+from tests.support.sockets.raw import Line, Over, dial
 
 READ_TIMEOUT = 8
 """Seconds of silence after which the proxy cuts; the least heartbeat is 5."""
@@ -35,10 +34,10 @@ async def test_heartbeats_outlast_a_proxys_patience_and_too_rare_ones_do_not(
         proxy.nginx(tmp_path, own.port, plain) as before,
         asyncio.TaskGroup() as lines,
     ):
-        for door in ("ws", "sse"):
+        for transport in ("ws", "sse"):
             asked = {"channels": "positions"}
-            often = await dial(door, before.port, own.key, heartbeat=5, **asked)
-            rarely = await dial(door, before.port, own.key, heartbeat=60, **asked)
+            often = await dial(transport, before.port, own.key, heartbeat=5, **asked)
+            rarely = await dial(transport, before.port, own.key, heartbeat=60, **asked)
             lines.create_task(lives_on(often))
             lines.create_task(is_cut(rarely))
 

@@ -13,12 +13,12 @@ import aiohttp
 import orjson
 import pytest
 
-from crowd import Crowd, Member
-from history import folded
-from payloads import position
-from process import Service, service
-from rest import metric, publish, rows
-from stalls import HEARD, after, burning, conflation_flaws, everything, pinned
+from tests.support.checking.history import folded
+from tests.support.payloads import position
+from tests.support.service.process import Service, service
+from tests.support.service.rest import metric, publish, rows
+from tests.support.sockets.crowd import Crowd, Member
+from tests.support.sockets.stalls import HEARD, after, burning, conflation_flaws, everything, pinned
 
 HEALTHY = 500
 STALLED = 100
@@ -50,9 +50,9 @@ def announced(member: Member) -> list[tuple[int, int, int]]:
 
 def live_part(member: Member) -> list[bytes]:
     """What came after its first `live`."""
-    told = member.messages()
-    first = next(index for index, json in enumerate(told) if b'"type":"live"' in json)
-    return told[first + 1 :]
+    reported = member.messages()
+    first = next(index for index, json in enumerate(reported) if b'"type":"live"' in json)
+    return reported[first + 1 :]
 
 
 def heard(member: Member) -> list[bytes]:
@@ -61,8 +61,8 @@ def heard(member: Member) -> list[bytes]:
 
 def began(member: Member) -> int:
     """The seq from which on it heard everything."""
-    told = next(json for json in member.messages() if b'"type":"live"' in json)
-    return int(orjson.loads(told)["position"].rpartition(":")[2])
+    reported = next(json for json in member.messages() if b'"type":"live"' in json)
+    return int(orjson.loads(reported)["position"].rpartition(":")[2])
 
 
 def have_the_end(members: Iterable[Member]) -> bool:
@@ -90,12 +90,14 @@ async def test_a_hundred_of_six_hundred_stall_and_the_others_notice_nothing(
         burning(own) as fire,
     ):
         with Crowd(own.port, own.key) as crowd:
-            doors = itertools.cycle(("ws", "sse"))
+            transports = itertools.cycle(("ws", "sse"))
             asked = {"channels": ",".join(HEARD)}
             await fire.batches(10)
-            healthy = [crowd.come(next(doors), delivery="all", **asked) for _ in range(HEALTHY)]
+            healthy = [
+                crowd.come(next(transports), delivery="all", **asked) for _ in range(HEALTHY)
+            ]
             stalled = [
-                crowd.come(next(doors), receive_buffer=SMALL, delivery=delivery, **asked)
+                crowd.come(next(transports), receive_buffer=SMALL, delivery=delivery, **asked)
                 for _, delivery in zip(
                     range(STALLED), itertools.cycle(("conflated",) * 6 + ("all",) * 2), strict=False
                 )
@@ -129,13 +131,13 @@ async def test_a_hundred_of_six_hundred_stall_and_the_others_notice_nothing(
             must, state = pinned(truth), await held(own, *HEARD)
             left_out = 0
             for member in stalled:
-                missed, told = after(truth, began(member)), heard(member)
+                missed, reported = after(truth, began(member)), heard(member)
                 if b"delivery=all" in member.asked:
-                    assert told == missed
+                    assert reported == missed
                 else:
-                    assert conflation_flaws(missed, must, told, announced(member)) == []
-                    assert len(told) < len(missed), "it was to be stalled"
-                    left_out += len(missed) - len(told)
+                    assert conflation_flaws(missed, must, reported, announced(member)) == []
+                    assert len(reported) < len(missed), "it was to be stalled"
+                    left_out += len(missed) - len(reported)
                 assert folded(member.events()) == state
             counted = await metric(own, "telecast_events_left_out_total")
             # What the tape itself has let go of is told as a range, without a number.
@@ -149,9 +151,11 @@ async def test_with_the_settings_it_ships_with_a_stall_ends_and_a_trickle_does_n
 ) -> None:
     async with asyncio.timeout(MOST_SECONDS), service(tmp_path) as own, burning(own) as fire:
         with Crowd(own.port, own.key) as crowd:
-            doors = itertools.cycle(("ws", "sse"))
+            transports = itertools.cycle(("ws", "sse"))
             asked = {"channels": ",".join(HEARD), "delivery": "all"}
-            members = [crowd.come(next(doors), receive_buffer=SMALL, **asked) for _ in range(8)]
+            members = [
+                crowd.come(next(transports), receive_buffer=SMALL, **asked) for _ in range(8)
+            ]
             await asyncio.to_thread(crowd.until, crowd.all_live)
             gone, slow = members[:4], members[4:]
             crowd.stall(members)
@@ -183,7 +187,7 @@ async def test_with_the_settings_it_ships_with_a_stall_ends_and_a_trickle_does_n
                     before = heard(member)
                     assert len(before) < len(after(truth, began(member)))
                     last = orjson.loads(before[-1])["seq"] if before else began(member)
-                    again.come(next(doors), since=f"{epoch}:{last}", **asked)
+                    again.come(next(transports), since=f"{epoch}:{last}", **asked)
                 await asyncio.to_thread(again.until, again.all_live)
                 for member, back in zip(gone, again.members, strict=True):
                     assert heard(member) + back.events() == after(truth, began(member))
@@ -209,10 +213,10 @@ async def test_stalled_in_the_middle_of_a_snapshot_they_end_up_with_the_rows_the
                 own, "positions", *(position(f"p{n}") for n in range(start, start + 4_000))
             )
         with Crowd(own.port, own.key) as crowd:
-            doors = itertools.cycle(("ws", "sse"))
+            transports = itertools.cycle(("ws", "sse"))
             asked = {"channels": "positions", "delivery": delivery}
             members = [
-                crowd.come(next(doors), receive_buffer=SMALL, **asked) for _ in range(STALLED)
+                crowd.come(next(transports), receive_buffer=SMALL, **asked) for _ in range(STALLED)
             ]
             some_rows = lambda: all(m.data.count(b'"op":"upsert"') > 20 for m in members)  # noqa: E731
             await asyncio.to_thread(crowd.until, some_rows)

@@ -14,12 +14,20 @@ from pathlib import Path
 import orjson
 import pytest
 
-from history import folded, listener_flaws
-from payloads import position
-from process import Service, service
-from raw import Line, Over, dial
-from rest import metric, publish, rows
-from stalls import BATCHES, HEARD, after, burning, conflation_flaws, everything, pinned
+from tests.support.checking.history import folded, listener_flaws
+from tests.support.payloads import position
+from tests.support.service.process import Service, service
+from tests.support.service.rest import metric, publish, rows
+from tests.support.sockets.raw import Line, Over, dial
+from tests.support.sockets.stalls import (
+    BATCHES,
+    HEARD,
+    after,
+    burning,
+    conflation_flaws,
+    everything,
+    pinned,
+)
 
 STALLED = 40
 HEALTHY = 4
@@ -38,9 +46,9 @@ MOST_SECONDS = 100
 class Client:
     """One stream from its snapshot on."""
 
-    def __init__(self, line: Line, door: str, delivery: str) -> None:
+    def __init__(self, line: Line, transport: str, delivery: str) -> None:
         self.line = line
-        self.door = door
+        self.transport = transport
         self.delivery = delivery
         self.rows: list[bytes] = []
         self.heard: list[bytes] = []
@@ -49,17 +57,17 @@ class Client:
         self.position = ""
 
     @classmethod
-    async def open(cls, own: Service, door: str, delivery: str, *, stalls: bool) -> Client:
+    async def open(cls, own: Service, transport: str, delivery: str, *, stalls: bool) -> Client:
         line = await dial(
-            *(door, own.port, own.key),
+            *(transport, own.port, own.key),
             channels=",".join(HEARD),
             delivery=delivery,
             receive_buffer=SMALL if stalls else None,
             appetite=SMALL if stalls else ROOMY,
         )
-        client = cls(line, door, delivery)
+        client = cls(line, transport, delivery)
         opening = await line.until("live")
-        client.rows = [told.json for told in opening if told.type == "event"]
+        client.rows = [reported.json for reported in opening if reported.type == "event"]
         client.position = opening[-1].body["position"]
         return client
 
@@ -70,16 +78,16 @@ class Client:
 
     async def hear(self) -> bool:
         """Take in one message; False once it was the end."""
-        told = await self.line.read()
-        match told.type:
+        reported = await self.line.read()
+        match reported.type:
             case "event":
-                self.heard.append(told.json)
-                return bool(told.body["key"] != END)
+                self.heard.append(reported.json)
+                return bool(reported.body["key"] != END)
             case "conflated":
-                where = told.body["fromSeq"], told.body["toSeq"]
+                where = reported.body["fromSeq"], reported.body["toSeq"]
                 self.announced.append((len(self.heard), *where))
             case _:
-                assert told.type == "heartbeat", told
+                assert reported.type == "heartbeat", reported
         return True
 
     async def hear_all(self) -> None:
@@ -97,14 +105,14 @@ async def test_stalled_sockets_cost_little_lose_nothing_and_disturb_nobody(
         AsyncExitStack() as lines,
     ):
 
-        async def client(door: str, delivery: str, *, stalls: bool) -> Client:
-            opened = await Client.open(own, door, delivery, stalls=stalls)
+        async def client(transport: str, delivery: str, *, stalls: bool) -> Client:
+            opened = await Client.open(own, transport, delivery, stalls=stalls)
             lines.callback(opened.line.cut)
             return opened
 
         async with asyncio.TaskGroup() as healthy_ones:
-            doors = itertools.cycle(("ws", "sse"))
-            healthy = [await client(next(doors), "all", stalls=False) for _ in range(HEALTHY)]
+            transports = itertools.cycle(("ws", "sse"))
+            healthy = [await client(next(transports), "all", stalls=False) for _ in range(HEALTHY)]
             for each in healthy:
                 healthy_ones.create_task(each.hear_all())
             await fire.batches(2 * BATCHES)
@@ -155,8 +163,12 @@ async def test_who_takes_no_byte_for_the_stall_time_is_gone_and_resumes_whole(
         burning(own) as fire,
         AsyncExitStack() as lines,
     ):
-        gone = [await Client.open(own, door, "all", stalls=True) for door in ("ws", "sse")]
-        slow = [await Client.open(own, door, "all", stalls=True) for door in ("ws", "sse")]
+        gone = [
+            await Client.open(own, transport, "all", stalls=True) for transport in ("ws", "sse")
+        ]
+        slow = [
+            await Client.open(own, transport, "all", stalls=True) for transport in ("ws", "sse")
+        ]
         for each in (*gone, *slow):
             lines.callback(each.line.cut)
         await fire.batches(10)
@@ -186,7 +198,7 @@ async def test_who_takes_no_byte_for_the_stall_time_is_gone_and_resumes_whole(
             last = orjson.loads(each.heard[-1])["seq"]
             epoch = each.position.partition(":")[0]
             each.line = await dial(
-                *({"ws": "sse", "sse": "ws"}[each.door], own.port, own.key),
+                *({"ws": "sse", "sse": "ws"}[each.transport], own.port, own.key),
                 channels=",".join(HEARD),
                 delivery="all",
                 since=f"{epoch}:{last}",

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import raw
-from crowd import Crowd, descriptors
-from payloads import price
-from process import service
-from rest import history, metric, publish
+from tests.support.payloads import price
+from tests.support.service.process import service
+from tests.support.service.rest import history, metric, publish
+from tests.support.sockets import raw
+from tests.support.sockets.crowd import Crowd, descriptors
 
 CLIENTS = 10_000
 MOST_EACH = 24 * 1024
@@ -30,9 +30,9 @@ ROOM = {
 pytestmark = pytest.mark.timeout(2 * MOST_SECONDS)
 
 
-@pytest.mark.parametrize("door", ["ws", "sse"])
+@pytest.mark.parametrize("transport", ["ws", "sse"])
 async def test_ten_thousand_are_held_told_and_let_go(
-    tmp_path: Path, door: str, record_property: Callable[[str, object], None]
+    tmp_path: Path, transport: str, record_property: Callable[[str, object], None]
 ) -> None:
     clients = descriptors(CLIENTS)
     async with (
@@ -43,18 +43,18 @@ async def test_ten_thousand_are_held_told_and_let_go(
         with Crowd(own.port, own.key) as crowd:
             # A few first, so that what is made but once is there.
             for _ in range(50):
-                crowd.come(door, channels="market-data", delivery="all")
+                crowd.come(transport, channels="market-data", delivery="all")
             await asyncio.to_thread(crowd.until, crowd.all_live)
             before = await metric(own, "process_resident_memory_bytes")
             for _ in range(clients - 50):
-                crowd.come(door, channels="market-data", delivery="all")
+                crowd.come(transport, channels="market-data", delivery="all")
             await asyncio.to_thread(crowd.until, crowd.all_live)
             beside = await metric(own, "process_resident_memory_bytes")
             each = (beside - before) / (clients - 50)
-            record_property(f"KiB a connection, {door}", round(each / 1024, 2))
-            print(f"{clients} connections at {door}: {each / 1024:.2f} KiB each")
+            record_property(f"KiB a connection, {transport}", round(each / 1024, 2))
+            print(f"{clients} connections at {transport}: {each / 1024:.2f} KiB each")
             assert each < MOST_EACH
-            assert await metric(own, "telecast_connections", door=door) == clients
+            assert await metric(own, "telecast_connections", transport=transport) == clients
             assert await metric(own, "telecast_subscriptions", channel="market-data") == clients
             for number in range(5):
                 receipt = await publish(own, "market-data", price(price=f"{number}.25"))
@@ -64,7 +64,7 @@ async def test_ten_thousand_are_held_told_and_let_go(
                 crowd.until, lambda: all(truth[-1] in m.data for m in crowd.members)
             )
             assert crowd.flaws(truth) == []
-            delivered = await metric(own, "telecast_events_delivered_total", door=door)
+            delivered = await metric(own, "telecast_events_delivered_total", transport=transport)
             assert delivered == 5 * clients
         while await metric(own, "telecast_connections"):
             pass

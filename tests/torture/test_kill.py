@@ -1,4 +1,5 @@
-"""kill -9, again and again, in the middle of group commits and of trims, under load at both doors.
+"""kill -9, again and again, in the middle of group commits and of trims, under load over both
+transports.
 
 Afterwards every acknowledged event was there exactly once, no number ever stood for two events,
 and every position that was told is good. `TELECAST_ROUNDS` says how often.
@@ -17,12 +18,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-import watched
-from history import History
-from judge import check
-from killing import kill_while, torn
-from process import Service
-from traffic import (
+from tests.support.checking import watched
+from tests.support.checking.history import History
+from tests.support.checking.judge import check
+from tests.support.checking.killing import kill_while, torn
+from tests.support.checking.traffic import (
     PINS,
     Desk,
     Ledger,
@@ -34,6 +34,7 @@ from traffic import (
     say_end,
     working,
 )
+from tests.support.service.process import Service
 
 ROUNDS = int(os.environ.get("TELECAST_ROUNDS", "20"))
 ANSWERS_A_ROUND = 30
@@ -75,14 +76,16 @@ async def torment(own: Service, record: History, byte: Path) -> dict[str, object
 
     both = ["sse", "ws"]
     listeners = [
-        Listener(own, record, "all", apart(), doors=both),
+        Listener(own, record, "all", apart(), transports=both),
         Listener(own, record, "all by ws", apart(), cuts=(10**6,), appetites=(2**16,)),
-        Listener(own, record, "all by sse", apart(), doors=["sse"], appetites=(2**16,)),
-        Listener(own, record, "rows", apart(), doors=both, first="snapshot", delivery="conflated"),
+        Listener(own, record, "all by sse", apart(), transports=["sse"], appetites=(2**16,)),
         Listener(
-            own, record, "rows of t1", apart(), doors=both, delivery="conflated", traderId="t1"
+            own, record, "rows", apart(), transports=both, first="snapshot", delivery="conflated"
         ),
-        Listener(own, record, "rated", apart(), doors=both, delivery="conflated", maxRate=20),
+        Listener(
+            own, record, "rows of t1", apart(), transports=both, delivery="conflated", traderId="t1"
+        ),
+        Listener(own, record, "rated", apart(), transports=both, delivery="conflated", maxRate=20),
     ]
     publishers = [
         by_rest(own, desk("single"), ledger, batches=False),
@@ -121,7 +124,7 @@ async def torment(own: Service, record: History, byte: Path) -> dict[str, object
     assert inside["a commit"] >= ROUNDS // 4, inside
     assert inside["a trim"] >= ROUNDS // 4, inside
     unanswered = [each for each in record.publishes if not each.answers]
-    told = {
+    reported = {
         orjson.loads(json)["seq"]
         for session in record.sessions
         for json, _ in session.heard
@@ -132,7 +135,7 @@ async def torment(own: Service, record: History, byte: Path) -> dict[str, object
         "kills inside": dict(inside),
         "events": record.kept[epoch].head,
         "of these trimmed since": record.kept[epoch].head - len(record.kept[epoch].events),
-        "of these heard by somebody": len(told),
+        "of these heard by somebody": len(reported),
         "publishes": len(record.publishes),
         "under way at a kill": under_way,
         "repeated": ledger.repeated,

@@ -1,5 +1,5 @@
-"""A bad day in minutes: clients that come, go, stall and change doors, publishers that go on, and a
-service that is stopped, killed and frozen; then everything is counted.
+"""A bad day in minutes: clients that come, go, stall and change transports, publishers that go
+on, and a service that is stopped, killed and frozen; then everything is counted.
 
 `SOAK_MINUTES` says how long, `SOAK_SEED` which day.
 """
@@ -21,10 +21,10 @@ import aiohttp
 import orjson
 import pytest
 
-from crowd import Crowd, Member
-from payloads import position, price
-from process import Service
-from rest import history, metric, publish
+from tests.support.payloads import position, price
+from tests.support.service.process import Service
+from tests.support.service.rest import history, metric, publish
+from tests.support.sockets.crowd import Crowd, Member
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "10"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -51,10 +51,10 @@ class Client:
     def settle(self) -> None:
         """Take over what the connection has brought, before it is given up."""
         if self.member is not None:
-            told = self.member.events()
-            self.heard += told
-            if told:
-                self.since = f"{self.since.partition(':')[0]}:{orjson.loads(told[-1])['seq']}"
+            reported = self.member.events()
+            self.heard += reported
+            if reported:
+                self.since = f"{self.since.partition(':')[0]}:{orjson.loads(reported[-1])['seq']}"
             self.member = None
             self.stalled = False
 
@@ -97,10 +97,12 @@ class Day:
             if member is not None and (member.over or member.refused):
                 self._leave(client)
             if client.member is None:
-                door = self._chance.choice(("ws", "sse"))
+                transport = self._chance.choice(("ws", "sse"))
                 small = self._chance.choice((None, 4_096))
                 since = client.since
-                client.member = self.crowd.come(door, receive_buffer=small, since=since, **QUERY)
+                client.member = self.crowd.come(
+                    transport, receive_buffer=small, since=since, **QUERY
+                )
 
     def _do(self, client: Client) -> None:
         member = client.member

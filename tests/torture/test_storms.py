@@ -11,14 +11,14 @@ from pathlib import Path
 import orjson
 import pytest
 
-from crowd import Crowd, Member, descriptors
-from payloads import price
-from process import Service, service
-from rest import history, metric, publish
+from tests.support.payloads import price
+from tests.support.service.process import Service, service
+from tests.support.service.rest import history, metric, publish
+from tests.support.sockets.crowd import Crowd, Member, descriptors
 
 CLIENTS = 5_000
 MISSED = 200
-DOORS = ("ws", "sse")
+TRANSPORTS = ("ws", "sse")
 MOST_SECONDS = 300
 ROOM = {"max_connections_per_key": 20_000, "max_connections_per_address": 20_000}
 
@@ -52,8 +52,8 @@ async def test_all_come_back_at_once_and_each_hears_what_it_missed_once(
         cpu = await metric(own, "process_cpu_seconds_total")
         with Crowd(own.port, own.key) as crowd:
             started = time.monotonic()
-            for _, door in zip(range(clients), itertools.cycle(DOORS), strict=False):
-                crowd.come(door, channels="market-data", delivery="all", since=since)
+            for _, transport in zip(range(clients), itertools.cycle(TRANSPORTS), strict=False):
+                crowd.come(transport, channels="market-data", delivery="all", since=since)
             coming = asyncio.create_task(asyncio.to_thread(everybody_live, crowd))
             while not coming.done():
                 # Commits go on while they come.
@@ -107,7 +107,7 @@ def everybody_live(crowd: Crowd) -> int:
 
 
 def told_to_wait(member: Member) -> float:
-    if member.door == "ws":
+    if member.transport == "ws":
         head = bytes(member.data).lower()
         return float(head.partition(b"retry-after: ")[2].partition(b"\r\n")[0])
     return int(bytes(member.data).partition(b"retry: ")[2].partition(b"\n")[0]) / 1000

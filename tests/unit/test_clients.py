@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeSink, VirtualLoop
 from telecast.clients import Client, ClientLimits, Clients
 from telecast.errors import PeerFault, TelecastError
-from telecast.fanout.selection import Selection
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Principal
 from telecast.protocol.framing import WS
+from telecast.tape.selection import Selection
+from tests.support.fakes import FakeSink, VirtualLoop
 
 BOT = Principal(key_id="0badcafe", name="a bot", scopes=frozenset({"read"}))
 NUMBERS = count()
@@ -41,14 +41,14 @@ def client(
         principal=BOT.reading() if reads_only else BOT,
         reads_only=reads_only,
         address=address,
-        door="ws",
+        transport="ws",
         opened_at=number,
     )
     loop = VirtualLoop()
     loop.close()
     sink = FakeSink(loop)
     one.subscriber = Subscriber(
-        connection_id=one.connection_id, door=WS, sink=sink, selection=Selection()
+        connection_id=one.connection_id, transport=WS, sink=sink, selection=Selection()
     )
     one.subscriber.silent_beats = silent
     return one
@@ -93,11 +93,11 @@ def test_one_ghost_makes_room_under_every_limit_at_once() -> None:
     assert set(own) == {elsewhere, newcomer}
 
 
-def test_a_namesake_is_one_of_the_same_key_name_and_door() -> None:
+def test_a_namesake_is_one_of_the_same_key_name_and_transport() -> None:
     own = clients()
     older, other, nameless, sse = (client("here", name=name) for name in ("a", "b", None, "a"))
     stranger, newer = client("here", name="a"), client("here", name="a")
-    sse.door = "sse"
+    sse.transport = "sse"
     stranger.principal = replace(BOT, key_id="feed0000")
     for one in (older, other, nameless, sse, stranger, newer):
         own.admit(one)

@@ -77,12 +77,12 @@ def test_variables_of_others_are_left_alone():
 
 def test_all_mistakes_are_told_at_once_each_with_its_source(tmp_path):
     file = toml(tmp_path, 'max_channels = "many"\nmax_frame_byte = 1')
-    told = problems(
+    reported = problems(
         {"port": "eighty"},
         {"TELECAST_LOG_LEVEL": "loud", "TELECAST_BEHIND_PROXI": "true"},
         file,
     )
-    assert told == (
+    assert reported == (
         "port: flag --port is 'eighty'; right would be a whole number from 0 to 65,535 "
         "(TCP port; 0: any that is free).",
         "log_level: TELECAST_LOG_LEVEL is 'loud'; right would be one of debug, info, warning, "
@@ -101,16 +101,16 @@ def test_a_name_that_resembles_nothing_is_sent_to_the_list():
 
 
 def test_a_file_that_is_missing_broken_or_not_text_is_one_problem(tmp_path):
-    (told,) = problems(file=tmp_path / "absent.toml")
-    assert told.endswith(
+    (reported,) = problems(file=tmp_path / "absent.toml")
+    assert reported.endswith(
         "but there is no such file; right would be the path of a file that exists."
     )
-    (told,) = problems(file=toml(tmp_path, "port = 1\nhost =\nkeys = 1"))
-    assert "is no valid TOML" in told
-    assert "line 2" in told
+    (reported,) = problems(file=toml(tmp_path, "port = 1\nhost =\nkeys = 1"))
+    assert "is no valid TOML" in reported
+    assert "line 2" in reported
     (tmp_path / "telecast.toml").write_bytes(b"\xff")
-    (told,) = problems(file=tmp_path / "telecast.toml")
-    assert "is no valid TOML" in told
+    (reported,) = problems(file=tmp_path / "telecast.toml")
+    assert "is no valid TOML" in reported
 
 
 @pytest.mark.parametrize(
@@ -166,8 +166,8 @@ def test_texts_are_read_as_their_kind(name, text, value):
     ],
 )
 def test_what_merely_resembles_a_value_is_refused(name, value):
-    (told,) = problems({name: value})
-    assert told.startswith(f"{name}: flag --{name.replace('_', '-')} is ")
+    (reported,) = problems({name: value})
+    assert reported.startswith(f"{name}: flag --{name.replace('_', '-')} is ")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"])
@@ -177,8 +177,8 @@ def test_on_loopback_neither_tls_nor_a_proxy_is_needed(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "desk.example", "localhost.evil"])
 def test_off_loopback_it_wants_tls_or_a_proxy(host):
-    (told,) = problems({"host": host})
-    assert told.startswith(f"host: {host} is reached from other machines")
+    (reported,) = problems({"host": host})
+    assert reported.startswith(f"host: {host} is reached from other machines")
     assert load_settings({"host": host, "behind_proxy": True}, {}).behind_proxy
 
 
@@ -199,13 +199,13 @@ def test_half_of_tls_names_the_other_half(tmp_path, given, missing):
 
 
 def test_limits_that_contradict_each_other_are_told():
-    told = problems({"max_event_bytes": "512KiB", "backlog_events": 10})
-    assert [each.split(":")[0] for each in told] == ["max_event_bytes", "max_batch_events"]
+    reported = problems({"max_event_bytes": "512KiB", "backlog_events": 10})
+    assert [each.split(":")[0] for each in reported] == ["max_event_bytes", "max_batch_events"]
 
 
 def test_a_password_in_an_address_is_not_repeated():
-    (told,) = problems({"journal": "nats://me:hunter2@host"})
-    assert "hunter2" not in told
+    (reported,) = problems({"journal": "nats://me:hunter2@host"})
+    assert "hunter2" not in reported
 
 
 def test_one_setting_alone_does_not_mind_the_others():

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raw import frame
 from telecast.protocol.frames import (
     BINARY,
     CLOSE,
@@ -21,6 +20,7 @@ from telecast.protocol.frames import (
     Frames,
     Reason,
 )
+from tests.support.sockets.raw import frame
 
 LIMIT = 1_000
 SENDABLE = (1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 4999)

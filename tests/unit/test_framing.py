@@ -1,4 +1,4 @@
-"""Bytes of both doors, read back by small parsers of our own."""
+"""Bytes of both transports, read back by small parsers of our own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fakes import EPOCH, dechunked, sse_events, told_by, ws_frames
 from telecast.model import Entry, Event, Position
 from telecast.protocol import framing, messages
 from telecast.protocol.framing import SSE, SSE_HTTP10, WS, Message
 from telecast.protocol.messages import event_of
+from tests.support.fakes import EPOCH, dechunked, sse_events, told_by, ws_frames
 
 TEXT = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("\r\n\0\u2028\u2029\u0085:\ufeff\x1e")),
@@ -29,16 +29,16 @@ def events(draw: st.DrawFn) -> Event:
 
 
 @given(st.lists(events(), min_size=1, max_size=5))
-def test_one_event_in_is_one_event_out_at_every_door(told: list[Event]) -> None:
+def test_one_event_in_is_one_event_out_at_every_transport(reported: list[Event]) -> None:
     """For any Unicode: CR, LF, NUL, U+2028, a colon or a byte order mark end nothing."""
-    expected = [event.json for event in told]
-    ws = WS.join([WS.event(event, EPOCH) for event in told])
+    expected = [event.json for event in reported]
+    ws = WS.join([WS.event(event, EPOCH) for event in reported])
     assert [(op, payload) for op, payload, _ in ws_frames(ws)] == [(1, json) for json in expected]
-    chunk = SSE.join([SSE.event(event, EPOCH) for event in told])
-    plain = SSE_HTTP10.join([SSE_HTTP10.event(event, EPOCH) for event in told])
+    chunk = SSE.join([SSE.event(event, EPOCH) for event in reported])
+    plain = SSE_HTTP10.join([SSE_HTTP10.event(event, EPOCH) for event in reported])
     assert dechunked(chunk) == plain
     assert list(sse_events(plain)) == [
-        ("market-data", event.json.decode(), f"{EPOCH}:{event.seq}") for event in told
+        ("market-data", event.json.decode(), f"{EPOCH}:{event.seq}") for event in reported
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_pong_repeats_the_ping(size: int) -> None:
 
 def test_positions_stand_where_a_client_may_resume_from() -> None:
     at = Position(EPOCH, 7)
-    told = {
+    reported = {
         "live": messages.live(0, at, 3),
         "heartbeat": messages.heartbeat(0, at),
         "snapshot": messages.snapshot(0, ["positions"], "NEW"),
@@ -83,7 +83,7 @@ def test_positions_stand_where_a_client_may_resume_from() -> None:
         "conflated": messages.conflated(0, 1, 7, None),
         "gap": messages.gap(0, "positions", 1, 7),
     }
-    ids = {kind: next(sse_events(SSE.message(one)))[2] for kind, one in told.items()}
+    ids = {kind: next(sse_events(SSE.message(one)))[2] for kind, one in reported.items()}
     assert {kind for kind, position in ids.items() if position == "abcd:7"} == {"live", "heartbeat"}
     assert [ids[kind] for kind in ("resume", "conflated", "gap")] == [None] * 3
 

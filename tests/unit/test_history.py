@@ -7,14 +7,22 @@ from collections.abc import Sequence
 import orjson
 import pytest
 
-from history import Book, Change, History, Kept, Publish, folded, listener_flaws
-from judge import check, flaws
+from tests.support.checking.history import (
+    Book,
+    Change,
+    History,
+    Kept,
+    Publish,
+    folded,
+    listener_flaws,
+)
+from tests.support.checking.judge import check, flaws
 
 
 def event(seq: int, key: str = "k", op: str = "upsert", number: int | None = None) -> bytes:
     data = {"number": seq if number is None else number, "note": None}
-    told = {"channel": "c", "seq": seq, "op": op, "key": key, "data": data}
-    return orjson.dumps({"type": "event", **told})
+    reported = {"channel": "c", "seq": seq, "op": op, "key": key, "data": data}
+    return orjson.dumps({"type": "event", **reported})
 
 
 TRUTH = [event(seq) for seq in (1, 2, 5, 6, 9)]
@@ -30,7 +38,7 @@ def test_a_listener_who_was_told_everything_has_no_flaws() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "found"),
+    ("reported", "found"),
     [
         (TRUTH[:2] + TRUTH[3:], [("lost", 5)]),
         (TRUTH[1:], [("lost", 1)]),
@@ -46,9 +54,9 @@ def test_a_listener_who_was_told_everything_has_no_flaws() -> None:
     ],
 )
 def test_what_a_listener_was_told_wrongly_is_found(
-    told: list[bytes], found: list[tuple[str, int]]
+    reported: list[bytes], found: list[tuple[str, int]]
 ) -> None:
-    assert kinds(listener_flaws(TRUTH, told)) == found
+    assert kinds(listener_flaws(TRUTH, reported)) == found
 
 
 # --- what publishers were answered
@@ -169,8 +177,8 @@ def test_what_was_refused_must_not_be_there() -> None:
 
 def of_row(seq: int, key: str, op: str = "upsert", status: str = "on", at: int = 0) -> bytes:
     data = {"number": seq, "status": status}
-    told = {"channel": "c", "seq": seq, "op": op, "key": key, "data": data, "timestamp": at}
-    return orjson.dumps({"type": "event", **told})
+    reported = {"channel": "c", "seq": seq, "op": op, "key": key, "data": data, "timestamp": at}
+    return orjson.dumps({"type": "event", **reported})
 
 
 LIFE = [
@@ -184,12 +192,12 @@ LIFE = [
 ]
 
 
-def told(kind: str, **said: object) -> tuple[bytes, str | None]:
+def reported(kind: str, **said: object) -> tuple[bytes, str | None]:
     json = orjson.dumps({"type": kind, **said})
     return json, str(said["position"]) if "position" in said else None
 
 
-WELCOME = told("welcome", head="e:0")
+WELCOME = reported("welcome", head="e:0")
 
 
 def moved(seq: int) -> tuple[bytes, str | None]:
@@ -199,29 +207,29 @@ def moved(seq: int) -> tuple[bytes, str | None]:
 
 def rows(*seqs: int) -> list[tuple[bytes, str | None]]:
     return [
-        told("snapshot", channels=["c"], reason="NEW"),
+        reported("snapshot", channels=["c"], reason="NEW"),
         *((LIFE[seq - 1], None) for seq in seqs),
     ]
 
 
 def live(seq: int) -> tuple[bytes, str | None]:
-    return told("live", position=f"e:{seq}", count=0)
+    return reported("live", position=f"e:{seq}", count=0)
 
 
 def beat(seq: int) -> tuple[bytes, str | None]:
-    return told("heartbeat", position=f"e:{seq}")
+    return reported("heartbeat", position=f"e:{seq}")
 
 
 def resume(seq: int) -> tuple[bytes, str | None]:
-    return told("resume", **{"from": f"e:{seq}"}, channels=["c"])
+    return reported("resume", **{"from": f"e:{seq}"}, channels=["c"])
 
 
 def gap(first: int, last: int) -> tuple[bytes, str | None]:
-    return told("gap", channel="c", fromSeq=first, toSeq=last)
+    return reported("gap", channel="c", fromSeq=first, toSeq=last)
 
 
 def conflated(first: int, last: int, count: int | None) -> tuple[bytes, str | None]:
-    return told("conflated", fromSeq=first, toSeq=last, count=count)
+    return reported("conflated", fromSeq=first, toSeq=last, count=count)
 
 
 def moves(*seqs: int) -> list[tuple[bytes, str | None]]:
@@ -270,7 +278,7 @@ NEW = {"start": "snapshot", "delivery": "conflated"}
         (NEW, [*rows(1, 2), live(2), *moves(3, 4, 5, 6, 7)]),
         (NEW, [*rows(1, 2), (LIFE[2], None), live(3), conflated(4, 7, 2), *moves(6, 7)]),
         (NEW, [*rows(7), live(7)]),
-        (ALL, [told("snapshot", channels=["c"], reason="POSITION_EXPIRED"), moved(7), live(7)]),
+        (ALL, [reported("snapshot", channels=["c"], reason="POSITION_EXPIRED"), moved(7), live(7)]),
         ({"start": "live", "delivery": "all"}, [live(5), *moves(6, 7)]),
         ({"start": "e:2", "delivery": "all", "settled": False}, [resume(2), *moves(3, 4)]),
     ],
@@ -332,7 +340,7 @@ def test_what_may_be_told_has_no_flaws(
         (ALL, [resume(3), *moves(4, 5, 6, 7)], [("untrue", 3)]),
         (
             ALL,
-            [told("snapshot", channels=["c"], reason="EPOCH_CHANGED"), moved(7), live(7)],
+            [reported("snapshot", channels=["c"], reason="EPOCH_CHANGED"), moved(7), live(7)],
             [("untrue", 0)],
         ),
         # positions that prove too much
@@ -340,7 +348,7 @@ def test_what_may_be_told_has_no_flaws(
         (ALL, [resume(2), *moves(3, 4, 5, 6, 7), beat(8)], [("ahead", 8)]),
         (
             ALL,
-            [resume(2), *moves(3, 4, 5, 6, 7), told("heartbeat", position="f:7")],
+            [resume(2), *moves(3, 4, 5, 6, 7), reported("heartbeat", position="f:7")],
             [("ahead", 7)],
         ),
         # rows that are not those that there are
@@ -380,7 +388,7 @@ def test_a_newcomer_who_is_offered_less_than_was_acknowledged_is_stale() -> None
     session = history.sessions[-1]
     session.began = 100
     assert kinds(flaws(history)) == [("stale", 0)]
-    session.heard[0] = told("welcome", head="e:7")
+    session.heard[0] = reported("welcome", head="e:7")
     check(history)
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from live import principal
-from payloads import position
 from telecast import turns as turns_module
 from telecast.channels.catalogue import CHANNELS
-from telecast.fanout.tape import Tape
 from telecast.ingress import Ingress, IngressLimits
 from telecast.journal.memory import MemoryJournal
+from telecast.tape.tape import Tape
+from tests.support.payloads import position
+from tests.support.service.live import principal
 
 DESK = principal()
 

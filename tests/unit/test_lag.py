@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clock import Clock
 from telecast.lag import BOUNDS, TELL_SECONDS, WAKE_SECONDS, WINDOW_SECONDS, Lag
+from tests.support.clock import Clock
 
 
 def begun() -> tuple[Clock, Lag]:
@@ -25,7 +25,7 @@ def stall(clock: Clock, late: float) -> None:
     clock.pass_by(0)
 
 
-def told(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+def reported(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [each.__dict__ for each in caplog.records]
 
 
@@ -63,7 +63,7 @@ def test_only_a_stall_that_others_notice_is_logged(caplog: pytest.LogCaptureFixt
             stall(clock, TELL_SECONDS * 0.99)
         assert not caplog.records
         stall(clock, TELL_SECONDS * 1.5)
-    [line] = told(caplog)
+    [line] = reported(caplog)
     assert (line["levelname"], line["seconds"]) == ("WARNING", TELL_SECONDS * 1.5)
 
 
@@ -79,7 +79,7 @@ def test_a_line_at_most_every_few_seconds_tells_the_longest_and_how_many(
         stall(clock, 0.6)
         clock.pass_by(WINDOW_SECONDS)
         stall(clock, 0.7)
-    assert [(each["seconds"], each["since_last_line"]) for each in told(caplog)] == [
+    assert [(each["seconds"], each["since_last_line"]) for each in reported(caplog)] == [
         (1.0, 1),
         (3.0, 4),
         (0.7, 1),

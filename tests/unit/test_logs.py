@@ -45,13 +45,13 @@ def lines(format_: str, *calls, level: str = "info") -> list[str]:
     return out.getvalue().split("\n")[:-1]
 
 
-def told(*call) -> dict:
+def reported(*call) -> dict:
     (line,) = lines("json", call)
     return orjson.loads(line)
 
 
 def test_a_record_is_one_json_object_with_the_agreed_fields():
-    record = told("took %d events", 7, {"extra": {"channel": "positions", "count": 7}})
+    record = reported("took %d events", 7, {"extra": {"channel": "positions", "count": 7}})
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", record.pop("ts"))
     assert record == {
         "level": "INFO",
@@ -77,7 +77,7 @@ def test_the_ids_of_what_is_served_come_along_unless_the_record_has_its_own():
     first, second = contextvars.copy_context().run(serve)
     assert (first["connection_id"], first["correlation_id"]) == ("c-1", "r-1")
     assert (second["connection_id"], second["correlation_id"]) == ("c-2", "r-1")
-    assert "connection_id" not in told("outside")
+    assert "connection_id" not in reported("outside")
 
 
 def test_auto_is_text_on_a_terminal_and_json_elsewhere():
@@ -153,14 +153,16 @@ def test_secrets_are_taken_out_of_every_place(text):
 
 
 def test_extras_named_like_secrets_are_not_told_at_all():
-    record = told("x", {"extra": {"ticket": "abc", "headers": {"X-API-Key": "abc", "Host": "h"}}})
+    record = reported(
+        "x", {"extra": {"ticket": "abc", "headers": {"X-API-Key": "abc", "Host": "h"}}}
+    )
     assert record["ticket"] == logs.REDACTED
     assert record["headers"] == {"X-API-Key": logs.REDACTED, "Host": "h"}
 
 
 def test_what_only_resembles_a_secret_stays():
     text = "idempotencyKey=a monkey=b key BTCUSDT, no cookie, 3 tickets; tc_0123abcd revoked"
-    assert told(text)["event"] == text
+    assert reported(text)["event"] == text
 
 
 @pytest.mark.parametrize("format_", ["json", "text"])
@@ -174,7 +176,7 @@ def test_no_value_can_forge_a_line_or_move_the_cursor(format_):
 
 def test_a_traceback_is_one_record_in_json_and_stands_behind_a_bar_in_text():
     error = ValueError("bad\n12:00:00.000 INFO forged")
-    record = told("failed", {"exc_info": error})
+    record = reported("failed", {"exc_info": error})
     assert record["exc_info"][-2:] == ["ValueError: bad", "12:00:00.000 INFO forged"]
     first, *rest = lines("text", ("failed", {"exc_info": error}))
     assert "failed" in first
@@ -183,7 +185,7 @@ def test_a_traceback_is_one_record_in_json_and_stands_behind_a_bar_in_text():
 
 
 def test_a_long_value_is_cut_and_its_length_told():
-    event = told("x" * 100_000)["event"]
+    event = reported("x" * 100_000)["event"]
     assert len(event) < logs.MAX_TEXT + 50
     assert event.endswith("... (100000 characters)")
 
@@ -191,19 +193,19 @@ def test_a_long_value_is_cut_and_its_length_told():
 def test_a_structure_without_end_ends():
     loop: dict = {}
     loop["again"] = loop
-    record = told("x", {"extra": {"loop": loop, "many": list(range(1000))}})
+    record = reported("x", {"extra": {"loop": loop, "many": list(range(1000))}})
     assert record["loop"]["again"]["again"]
     assert len(record["many"]) == 100
 
 
 def test_an_extra_can_not_stand_in_for_what_every_line_tells():
-    record = told("true", {"extra": {"event": "false", "level": "DEBUG", "ts": 0}})
+    record = reported("true", {"extra": {"event": "false", "level": "DEBUG", "ts": 0}})
     assert (record["event"], record["level"]) == ("true", "INFO")
     assert record["event_"] == "false"
 
 
 def test_arguments_that_do_not_fit_are_told_and_harm_nobody():
-    assert told("%d events", "many")["event"].startswith("%d events (its arguments don't fit")
+    assert reported("%d events", "many")["event"].startswith("%d events (its arguments don't fit")
 
 
 def test_other_handlers_get_the_record_as_it_was():
@@ -238,5 +240,5 @@ def test_a_record_that_can_not_be_written_is_not_printed_raw():
     ),
 )
 def test_whatever_is_said_is_one_valid_line(message, extra):
-    assert told("%s", message, {"extra": {"what": extra}})["level"] == "INFO"
+    assert reported("%s", message, {"extra": {"what": extra}})["level"] == "INFO"
     assert len(lines("text", ("%s", message, {"extra": {"what": extra}}))) == 1

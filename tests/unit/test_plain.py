@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from payloads import AT, alert, metrics, position, price, trader
 from telecast.channels.catalogue import CHANNELS, Channel
 from telecast.channels.fields import MAX_ITEMS, MAX_TEXT
 from telecast.channels.plain import Plain
 from telecast.channels.schemas import TraderMetrics
 from telecast.model import MAX_SEQ
+from tests.support.payloads import AT, alert, metrics, position, price, trader
 
 
 class Text(str):
@@ -97,9 +97,9 @@ def test_it_reads_what_the_schema_takes_to_the_same_row_and_nothing_else(
     if problems is not None:
         with pytest.raises(ValidationError):
             Plain(channel.schema).read(payload)
-        with pytest.raises(ValidationError) as told:
+        with pytest.raises(ValidationError) as reported:
             channel.load(payload)
-        assert told.value.messages == problems
+        assert reported.value.messages == problems
         return
     # Told apart by `repr`: 1, 1.0 and True, -0.0 and 0.0, and the order of the fields.
     assert repr(channel.load(payload)) == repr(channel.owned(judged))
@@ -125,9 +125,9 @@ def test_what_is_nearly_good_is_refused_in_the_schemas_words(
     channel = CHANNELS[name]
     with pytest.raises(ValidationError):
         Plain(channel.schema).read(payload)
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as reported:
         channel.load(payload)
-    ((field, message),) = channel.problems(told.value)
+    ((field, message),) = channel.problems(reported.value)
     assert field == problem[0]
     assert message.startswith(problem[1])
 

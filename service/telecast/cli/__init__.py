@@ -8,16 +8,18 @@ from telecast import __version__
 from telecast.cli.lazy import Lazy, LazyGroup
 
 COMMANDS = {
-    "serve": Lazy("telecast.cli.serve", "Run the service."),
-    "demo": Lazy("telecast.cli.demo", "Run it on loopback with its own key and a live market."),
-    "keys": Lazy("telecast.cli.keys", "Make, list and revoke the keys that clients connect with."),
-    "journal": Lazy("telecast.cli.journal", "Look after the journal's file."),
-    "tail": Lazy("telecast.cli.tail", "Follow channels, through drops and restarts."),
-    "pub": Lazy("telecast.cli.pub", "Publish JSON or NDJSON to a channel."),
-    "replay": Lazy("telecast.cli.replay", "Publish a recording at its own pace, or another."),
-    "channels": Lazy("telecast.cli.channels", "List the channels."),
-    "snapshot": Lazy("telecast.cli.snapshot", "Print a channel's rows as they are now."),
-    "bench": Lazy("telecast.cli.bench", "Measure a running service from here."),
+    "serve": Lazy("telecast.cli.run.serve", "Run the service."),
+    "demo": Lazy("telecast.cli.run.demo", "Run it on loopback with its own key and a live market."),
+    "keys": Lazy(
+        "telecast.cli.admin.keys", "Make, list and revoke the keys that clients connect with."
+    ),
+    "journal": Lazy("telecast.cli.admin.journal", "Look after the journal's file."),
+    "tail": Lazy("telecast.cli.data.tail", "Follow channels, through drops and restarts."),
+    "pub": Lazy("telecast.cli.data.pub", "Publish JSON or NDJSON to a channel."),
+    "replay": Lazy("telecast.cli.data.replay", "Publish a recording at its own pace, or another."),
+    "channels": Lazy("telecast.cli.data.channels", "List the channels."),
+    "snapshot": Lazy("telecast.cli.data.snapshot", "Print a channel's rows as they are now."),
+    "bench": Lazy("telecast.cli.run.bench", "Measure a running service from here."),
 }
 
 

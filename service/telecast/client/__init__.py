@@ -2,9 +2,9 @@
 
 from telecast.client.backoff import Backoff
 from telecast.client.faults import BadAnswer, Refused, Unreachable
+from telecast.client.messages import ServerMessage
 from telecast.client.publish import Publisher, Snapshot
 from telecast.client.stream import Dropped, Reconnected, Stream
-from telecast.client.told import Told
 from telecast.client.watch import Watch
 
 __all__ = [
@@ -14,9 +14,9 @@ __all__ = [
     "Publisher",
     "Reconnected",
     "Refused",
+    "ServerMessage",
     "Snapshot",
     "Stream",
-    "Told",
     "Unreachable",
     "Watch",
 ]

@@ -1,4 +1,4 @@
-"""One open connection at either door: messages come out of it until it is cut."""
+"""One open connection over either transport: messages come out of it until it is cut."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from telecast.client.faults import BadAnswer, Refused
 from telecast.client.http import CONNECT_SECONDS, LOST, below, open_session, words
 from telecast.client.sse import Parser, TooLong
 
-Door = Literal["ws", "sse"]
+Transport = Literal["ws", "sse"]
 Query = Sequence[tuple[str, str]]
 
 MAX_MESSAGE_BYTES = 4 << 20
@@ -43,7 +43,7 @@ class Cut(Exception):
 
 
 class Line(Protocol):
-    """An open connection. `ids`: this door tells positions as ids."""
+    """An open connection. `ids`: this transport tells positions as ids."""
 
     ids: bool
 
@@ -55,12 +55,18 @@ class Line(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of the connection, with a goodbye where it still works and the door has one."""
+        """Let go of the connection, with a goodbye where it still works and the transport has
+        one."""
         ...
 
 
 async def open_line(
-    door: Door, base: URL, key: str | None, query: Query, resume: str | None, silence: float
+    transport: Transport,
+    base: URL,
+    key: str | None,
+    query: Query,
+    resume: str | None,
+    silence: float,
 ) -> Line:
     """Connect. `resume` is a position that the server told, None at first.
 
@@ -70,7 +76,7 @@ async def open_line(
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
     session = open_session(key, timeout)
     try:
-        return await _OPEN[door](session, base, query, resume)
+        return await _OPEN[transport](session, base, query, resume)
     except BaseException as fault:
         await session.close()
         if isinstance(fault, Refused) and fault.retryable:

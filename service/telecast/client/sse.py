@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 BOM = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 20
-"""A line holds one event: 32 KiB at our own door. More than this is no event stream of ours."""
+"""A line holds one event: 32 KiB at our own transport. More than this is no event stream of
+ours."""
 MAX_EVENT_BYTES = 4 << 20
 """All `data:` lines of one event together: what an endless event may hold of our memory."""
 

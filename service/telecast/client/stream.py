@@ -16,8 +16,8 @@ from telecast.client.faults import (
     Unreachable,
 )
 from telecast.client.http import base_of, check_key
-from telecast.client.lines import Cut, Door, Line, open_line
-from telecast.client.told import Cursor, Garbled, Told
+from telecast.client.lines import Cut, Line, Transport, open_line
+from telecast.client.messages import Cursor, Garbled, ServerMessage
 from telecast.errors import CODES
 from telecast.model import Position
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -44,14 +44,15 @@ class Dropped:
 class Reconnected:
     """The service answers again; `position` is from where it was asked to resume, if any."""
 
-    door: Door
+    transport: Transport
     position: str | None
     tries: int
 
 
 Report = Dropped | Reconnected
-Doors = Door | Sequence[Door] | Callable[[int], Door]
-"""One door, doors in turn, or a function from the number of the connection (from 0) to its door."""
+Transports = Transport | Sequence[Transport] | Callable[[int], Transport]
+"""One transport, transports in turn, or a function from the number of the connection (from 0) to
+its transport."""
 
 
 class Stream:
@@ -73,7 +74,7 @@ class Stream:
         key: str | None,
         channels: Sequence[str],
         *,
-        door: Doors = "ws",
+        transport: Transports = "ws",
         since: str | None = None,
         delivery: Literal["conflated", "all"] = "conflated",
         max_rate: float | None = None,
@@ -96,7 +97,7 @@ class Stream:
             Position.parse(since)
         self._base = base_of(url)
         self._key = None if key is None else check_key(key)
-        self._doors = door
+        self._transports = transport
         self._query = _query(
             channels, filters or {}, since, delivery, max_rate, heartbeat, client_id
         )
@@ -118,7 +119,7 @@ class Stream:
     def __aiter__(self) -> Stream:
         return self
 
-    async def __anext__(self) -> Told:
+    async def __anext__(self) -> ServerMessage:
         return await anext(self._messages)
 
     async def __aenter__(self) -> Stream:
@@ -131,15 +132,20 @@ class Stream:
         """End it, saying goodbye where a connection is open. Not while another task iterates."""
         await self._messages.aclose()
 
-    async def _run(self) -> AsyncGenerator[Told, None]:
+    async def _run(self) -> AsyncGenerator[ServerMessage, None]:
         connections, answered = 0, False
         while True:
-            door = self._door(connections)
+            transport = self._transport(connections)
             connections += 1
             line: Line | None = None
             try:
                 line = await open_line(
-                    door, self._base, self._key, self._query, self._cursor.proven, self._silence
+                    transport,
+                    self._base,
+                    self._key,
+                    self._query,
+                    self._cursor.proven,
+                    self._silence,
                 )
                 answered = True
                 self._begin()
@@ -147,7 +153,7 @@ class Stream:
                 while True:
                     told = self._cursor.take(*await line.read(patience), ids=line.ids)
                     if told.type == "welcome":
-                        patience = self._welcomed(told, door)
+                        patience = self._welcomed(told, transport)
                     self._note(told)
                     yield told
             except Cut as cut:
@@ -164,19 +170,19 @@ class Stream:
                 return
             await self._come_back(ended)
 
-    def _door(self, connection: int) -> Door:
-        doors = self._doors
-        if callable(doors):
-            return doors(connection)
-        if doors == "ws" or doors == "sse":
-            return doors
-        return doors[connection % len(doors)]
+    def _transport(self, connection: int) -> Transport:
+        transports = self._transports
+        if callable(transports):
+            return transports(connection)
+        if transports == "ws" or transports == "sse":
+            return transports
+        return transports[connection % len(transports)]
 
     def _begin(self) -> None:
         self._cursor.connected()
         self._notice = None
 
-    def _welcomed(self, told: Told, door: Door) -> float:
+    def _welcomed(self, told: ServerMessage, transport: Transport) -> float:
         """Judge the welcome; the seconds of silence after which this line is dead."""
         version = told.body.get("protocol")
         if version != PROTOCOL_VERSION:
@@ -185,14 +191,14 @@ class Stream:
                 "one of them must be updated."
             )
         if self._tries:
-            self._report(Reconnected(door, self._cursor.proven, self._tries))
+            self._report(Reconnected(transport, self._cursor.proven, self._tries))
             self._tries = 0
         beat = told.body.get("heartbeatSeconds")
         if isinstance(beat, int | float) and beat > 0:
             return SILENT_BEATS * float(beat)
         return self._silence
 
-    def _note(self, told: Told) -> None:
+    def _note(self, told: ServerMessage) -> None:
         if told.type == "notice":
             self._notice = told.body
         elif told.position is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from telecast.client.told import Told
+from telecast.client.messages import ServerMessage
 
 
 class Watch:
@@ -17,7 +17,7 @@ class Watch:
         self._last = -1
         self._last_row = -1
 
-    def see(self, told: Told) -> str | None:
+    def see(self, told: ServerMessage) -> str | None:
         """The broken promise in a sentence, None while all is well."""
         body = told.body
         amiss: str | None = None
@@ -50,7 +50,7 @@ class Watch:
             return "reset: a snapshot came although the stream was to be resumed"
         return None
 
-    def _order(self, told: Told, body: dict[str, Any]) -> str | None:
+    def _order(self, told: ServerMessage, body: dict[str, Any]) -> str | None:
         seq = body.get("seq")
         if not isinstance(seq, int):
             return f"seq: an event without one: {told.raw[:80]!r}"

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from operator import attrgetter
 
-from telecast.fanout.chunks import Chunks
 from telecast.fanout.floors import Floors, Gap
 from telecast.fanout.source import Floor, JournalPage
 from telecast.fanout.subscriber import CatchUp, FetchedPage, Subscriber
-from telecast.fanout.tape import Tape
 from telecast.model import Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
+from telecast.tape.chunks import Chunks
+from telecast.tape.tape import Tape
 
 CHUNK_BYTES = 64 * 1024
 """What one turn writes at the most, roughly: a sink is full at about this size."""
@@ -128,7 +128,7 @@ class Backfill:
                 if catchup.announce:
                     position = Position(self._epoch, subscriber.cursor)
                     live = messages.live(self._now(), position, catchup.count)
-                    blocks.append(subscriber.door.message(live))
+                    blocks.append(subscriber.transport.message(live))
                 subscriber.catchup = None
                 return Outcome.DONE
             size += sum(map(len, blocks[told:]))
@@ -182,13 +182,13 @@ class Backfill:
                 # Nothing to resume: what is told next comes after the earliest of the snapshots.
                 catchup.resume = None
                 subscriber.cursor = max(subscriber.cursor, min(known))
-        blocks.append(subscriber.door.message(messages.snapshot(self._now(), names, reason)))
+        blocks.append(subscriber.transport.message(messages.snapshot(self._now(), names, reason)))
 
     def _tell_rows(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
         upto = catchup.starts[catchup.telling[0]]
         chunk = self.chunks.rows(
             subscriber.selection.only(catchup.telling),
-            subscriber.door,
+            subscriber.transport,
             catchup.rows_told,
             upto=upto,
             most_bytes=CHUNK_BYTES,
@@ -206,7 +206,7 @@ class Backfill:
         names = [name for name in subscriber.selection.channels if name not in catchup.starts]
         catchup.resume = None
         if names:
-            blocks.append(subscriber.door.message(messages.resume(self._now(), start, names)))
+            blocks.append(subscriber.transport.message(messages.resume(self._now(), start, names)))
 
     def _tell_gaps(
         self,
@@ -217,7 +217,9 @@ class Backfill:
     ) -> None:
         for name, first, last in gaps:
             catchup.gap_told[name] = last
-            blocks.append(subscriber.door.message(messages.gap(self._now(), name, first, last)))
+            blocks.append(
+                subscriber.transport.message(messages.gap(self._now(), name, first, last))
+            )
 
     def _tell_page(
         self, subscriber: Subscriber, catchup: CatchUp, page: FetchedPage, blocks: list[bytes]
@@ -232,7 +234,7 @@ class Backfill:
             told += 1
             subscriber.cursor = event.seq
             if subscriber.selection.wants(event) and event.seq > starts.get(event.channel, 0):
-                blocks.append(subscriber.door.event(event, self._epoch))
+                blocks.append(subscriber.transport.event(event, self._epoch))
                 size += len(blocks[-1])
                 catchup.count += 1
         del page.events[:told]
@@ -244,7 +246,7 @@ class Backfill:
         after = subscriber.cursor
         chunk = self.chunks.since(
             subscriber.selection,
-            subscriber.door,
+            subscriber.transport,
             after,
             conflate=subscriber.delivery == "conflated",
             most_bytes=CHUNK_BYTES,

@@ -17,18 +17,18 @@ from telecast.fanout.cohort import Cohort
 from telecast.fanout.fetcher import Fetcher
 from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
-from telecast.fanout.selection import Selection
+from telecast.fanout.liveness import Liveness
 from telecast.fanout.sink import SinkGroup, Sinks
 from telecast.fanout.source import Floor, JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
 from telecast.fanout.tally import Tally
-from telecast.fanout.tape import Tape
-from telecast.fanout.vigil import Vigil
 from telecast.fanout.wheel import Scheduler, Wheel
 from telecast.model import Event, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Start
-from telecast.protocol.framing import Door, Message
+from telecast.protocol.framing import Message, Transport
+from telecast.tape.selection import Selection
+from telecast.tape.tape import Tape
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ AHEAD_SECONDS = 2.0
 
 
 class Broadcaster:
-    """Owns the subscribers. Doors attach and detach them; commits come in through `hear`."""
+    """Owns the subscribers. Transports attach and detach them; commits come in through `hear`."""
 
     def __init__(
         self,
@@ -64,11 +64,11 @@ class Broadcaster:
         self._group = group
         self._backfill = Backfill(tape, epoch, now=now, journal_floor=journal_floor)
         self._wheel = Wheel(scheduler)
-        self._vigil = Vigil(
+        self._liveness = Liveness(
             self._wheel, stall_seconds=stall_seconds, heartbeat=self.heartbeat, evict=self.evict
         )
         self._index = Index()
-        self._cohorts: dict[tuple[Selection, Door, float | None], Cohort] = {}
+        self._cohorts: dict[tuple[Selection, Transport, float | None], Cohort] = {}
         self._flusher = Flusher(
             scheduler, self._wheel, self.tally, flush=self._flush, on_broken=self._break
         )
@@ -105,7 +105,7 @@ class Broadcaster:
         self.subscribers[subscriber.connection_id] = subscriber
         self._backfill.begin(subscriber, start)
         self._enqueue(subscriber)
-        self._vigil.begin(subscriber)
+        self._liveness.begin(subscriber)
 
     def change(
         self,
@@ -159,7 +159,7 @@ class Broadcaster:
         subscriber.sink.close(fault)
 
     async def close(self) -> None:
-        """Stop fetching; what is attached is left to its door."""
+        """Stop fetching; what is attached is left to its transport."""
         await self._fetcher.close()
 
     # --- commits come in
@@ -225,9 +225,9 @@ class Broadcaster:
         outcome = self._backfill.step(subscriber, blocks)
         room = True
         if blocks:
-            data = subscriber.door.join(blocks)
+            data = subscriber.transport.join(blocks)
             room = subscriber.write(data)
-            name = subscriber.door.name
+            name = subscriber.transport.name
             self.tally.bytes[name] += len(data)
             self.tally.left_out[name] += subscriber.left_out - left_out
             self.tally.backfilled[name] += catchup.count - count
@@ -284,7 +284,7 @@ class Broadcaster:
             # Read again when there is room: nothing is kept for one who does not read.
             subscriber.catchup.page = None
         self.tally.stalls += 1
-        self._vigil.full(subscriber)
+        self._liveness.full(subscriber)
         subscriber.sink.when_drained(lambda: self._drained(subscriber))
 
     def _drained(self, subscriber: Subscriber) -> None:
@@ -303,22 +303,22 @@ class Broadcaster:
 
     def heartbeat(self, subscriber: Subscriber) -> None:
         """Tell it its position, if it has one: in the middle of a snapshot nothing is proven."""
-        door = subscriber.door
-        blocks = [door.ping] if door.ping else []
+        transport = subscriber.transport
+        blocks = [transport.ping] if transport.ping else []
         settled = subscriber.catchup is None or not subscriber.catchup.unfinished
         if settled and subscriber.cursor <= self.tape.head:
             beat = messages.heartbeat(self._now(), self.position(subscriber))
-            blocks.insert(0, door.message(beat))
+            blocks.insert(0, transport.message(beat))
         self._tell(subscriber, blocks)
 
     def tell(self, subscriber: Subscriber, *told: Message) -> bool:
         """Write messages that are no events; False when no more should follow before it drains."""
-        return self._tell(subscriber, [subscriber.door.message(message) for message in told])
+        return self._tell(subscriber, [subscriber.transport.message(message) for message in told])
 
     def _tell(self, subscriber: Subscriber, blocks: list[bytes]) -> bool:
         if not blocks or subscriber.state is State.CLOSED:
             return True
-        data = subscriber.door.join(blocks)
+        data = subscriber.transport.join(blocks)
         room = subscriber.write(data)
         if subscriber.state is State.FULL:
             # What we add must not hide what the peer took.
@@ -328,6 +328,6 @@ class Broadcaster:
         return room
 
 
-def _where(subscriber: Subscriber) -> tuple[Selection, Door, float | None]:
+def _where(subscriber: Subscriber) -> tuple[Selection, Transport, float | None]:
     """What the members of a cohort have in common."""
-    return subscriber.selection, subscriber.door, subscriber.max_rate
+    return subscriber.selection, subscriber.transport, subscriber.max_rate

@@ -1,4 +1,5 @@
-"""Live subscribers that want the same at the same door and pace: one buffer serves them all."""
+"""Live subscribers that want the same over the same transport and pace: one buffer serves them
+all."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from telecast.fanout.selection import Selection
 from telecast.fanout.sink import SinkGroup
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Event
 from telecast.protocol import messages
-from telecast.protocol.framing import Door
+from telecast.protocol.framing import Transport
+from telecast.tape.selection import Selection
 
 PIECE_BYTES = 64 * 1024
 """A flush is written in pieces of about this size: a member whose sink is full misses only what
@@ -27,7 +28,7 @@ _seq = attrgetter("seq")
 
 
 @dataclass(slots=True)
-class _Told:
+class _Flushed:
     """What a piece came to, over all members that were told of it."""
 
     events: Counter[str] = field(default_factory=Counter)
@@ -45,7 +46,6 @@ class Cohort:
 
     __slots__ = (
         "_base",
-        "_door",
         "_end",
         "_flushed_from",
         "_group",
@@ -54,6 +54,7 @@ class Cohort:
         "_newest",
         "_places",
         "_reached",
+        "_transport",
         "_vacant",
         "due_at",
         "flushing",
@@ -64,7 +65,7 @@ class Cohort:
     )
 
     def __init__(
-        self, selection: Selection, door: Door, max_rate: float | None, group: SinkGroup
+        self, selection: Selection, transport: Transport, max_rate: float | None, group: SinkGroup
     ) -> None:
         """`group` is an empty one, for the kind of sink that the members have."""
         self.selection = selection
@@ -75,7 +76,7 @@ class Cohort:
         self.flushing = False
         self.due_at = 0.0
         """Rated cohorts: not before this time, by the loop's clock."""
-        self._door = door
+        self._transport = transport
         self._group = group
         self._places: list[Subscriber | None] = []
         """Who is settled, at the place that its sink has in the group; None where one has left."""
@@ -178,7 +179,7 @@ class Cohort:
         """Write what is pending to every member, yielding between slices.
 
         `now` is for messages, in ms. `on_full` takes a member whose sink is full out of the
-        cohort; `on_told` counts, over all members: door, events per channel, events that were
+        cohort; `on_told` counts, over all members: transport, events per channel, events that were
         left out, bytes.
         """
         pending, self.pending = self.pending, []
@@ -201,12 +202,12 @@ class Cohort:
                     last += 1
                 if first:
                     yield
-                piece, told = pending[first:last], _Told()
-                frames = [self._door.event(event, epoch) for event in piece]
+                piece, told = pending[first:last], _Flushed()
+                frames = [self._transport.event(event, epoch) for event in piece]
                 yield from self._write(piece, frames, left_out, now, on_full, told)
                 if self._newcomers:
                     yield from self._catch_up(piece, frames, left_out, now, on_full, told)
-                on_told(self._door.name, told.events, told.left_out, told.size)
+                on_told(self._transport.name, told.events, told.left_out, told.size)
                 first = last
         finally:
             self.flushing = False
@@ -218,7 +219,7 @@ class Cohort:
         left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
-        told: _Told,
+        told: _Flushed,
     ) -> Iterator[None]:
         """Write a piece to those who are settled."""
         end = piece[-1].seq
@@ -255,7 +256,7 @@ class Cohort:
         left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
-        told: _Told,
+        told: _Flushed,
     ) -> Iterator[None]:
         """Write a piece to those newcomers who lack some of it. It is the first that they are told
         of the batch."""
@@ -295,5 +296,5 @@ class Cohort:
         lacking = bisect_right(left_out, end) - bisect_right(left_out, after)
         if lacking:
             notice = messages.conflated(now, after + 1, end, lacking)
-            frames = [self._door.message(notice), *frames]
-        return self._door.join(frames), lacking
+            frames = [self._transport.message(notice), *frames]
+        return self._transport.join(frames), lacking

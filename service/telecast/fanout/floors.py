@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from telecast.fanout.channel_log import Standing
 from telecast.fanout.source import Floor
 from telecast.fanout.subscriber import CatchUp, Subscriber
-from telecast.fanout.tape import Tape
+from telecast.tape.channel_log import Standing
+from telecast.tape.tape import Tape
 
 FloorOf = Callable[[str], Floor]
 Gap = tuple[str, int, int]

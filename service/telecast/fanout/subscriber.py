@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from telecast.fanout.selection import Selection
 from telecast.fanout.sink import Sink
 from telecast.model import Event, Position
 from telecast.protocol.commands import Delivery
-from telecast.protocol.framing import Door
+from telecast.protocol.framing import Transport
 from telecast.protocol.messages import SnapshotReason
+from telecast.tape.selection import Selection
 
 
 class State(Enum):
@@ -85,7 +85,6 @@ class Subscriber:
         "connection_id",
         "cursor",
         "delivery",
-        "door",
         "expects_life",
         "heartbeat",
         "left_out",
@@ -98,6 +97,7 @@ class Subscriber:
         "stalled_checks",
         "state",
         "stuck_beats",
+        "transport",
         "watched",
         "write",
     )
@@ -106,7 +106,7 @@ class Subscriber:
         self,
         *,
         connection_id: str,
-        door: Door,
+        transport: Transport,
         sink: Sink,
         selection: Selection,
         delivery: Delivery = "conflated",
@@ -116,10 +116,10 @@ class Subscriber:
     ) -> None:
         """`heartbeat` is in seconds, `max_rate` in batches a second.
 
-        `expects_life`: inbound frames are this door's sign of life.
+        `expects_life`: inbound frames are this transport's sign of life.
         """
         self.connection_id = connection_id
-        self.door = door
+        self.transport = transport
         self.sink = sink
         self.write = sink.write
         self.selection = selection

@@ -9,10 +9,10 @@ from itertools import islice
 import orjson
 
 from telecast.errors import PeerFault
-from telecast.fanout.tape import Tape
 from telecast.ingress.checking import Checked, Scope, must_hold
 from telecast.journal.base import MAX_BATCH, Batch, Idempotency
 from telecast.model import Event, Op, Principal, Record, Row
+from telecast.tape.tape import Tape
 
 SCAN = 256
 """Rows looked at in one step for those of a scope: the channel may have 100,000."""

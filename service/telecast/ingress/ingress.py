@@ -21,11 +21,11 @@ from telecast.errors import (
     OwnFault,
     TelecastError,
 )
-from telecast.fanout.tape import Tape
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
 from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
+from telecast.tape.tape import Tape
 from telecast.turns import Turn, in_turns
 
 log = logging.getLogger(__name__)

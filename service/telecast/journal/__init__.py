@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from telecast.errors import SettingsError
 from telecast.journal.base import Journal
 from telecast.journal.memory import MemoryJournal
-from telecast.journal.sqlite import SqliteJournal
+from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Retention
 
 __all__ = ["journal_from_url"]

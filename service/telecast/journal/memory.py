@@ -20,8 +20,8 @@ from telecast.journal.base import (
     Receipt,
 )
 from telecast.journal.epoch import new_epoch
-from telecast.journal.feed import Feed
 from telecast.journal.group import Group, Known, RowKey, check
+from telecast.journal.tail import Tail
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Entry, Retention
 
@@ -61,13 +61,13 @@ class MemoryJournal(Journal):
         self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
         self._rows: dict[RowKey, int] = {}
         self._known: dict[str, Known] = {}
-        self._feed = Feed()
+        self._tail = Tail()
 
     async def open(self) -> None:
         """Nothing to recover."""
 
     async def append(self, batch: Batch) -> Receipt:
-        if self._feed.ended:
+        if self._tail.ended:
             raise JournalUnavailable("The journal is closed.")
         check(batch)
         timestamp = int(self._now() * 1000)
@@ -79,7 +79,7 @@ class MemoryJournal(Journal):
             self._move(row, seq)
         self._known.update(group.keys)
         self.head = group.head
-        self._feed.tell(tuple(group.entries))
+        self._tail.tell(tuple(group.entries))
         return receipt
 
     def _log(self, channel: str) -> _Log:
@@ -97,7 +97,7 @@ class MemoryJournal(Journal):
             self._rows[row] = seq
 
     def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
-        return self._feed.follow(self._history, lambda: self.head)
+        return self._tail.follow(self._history, lambda: self.head)
 
     async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
         page = self._page(self._logs, after, limit)
@@ -163,7 +163,7 @@ class MemoryJournal(Journal):
             del self._known[key]
 
     def failure(self) -> str | None:
-        return "The journal is closed." if self._feed.ended else None
+        return "The journal is closed." if self._tail.ended else None
 
     async def close(self) -> None:
-        self._feed.end()
+        self._tail.end()

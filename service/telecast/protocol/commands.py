@@ -51,7 +51,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamQuery:
-    """The query of a stream, the same at both doors. `channels` None: none were named."""
+    """The query of a stream, the same over both transports. `channels` None: none were named."""
 
     client_id: str | None = None
     channels: tuple[str, ...] | None = None

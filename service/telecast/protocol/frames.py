@@ -1,4 +1,4 @@
-"""What comes in at the WebSocket door: frames, judged by RFC 6455 and by our limits. Pure.
+"""What comes in at the WebSocket transport: frames, judged by RFC 6455 and by our limits. Pure.
 
 A frame is judged as soon as its head is there, so a size that was only announced costs nothing,
 and nothing is kept but bytes that were received: at most one message and what came behind it.

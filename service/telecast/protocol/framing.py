@@ -1,7 +1,7 @@
-"""Bytes for each door. Framing is the only thing in which the doors differ.
+"""Bytes for each transport. Framing is the only thing in which the transports differ.
 
-A door turns one event or one message into a block, and blocks that go out together into what is
-written: blocks join by concatenation, so a flush costs one write for any number of events.
+A transport turns one event or one message into a block, and blocks that go out together into
+what is written: blocks join by concatenation, so a flush costs one write for any number of events.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Message:
     position: Position | None = None
 
 
-class Door(Protocol):
+class Transport(Protocol):
     """How blocks are made. `name` is the metrics' label; `ping` asks for a sign of life."""
 
     name: str
     ping: bytes
 
     def event(self, event: Event, epoch: str) -> bytes:
-        """One event, with its position where the door can carry one."""
+        """One event, with its position where the transport can carry one."""
         ...
 
     def row(self, event: Event) -> bytes:
@@ -85,7 +85,7 @@ def http_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-class WebSocketDoor:
+class WebSocketTransport:
     name = "ws"
     ping = WS_PING
 
@@ -102,7 +102,7 @@ class WebSocketDoor:
         return b"".join(blocks)
 
 
-class SseDoor:
+class SseTransport:
     """Server-Sent Events; `chunked` for HTTP/1.1, where the body has no length."""
 
     name = "sse"
@@ -137,7 +137,7 @@ class SseDoor:
         return http_chunk(data) if self._chunked else data
 
 
-WS = WebSocketDoor()
-SSE = SseDoor(chunked=True)
-SSE_HTTP10 = SseDoor(chunked=False)
-DOORS: tuple[Door, ...] = (WS, SSE, SSE_HTTP10)
+WS = WebSocketTransport()
+SSE = SseTransport(chunked=True)
+SSE_HTTP10 = SseTransport(chunked=False)
+TRANSPORTS: tuple[Transport, ...] = (WS, SSE, SSE_HTTP10)

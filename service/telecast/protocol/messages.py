@@ -22,7 +22,7 @@ def _message(kind: str, now: int, body: Mapping[str, Any], at: Position | None =
 
 
 def event_of(entry: Entry, fields: Mapping[str, str | None]) -> Event:
-    """An entry as it is told at every door: the JSON is made here, once."""
+    """An entry as it is told over every transport: the JSON is made here, once."""
     json = b'{"type":"event","channel":%b,"seq":%d,"op":"%b","key":%b,"data":%b,"timestamp":%d}' % (
         orjson.dumps(entry.channel),
         entry.seq,

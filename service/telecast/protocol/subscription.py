@@ -17,7 +17,7 @@ class Rejected:
     code: str
     message: str
 
-    def told(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, str]:
         return {"channel": self.channel, "code": self.code, "message": self.message}
 
 

@@ -10,16 +10,16 @@ from aiohttp import web
 from telecast.clients import Clients
 from telecast.config import Settings
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.feed import Feed
 from telecast.ingress import Ingress
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
+from telecast.keys.guesses import Guesses
+from telecast.keys.tokens import Tokens
 from telecast.lag import Lag
 from telecast.model import Principal
-from telecast.web.guesses import Guesses
-from telecast.web.sockets import Sockets
-from telecast.web.streams import Streams
-from telecast.web.tokens import Tokens
+from telecast.net.admission import Sockets
+from telecast.net.streams import Streams
+from telecast.relay import Relay
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +30,7 @@ class Parts:
     keys: KeyStore
     journal: Journal
     broadcaster: Broadcaster
-    feed: Feed
+    relay: Relay
     ingress: Ingress
     clients: Clients
     tokens: Tokens
@@ -54,7 +54,7 @@ class Parts:
         return [
             ("accepting", "draining" if self.draining else None),
             ("journal", self.journal.failure()),
-            ("history", None if self.feed.ready else "still being read"),
+            ("history", None if self.relay.ready else "still being read"),
             ("workers", self.broken),
         ]
 
@@ -66,5 +66,5 @@ CONNECTION = web.RequestKey("connection", str)
 """The id of the stream that a request has become."""
 
 
-def parts(request: web.Request) -> Parts:
+def parts_from(request: web.Request) -> Parts:
     return request.app[PARTS]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from telecast.errors import PeerFault
-from telecast.web import channels, front, health, metrics, publish, session, sse, ws
+from telecast.web.api import channels, health, metrics, publish, sessions
+from telecast.web.page import files
+from telecast.web.streams import sse, ws
 
 API = "/api/v1"
 
@@ -24,12 +26,12 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key:[^/]+}}", publish.withdraw),
-        web.post(f"{API}/tickets", session.ticket),
-        web.get(f"{API}/session", session.read_session),
-        web.post(f"{API}/session", session.open_session),
-        web.delete(f"{API}/session", session.close_session),
-        web.get("/", front.page),
-        web.get("/page/{name}", front.asset),
+        web.post(f"{API}/tickets", sessions.ticket),
+        web.get(f"{API}/session", sessions.read_session),
+        web.post(f"{API}/session", sessions.open_session),
+        web.delete(f"{API}/session", sessions.close_session),
+        web.get("/", files.page),
+        web.get("/page/{name}", files.asset),
         web.get("/livez", health.livez),
         web.get("/readyz", health.readyz),
         web.get("/metrics", metrics.metrics),

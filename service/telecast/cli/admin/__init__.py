@@ -1,0 +1,1 @@
+"""Commands for the operator: keys and the journal's file."""

@@ -1,0 +1,1 @@
+"""Commands that read channels or publish to them, through a running service."""

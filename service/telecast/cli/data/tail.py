@@ -1,0 +1,184 @@
+"""telecast tail: follow channels on the terminal, through drops and restarts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Literal
+
+import click
+
+from telecast.cli.connection import filter_option, gathered, run, service_options
+from telecast.cli.exits import StrictViolation
+from telecast.cli.readable import event_line, plain
+from telecast.client import Dropped, ServerMessage, Stream, Watch
+from telecast.client.stream import Report
+from telecast.errors import PositionMalformed
+from telecast.model import Position
+
+
+class Since(click.ParamType[str]):
+    """A position, or `earliest`."""
+
+    name = "position"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value != "earliest":
+            try:
+                Position.parse(str(value))
+            except PositionMalformed as fault:
+                self.fail(f"{fault.message} Or say earliest.", param, ctx)
+        return str(value)
+
+
+@click.command(name="tail")
+@click.argument("channels", metavar="CHANNEL...", nargs=-1, required=True)
+@service_options
+@click.option("--ws", "transport", flag_value="ws", default="ws", help="By WebSocket, the default.")
+@click.option("--sse", "transport", flag_value="sse", help="By Server-Sent Events.")
+@click.option(
+    "--from",
+    "since",
+    type=Since(),
+    metavar="POSITION|earliest",
+    help="Go on after a position, or from the oldest event, instead of the rows as they are now.",
+)
+@click.option(
+    "--delivery",
+    type=click.Choice(["conflated", "all"]),
+    default="conflated",
+    show_default=True,
+    help="In a catch-up: each row's newest state, or every event.",
+)
+@filter_option
+@click.option("--max-rate", type=float, help="At most so many batches a second: 0.2 to 20.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    help="End after so many events; rows of a snapshot don't count.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Each event's JSON, as received.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 5 on a gap, a reset, a seq that falls or repeats, or on conflation although "
+    "--delivery all.",
+)
+def command(
+    channels: tuple[str, ...],
+    url: str,
+    key: str | None,
+    transport: Literal["ws", "sse"],
+    since: str | None,
+    delivery: Literal["conflated", "all"],
+    filters: tuple[tuple[str, str], ...],
+    max_rate: float | None,
+    count: int | None,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    """Print each event of the CHANNELs on a line, until Ctrl-C; status goes to stderr.
+
+    A line reads: time of the commit (UTC), channel, seq, op, key, payload. After a drop it
+    resumes where it was, so that nothing is missed and nothing comes twice; it says so.
+    """
+    screen = _Screen(url, as_json=as_json, count=count)
+    watch = Watch(delivery=delivery, resumed=since is not None) if strict else None
+    names = [name for word in channels for name in word.split(",") if name]
+    if not names:
+        raise click.BadParameter("Name at least one channel.", param_hint="CHANNEL")
+
+    async def follow() -> None:
+        stream = Stream(
+            url,
+            key,
+            names,
+            transport=transport,
+            since=since,
+            delivery=delivery,
+            max_rate=max_rate,
+            filters=gathered(filters),
+            insist=False,
+            report=screen.report,
+        )
+        async with stream:
+            async for told in stream:
+                screen.show(told)
+                amiss = watch.see(told) if watch is not None else None
+                if amiss is not None:
+                    raise StrictViolation(f"{amiss}.")
+                if screen.full:
+                    return
+
+    try:
+        run(follow())
+    except KeyboardInterrupt:
+        pass  # the usual way to end it
+    except BrokenPipeError:
+        _let_go_of_stdout()
+
+
+class _Screen:
+    """What is shown where: events on stdout, all else on stderr."""
+
+    def __init__(self, url: str, *, as_json: bool, count: int | None) -> None:
+        self._url = url
+        self._as_json = as_json
+        self._left = count
+
+    @property
+    def full(self) -> bool:
+        return self._left == 0
+
+    def show(self, told: ServerMessage) -> None:
+        body = told.body
+        match told.type:
+            case "event":
+                # Flushed with each line: whoever reads a pipe wants it now.
+                click.echo(told.raw if self._as_json else event_line(body))
+                if self._left is not None and not told.is_row:
+                    self._left -= 1
+            case "welcome":
+                _say(f"connected to {self._url} as {body.get('connectionId')}, {body.get('head')}")
+            case "ack":
+                for each in body.get("rejected") or ():
+                    _say(f"rejected {each.get('channel')}: {each.get('message')}")
+            case "snapshot":
+                _say(f"snapshot of {_names(body)} ({body.get('reason')})")
+            case "resume":
+                _say(f"resumed at {body.get('from')}: {_names(body)}")
+            case "live":
+                _say(f"live at {body.get('position')}, after {body.get('count')} events")
+            case "gap":
+                _say(f"gap: {body.get('channel')} lost {_range(body)}")
+            case "conflated":
+                left_out = body.get("count")
+                known = f", {left_out} events" if left_out is not None else ""
+                _say(f"conflated: left out within {_range(body)}{known}")
+            case "error":
+                _say(f"error {body.get('code')}: {body.get('message')}")
+            case _:
+                pass  # a notice is told with the end that it announces
+
+    def report(self, report: Report) -> None:
+        if isinstance(report, Dropped):
+            _say(f"{report.reason}; reconnecting in {report.delay:.1f} s")
+
+
+def _names(body: dict[str, Any]) -> str:
+    return ", ".join(map(str, body.get("channels") or ()))
+
+
+def _range(body: dict[str, Any]) -> str:
+    return f"{body.get('fromSeq')} to {body.get('toSeq')}"
+
+
+def _say(text: str) -> None:
+    click.echo(f"# {plain(text)}", err=True)
+
+
+def _let_go_of_stdout() -> None:
+    """Whoever read us has seen enough; what is still buffered must not complain at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

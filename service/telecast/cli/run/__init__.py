@@ -1,0 +1,1 @@
+"""Commands that run a service or load it: serve, demo, bench."""

@@ -1,0 +1,112 @@
+"""telecast bench: how fast a running service is, from where you stand."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+import orjson
+import uvloop
+from yarl import URL
+
+from telecast.channels.catalogue import CHANNELS
+from telecast.cli.connection import DEFAULT_URL, Address, key_option, run
+from telecast.cli.run.bench_run import PREFIX, ROWS, Bench, BenchRows, Run
+from telecast.config import from_environment
+
+LATE_MS = 100.0
+"""A schedule that is missed by more is told."""
+
+
+def lines_of(told: Mapping[str, Any]) -> Iterator[str]:
+    """The figures for a terminal."""
+    yield f"published {told['published']:,} events to {told['channel']}, {told['rate']:g} a second"
+    yield "transport  clients  received      lost   p50 ms   p90 ms   p99 ms p99.9 ms   max ms"
+    totals: Counter[str] = Counter()
+    for transport, each in told["transports"].items():
+        times = "".join(f"{each['latency_ms'].get(n, float('nan')):9.2f}" for n in _SHOWN)
+        yield f"{transport:4} {each['clients']:8,} {each['received']:9,} {each['lost']:9,}{times}"
+        totals.update({name: each[name] for name in ("repeated", "drops", "told_gaps")})
+    for name, text in (
+        ("repeated", "events came twice"),
+        ("drops", "connections were lost and made again"),
+        ("told_gaps", "times the service said that it left something out"),
+    ):
+        if totals[name]:
+            yield f"{totals[name]:,} {text}"
+    if told["late_ms"] > LATE_MS:
+        yield f"The publisher fell behind its schedule by up to {told['late_ms']:.0f} ms."
+    yield f"This command used {told['own_core']:.0%} of a core."
+    if told["load_bound"]:
+        yield "It was the limit itself: ask for fewer --clients, or for a lower --rate."
+
+
+_SHOWN = ("p50", "p90", "p99", "p999", "max")
+
+
+def is_loopback(url: str) -> bool:
+    host = URL(url).host or ""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+@click.command(name="bench")
+@click.argument(
+    "url",
+    type=Address(),
+    default=lambda: from_environment("TELECAST_URL") or DEFAULT_URL,
+)
+@key_option
+@click.option(
+    "--channel", type=click.Choice(list(CHANNELS)), default="market-data", show_default=True
+)
+@click.option(
+    "--clients",
+    type=click.IntRange(1, 2_000),
+    default=20,
+    show_default=True,
+    help="Subscribers, half of them by WebSocket and half by SSE.",
+)
+@click.option("--rate", type=click.FloatRange(0.1, 10_000), default=50.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True)
+@click.option("--yes", is_flag=True, help="Publish test rows, also to a service elsewhere.")
+@click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
+def command(
+    url: str,
+    key: str | None,
+    channel: str,
+    clients: int,
+    rate: float,
+    seconds: float,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Measure the service at URL: how long an event takes to all, and whether all arrive.
+
+    It publishes test rows, which everyone who follows the channel gets to see, and withdraws
+    them at the end. Publisher and subscribers are one process here: for the service's own limits
+    take the benchmarks of its repository.
+    """
+    if not (yes or is_loopback(url)):
+        raise click.UsageError(
+            f"{url} is not on this machine: all who follow {channel} there would see "
+            f"{ROWS} test rows come and go. Say --yes if that is all right."
+        )
+    rows = BenchRows(channel, PREFIX + uuid.uuid4().hex[:8])
+    click.echo(
+        f"# publishing {ROWS} test rows, {rows.name}-..., to {channel}; they go again at the end",
+        err=True,
+    )
+    bench = Bench(Run(url, key, rows, clients, rate, seconds))
+    told = run(bench.run(), by=uvloop.run)
+    if as_json:
+        click.echo(orjson.dumps(told))
+        return
+    for line in lines_of(told):
+        click.echo(line)

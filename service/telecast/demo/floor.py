@@ -1,0 +1,124 @@
+"""The trading floor: prices in, and what all four channels have to tell about them out.
+
+It has no loop and no clock: `now` comes in, in whole milliseconds since 1970, never falling. For
+the same desk, seed, start and prices it tells the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, localcontext
+
+from telecast.demo.desk import DESK_LIMITS, Mandate
+from telecast.demo.notation import EXACT, ZERO, instant, quotient
+from telecast.demo.risk import Kind, Limit, Measure, Watch
+from telecast.demo.traders import ServerMessage, Trader
+from telecast.model import Row
+
+DAY = 180_000
+"""Milliseconds. A day of the demo is three minutes, so that what ends with a day can be watched."""
+
+
+class TradingFloor:
+    """Traders and the limits that they are held to.
+
+    Every method returns what there is to tell, (channel, payload) in the order in which it is to
+    be published: prices before what they did, alerts before the pause that they caused.
+    """
+
+    def __init__(
+        self,
+        desk: Sequence[Mandate],
+        *,
+        seed: int,
+        started: int,
+        day: int = DAY,
+        limits: tuple[Limit, ...] = DESK_LIMITS,
+    ) -> None:
+        """`limits` are the whole desk's; each trader's stand in its mandate."""
+        run = f"{started:x}"
+        self.traders = [
+            Trader(mandate, random.Random(f"{seed}:{mandate.id}"), run=run)  # noqa: S311 - no secret
+            for mandate in desk
+        ]
+        self._at: dict[tuple[str | None, str], list[Trader]] = {}
+        for trader in self.traders:
+            mandate = trader.mandate
+            self._at.setdefault((mandate.exchange, mandate.symbol), []).append(trader)
+        self._watches = {
+            mandate.id: Watch(mandate.id, mandate.name, mandate.limits) for mandate in desk
+        }
+        self._desk = Watch(None, "The desk", limits, stop="EMERGENCY_STOP")
+        self._started = started
+        self._day_length = day
+        self._day = 0
+
+    def open(self, now: int) -> list[ServerMessage]:
+        """The traders as they wait for the first price."""
+        with localcontext(EXACT):
+            return [told for trader in self.traders for told in trader.take(now)]
+
+    def tick(self, now: int, market: Row) -> list[ServerMessage]:
+        """A price: a market-data payload, whose `updatedAt` is now."""
+        told: list[ServerMessage] = [("market-data", {**market, "updatedAt": instant(now)})]
+        with localcontext(EXACT):
+            self._turn_day(now)
+            heard = self._at.get((market.get("exchange"), market["symbol"]), [])
+            for trader in heard:
+                trader.heard(now, Decimal(market["price"]))
+            told += self._settle(now, heard)
+        return told
+
+    def beat(self, now: int) -> list[ServerMessage]:
+        """Time has passed, whether there was a price or not."""
+        with localcontext(EXACT):
+            self._turn_day(now)
+            for trader in self.traders:
+                trader.passed(now)
+            return self._settle(now, self.traders)
+
+    def end(self, now: int) -> list[ServerMessage]:
+        """The tape is over: all positions are closed, all traders stopped, all alerts resolved."""
+        with localcontext(EXACT):
+            for trader in self.traders:
+                trader.end(now)
+                trader.new_day()
+            return self._settle(now, self.traders)
+
+    def _turn_day(self, now: int) -> None:
+        day = (now - self._started) // self._day_length
+        if day != self._day:
+            self._day = day
+            for trader in self.traders:
+                trader.new_day()
+
+    def _settle(self, now: int, touched: Iterable[Trader]) -> list[ServerMessage]:
+        """Hold the limits against what has become of these traders, and act on the alerts."""
+        told: list[ServerMessage] = []
+        for trader in touched:
+            told += trader.take(now)
+            watch = self._watches[trader.mandate.id]
+            told += [("risk-alerts", row) for row in watch.look(now, trader.measures())]
+            trader.obey(now, watch.critical)
+        told += [("risk-alerts", row) for row in self._desk.look(now, self._whole())]
+        for trader in self.traders:
+            if self._desk.critical:
+                trader.halt(now, self._desk.critical[0])
+            else:
+                trader.release(now)
+            told += trader.take(now)
+        return told
+
+    def _whole(self) -> dict[Kind, Measure]:
+        """The desk's measures. Traders count in shares of their capital: currencies differ."""
+        exposure = lost = ZERO
+        for trader in self.traders:
+            capital = trader.mandate.capital
+            exposure += quotient(trader.exposure, capital, 6)
+            lost -= quotient(trader.day_result, capital, 6)
+        base = Decimal(len(self.traders))
+        return {
+            Kind.EXPOSURE: Measure(exposure, base),
+            Kind.DAILY_LOSS: Measure(max(ZERO, lost), base),
+        }

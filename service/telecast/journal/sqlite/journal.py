@@ -1,0 +1,227 @@
+"""The default journal: one SQLite file, one writer thread, group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum, auto
+from typing import TypeVar
+
+from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
+from telecast.journal.group import check
+from telecast.journal.sqlite.courtesy import Courtesy
+from telecast.journal.sqlite.readers import MAX_READERS, Readers
+from telecast.journal.sqlite.writer import (
+    Append,
+    Committed,
+    Gone,
+    Opened,
+    Report,
+    Trim,
+    Trimmed,
+    Writer,
+)
+from telecast.journal.tail import Tail
+from telecast.model import Entry, Retention
+
+_T = TypeVar("_T")
+
+
+class _State(Enum):
+    NEW = auto()
+    OPEN = auto()
+    FULL = auto()
+    FAILED = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+_MOVES = {
+    _State.NEW: {_State.OPEN, _State.CLOSED},
+    _State.OPEN: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
+    _State.FULL: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
+    _State.FAILED: {_State.CLOSING},
+    _State.CLOSING: {_State.CLOSED},
+    _State.CLOSED: set[_State](),
+}
+
+
+class SqliteJournal(Journal):
+    """Keeps the whole contract: a receipt is given after fsync.
+
+    The loop never touches the disk: a writer thread owns the file and commits all that waits as
+    one group; reads run on a few threads with connections of their own. `head` and `floors()`
+    change on the loop only. An instance is opened once; after a failed sync, or once it turns out
+    that the file is damaged (`failure` says so), it takes nothing more: make a new one, which
+    recovers from the disk what is there.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        retention: Mapping[str, Retention],
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`now` is asked in the writer thread."""
+        self.epoch = ""
+        self.head = 0
+        self._path = os.fspath(path)
+        self._retention = dict(retention)
+        self._now = now
+        self._state = _State.NEW
+        self._why = "The journal is not open."
+        self._floors: Mapping[str, Floor] = {}
+        self._tail = Tail()
+        self._courtesy = Courtesy()
+        self._readers = Readers(self._path)
+        self._threads = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="journal-read")
+        self._writer: Writer | None = None
+        self._opened: asyncio.Future[None]
+        self._gone: asyncio.Future[None]
+
+    async def open(self) -> None:
+        if self._writer is not None:
+            raise RuntimeError("a journal is opened once")
+        loop = asyncio.get_running_loop()
+        self._opened, self._gone = loop.create_future(), loop.create_future()
+        self._writer = Writer(
+            self._path,
+            self._retention,
+            now=self._now,
+            loop=loop,
+            report=self._on_report,
+            release=self._release_readers,
+        )
+        self._writer.start()
+        try:
+            with self._courtesy.shown():
+                await self._opened
+        except asyncio.CancelledError:
+            self._writer.stop()
+            raise
+
+    def _release_readers(self) -> None:
+        self._threads.shutdown(wait=True)
+        self._readers.close()
+
+    async def append(self, batch: Batch) -> Receipt:
+        check(batch)
+        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._writing().put(Append(batch, answer))
+        with self._courtesy.shown():
+            return await answer
+
+    async def trim(self) -> int:
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._writing().put(Trim(answer))
+        with self._courtesy.shown():
+            return await answer
+
+    def _writing(self) -> Writer:
+        if self._writer is None or self._state not in (_State.OPEN, _State.FULL):
+            raise JournalUnavailable(self._why)
+        return self._writer
+
+    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
+        return self._tail.follow(self._history, lambda: self.head)
+
+    async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
+        return await self._in_thread(self._readers.history, after, self.head, limit)
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
+        if limit < 1:
+            raise ValueError("a page holds at least one entry")
+        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
+            raise JournalUnavailable(self._why)
+        # Up to this loop's head: what is committed beyond it, the tail has not told yet.
+        chosen = dict.fromkeys(channels)
+        return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+
+    async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
+        loop = asyncio.get_running_loop()
+        with self._courtesy.shown():
+            try:
+                return await loop.run_in_executor(self._threads, read, *arguments)
+            except JournalCorrupt as damage:
+                self._settle(None, damage.message)
+                raise
+
+    def floors(self) -> Mapping[str, Floor]:
+        return self._floors
+
+    def failure(self) -> str | None:
+        return None if self._state is _State.OPEN else self._why
+
+    async def close(self) -> None:
+        if self._writer is None:
+            return
+        if self._state not in (_State.NEW, _State.CLOSING, _State.CLOSED):
+            self._move(_State.CLOSING, "The journal is closed.")
+            self._writer.stop()
+        await asyncio.shield(self._gone)
+
+    def _move(self, state: _State, why: str = "") -> None:
+        if state not in _MOVES[self._state]:
+            raise AssertionError(f"{self._state} -> {state}")
+        self._state, self._why = state, why
+
+    def _on_report(self, report: Report) -> None:
+        match report:
+            case Opened():
+                self._on_opened(report)
+            case Committed():
+                self._on_committed(report)
+            case Trimmed():
+                self._floors = report.floors
+                self._settle(report.full, report.failed)
+                _answer(report.answer, report.outcome)
+            case Gone():
+                self._on_gone(report)
+
+    def _on_opened(self, report: Opened) -> None:
+        self.epoch, self.head, self._floors = report.epoch, report.head, report.floors
+        if self._opened.done():  # the caller was cancelled, and the writer told to stop
+            return
+        self._move(_State.OPEN)
+        self._opened.set_result(None)
+
+    def _on_committed(self, report: Committed) -> None:
+        self.head = report.head
+        self._tail.tell(report.entries)
+        self._settle(report.full, report.failed)
+        for answer, outcome in report.answers:
+            _answer(answer, outcome)
+
+    def _settle(self, full: str | None, failed: str | None) -> None:
+        if failed is not None:
+            self._tail.end(JournalUnavailable(failed))
+        if self._state not in (_State.OPEN, _State.FULL):
+            return  # what failed stays so, whatever else it had under way
+        if failed is not None:
+            self._move(_State.FAILED, failed)
+        elif full is not None:
+            self._move(_State.FULL, full)
+        else:
+            self._move(_State.OPEN)
+
+    def _on_gone(self, report: Gone) -> None:
+        self._move(_State.CLOSED, "The journal is closed.")
+        self._tail.end()
+        if not self._opened.done() and report.fault is not None:
+            self._opened.set_exception(report.fault)
+        self._gone.set_result(None)
+
+
+def _answer(answer: asyncio.Future[_T], outcome: _T | Exception) -> None:
+    """Settle what a caller waits for; one that was cancelled has settled it already."""
+    if answer.done():
+        return
+    if isinstance(outcome, Exception):
+        answer.set_exception(outcome)
+    else:
+        answer.set_result(outcome)

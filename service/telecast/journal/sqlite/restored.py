@@ -1,0 +1,41 @@
+"""Another life for a journal that was put back from a copy."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from dataclasses import dataclass
+
+from telecast.errors import JournalUnavailable
+from telecast.journal.epoch import new_epoch
+from telecast.journal.sqlite.faults import explained
+from telecast.journal.sqlite.lock import FileLock
+from telecast.journal.sqlite.schema import connect, inspect
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    was: str
+    epoch: str
+    head: int
+
+
+def restored(path: str) -> Restored:
+    """Give the journal a new epoch, durably: clients of the old one start over with a snapshot.
+
+    Its numbers go on from its head. Without a new epoch they would name other events than those
+    that were told after the copy was made. Blocking. Raises JournalUnavailable (there is none, or
+    it can't be written), JournalLocked, JournalCorrupt; then it is as it was.
+    """
+    if not os.path.isfile(path):
+        raise JournalUnavailable(f"There is no journal {path}.")
+    lock = FileLock(f"{path}.lock")
+    try:
+        was, head = inspect(path)
+        epoch = new_epoch()
+        with explained(path), closing(connect(path, "rw")) as database:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("UPDATE meta SET value = ? WHERE name = 'epoch'", (epoch,))
+    finally:
+        lock.release()
+    return Restored(was, epoch, head)

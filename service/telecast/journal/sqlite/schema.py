@@ -1,0 +1,214 @@
+"""The database file of a SQLite journal: how one is made, and how one is known for ours.
+
+The file holds tables only. The statements that act on several of them at once are temporary
+triggers of the writer (`store`), so they belong to the code and not to the format.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from urllib.parse import quote
+
+from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.journal.epoch import is_epoch, new_epoch
+from telecast.journal.sqlite.faults import corrupt, explained
+from telecast.journal.sqlite.mark import Mark
+from telecast.model import MAX_SEQ
+
+APPLICATION_ID = int.from_bytes(b"Tlcj")
+FORMAT = 2
+"""1 was never released: its checksums covered less."""
+OLDEST_SQLITE = (3, 38, 0)
+"""Has STRICT tables and `->>`."""
+
+BUSY_SECONDS = 5.0
+"""How long to wait for another program's transaction: a backup, an operator's shell."""
+
+_MAGIC = b"SQLite format 3\0"
+_HEADER = 100
+
+# seq is AUTOINCREMENT for sqlite_sequence: it keeps the head, also when the newest entries went.
+_TABLES = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    timestamp INTEGER NOT NULL,
+    channel TEXT NOT NULL,
+    key TEXT NOT NULL,
+    op TEXT NOT NULL CHECK (op IN ('upsert', 'delete')),
+    pinned INTEGER NOT NULL CHECK (pinned IN (0, 1)),
+    crc INTEGER NOT NULL,
+    data BLOB NOT NULL
+) STRICT;
+CREATE INDEX events_by_channel ON events (channel);
+CREATE TABLE rows (
+    channel TEXT NOT NULL, key TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (channel, key)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE superseded (seq INTEGER PRIMARY KEY) STRICT;
+CREATE TABLE floors (
+    channel TEXT PRIMARY KEY,
+    through INTEGER NOT NULL,
+    whole_from INTEGER NOT NULL,
+    compact_from INTEGER NOT NULL,
+    CHECK (0 <= compact_from AND compact_from <= whole_from AND whole_from <= through)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE idempotency (
+    key TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    last_seq INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    crc INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_by_age ON idempotency (at);
+"""
+
+_SANE = """
+SELECT (SELECT value FROM meta WHERE name = 'epoch'),
+       (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events'),
+       (SELECT ifnull(max(seq), 0) FROM events),
+       (SELECT ifnull(max(through), 0) FROM floors),
+       (SELECT count(*) FROM superseded) + (SELECT count(*) FROM idempotency),
+       (SELECT count(*) FROM rows LEFT JOIN events USING (seq)
+         WHERE events.seq IS NULL OR events.channel <> rows.channel OR events.key <> rows.key)
+"""
+
+
+def connect(path: str, mode: str) -> sqlite3.Connection:
+    """A connection in autocommit to a file that exists; `mode` is "ro" or "rw"."""
+    uri = f"file:{quote(os.path.abspath(path))}?mode={mode}"
+    connection = sqlite3.connect(
+        uri,
+        uri=True,
+        isolation_level=None,
+        timeout=BUSY_SECONDS,
+        check_same_thread=False,
+    )
+    # What stands in the file is data: no view or trigger in it may reach out of SQL.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def prepare(path: str) -> None:
+    """Make a journal where there is none; else make sure that it is a sound one of ours.
+
+    A file that is refused is not changed in any way. The caller holds the lock. Raises
+    JournalCorrupt, JournalUnavailable.
+    """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        raise JournalUnavailable(
+            f"SQLite {sqlite3.sqlite_version} is too old for the journal: it needs 3.38 or newer."
+        )
+    with explained(path):
+        if header := _read_header(path):
+            _check_mark(path, *inspect(path, header))
+        else:
+            _create(path)
+
+
+def inspect(path: str, header: bytes | None = None) -> tuple[str, int]:
+    """The epoch and the head of a sound journal; changes nothing. Raises as `prepare`."""
+    with explained(path):
+        _check_header(path, header or _read_header(path))
+        return _check_content(path)
+
+
+def _read_header(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_HEADER)
+    except FileNotFoundError:
+        return b""
+
+
+def _check_header(path: str, header: bytes) -> None:
+    """By the bytes themselves (sqlite.org/fileformat2.html §1.3): SQLite would replay the log of
+    a foreign file before it could tell whose file it is."""
+    if len(header) < _HEADER or not header.startswith(_MAGIC):
+        raise corrupt(path, "it is no SQLite database")
+    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        raise corrupt(path, "it is a database of another program")
+    _check_format(path, int.from_bytes(header[60:64]))
+
+
+def _check_format(path: str, version: int) -> None:
+    if version > FORMAT:
+        raise JournalCorrupt(
+            f"{path} was left as it is: its format is {version} and this version of Telecast "
+            f"reads up to {FORMAT}. Upgrade Telecast, or name another journal."
+        )
+    if version < FORMAT:
+        raise corrupt(path, f"its format number is {version}")
+
+
+def _check_content(path: str) -> tuple[str, int]:
+    """Read-only, so that not even the log of a damaged file is moved into it."""
+    with closing(connect(path, "ro")) as connection:
+        ((version,),) = connection.execute("PRAGMA user_version")
+        _check_format(path, version)
+        findings = [row[0] for row in connection.execute("PRAGMA integrity_check(1)")]
+        if findings != ["ok"]:
+            raise corrupt(path, str(findings[0]))
+        ((epoch, head, newest, through, _, astray),) = connection.execute(_SANE)
+        if not is_epoch(epoch):
+            raise corrupt(path, "it has no epoch")
+        if not max(newest, through) <= head <= MAX_SEQ:
+            raise corrupt(path, f"its head is {head}, but it speaks of {max(newest, through)}")
+        if astray:
+            raise corrupt(path, f"{astray} of its rows have lost their entries")
+        return epoch, head
+
+
+def _check_mark(path: str, epoch: str, head: int) -> None:
+    mark = Mark(path).read()
+    if mark is not None and mark[0] == epoch and mark[1] > head:
+        raise JournalCorrupt(
+            f"{path} was left as it is: it ends at {head}, but it was at {mark[1]} before, as "
+            f"{path}.head says. Either an older copy was put in its place, or it has lost the end "
+            "of its log (-wal). Put the newer files back; or go on from this one with "
+            f"`telecast journal restored {path}`."
+        )
+
+
+def _create(path: str) -> None:
+    """Make the file under another name and move it: a crash leaves a whole one or none."""
+    if Path(path).exists() and Mark(path).read() is not None:
+        raise corrupt(path, "it is empty, but was not before")
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size:
+        raise corrupt(path, f"it is missing, but its log {log.name} is there")
+    draft = f"{path}.new"
+    for leftover in (draft, f"{draft}-journal", f"{draft}-wal", f"{draft}-shm"):
+        with suppress(FileNotFoundError):
+            os.remove(leftover)
+    with open(draft, "xb"):
+        pass
+    with closing(connect(draft, "rw")) as connection:
+        # Here, not once it has its name: the change goes through a journal of the other kind,
+        # and if that is left beside the file, nobody who only reads can open it again.
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        connection.executescript(f"BEGIN; {_TABLES}")
+        connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (new_epoch(),))
+        connection.execute("COMMIT")
+    for leftover in (f"{path}-wal", f"{path}-shm"):
+        with suppress(FileNotFoundError):
+            os.remove(leftover)
+    os.replace(draft, path)  # the writer syncs the directory, once the log is there too
+
+
+def sync_directory(path: str) -> None:
+    """Make it durable that the file, and those beside it, have their names."""
+    if os.name == "nt":  # pragma: no cover
+        return
+    handle = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,340 @@
+"""The SQLite database as its one writer sees it. Blocking: it lives in the writer's thread."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from telecast.errors import JournalFull, JournalUnavailable
+from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Floor, Receipt
+from telecast.journal.group import Group, Known, RowKey
+from telecast.journal.sqlite.faults import explained, is_busy, is_full, is_in_log, takes_no_more
+from telecast.journal.sqlite.mark import Mark
+from telecast.journal.sqlite.readers import checksum, key_checksum
+from telecast.journal.sqlite.schema import connect, prepare, sync_directory
+from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
+from telecast.model import Retention
+
+LOG_BYTES = 64 * 2**20
+"""What the log file is cut back to after a checkpoint that a long read had held up."""
+MARK_EVERY = 1024
+"""Entries after which the mark is written anew: 50 times a second at most; a trim does it too."""
+
+# Each write is one statement, run in autocommit: an INSERT into a view whose trigger does the
+# work. A statement of its own for BEGIN, for each table and for COMMIT would give up and retake
+# the interpreter lock some three times each, and beside a busy loop each costs a switch interval.
+# A superseded row that was looked at by `trim` before is noted for the next one.
+_PROCEDURES = """
+CREATE TEMP VIEW commits AS
+    SELECT 0 AS first, 0 AS timestamp, '' AS entries, x'' AS payload, '' AS moved, '' AS keys;
+CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
+    INSERT INTO events
+        SELECT new.first + key, new.timestamp,
+               value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+               substr(new.payload, value ->> 5, value ->> 6)
+          FROM json_each(new.entries);
+    DELETE FROM rows WHERE (channel, key) IN (
+        SELECT value ->> 0, value ->> 1 FROM json_each(new.moved) WHERE value ->> 2 = 0);
+    INSERT INTO rows
+        SELECT value ->> 0, value ->> 1, value ->> 2
+          FROM json_each(new.moved) WHERE value ->> 2 > 0
+        ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq;
+    INSERT INTO idempotency
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+               value ->> 6
+          FROM json_each(new.keys);
+END;
+CREATE TEMP TRIGGER row_replaced AFTER UPDATE ON main.rows
+    WHEN old.seq <= (SELECT through FROM main.floors WHERE channel = old.channel)
+    BEGIN INSERT INTO superseded VALUES (old.seq); END;
+CREATE TEMP TRIGGER row_deleted AFTER DELETE ON main.rows
+    WHEN old.seq <= (SELECT through FROM main.floors WHERE channel = old.channel)
+    BEGIN INSERT INTO superseded VALUES (old.seq); END;
+
+CREATE TEMP VIEW trims AS SELECT '' AS gone, '' AS moved, 0 AS forget, 0 AS most;
+CREATE TEMP TRIGGER trim_entries INSTEAD OF INSERT ON trims BEGIN
+    DELETE FROM events WHERE seq IN (SELECT value FROM json_each(new.gone));
+    DELETE FROM superseded WHERE seq IN (SELECT value FROM json_each(new.gone));
+    INSERT INTO floors
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(new.moved)
+         WHERE true
+        ON CONFLICT (channel) DO UPDATE SET through = excluded.through,
+            whole_from = excluded.whole_from, compact_from = excluded.compact_from;
+    DELETE FROM idempotency WHERE key IN (
+        SELECT key FROM idempotency WHERE at < new.forget ORDER BY at LIMIT new.most);
+END;
+"""
+_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)"
+_TRIM = "INSERT INTO trims VALUES (?, ?, ?, ?)"
+_PROBE = "UPDATE meta SET value = value"
+
+_LOOK_UP = """
+SELECT (SELECT json_group_array(json_array(r.channel, r.key, r.seq))
+          FROM json_each(?) AS w CROSS JOIN rows AS r
+         WHERE r.channel = w.value ->> 0 AND r.key = w.value ->> 1),
+       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at, crc))
+          FROM json_each(?) AS w CROSS JOIN idempotency AS i WHERE i.key = w.value)
+"""
+_LEFT_OVER = """
+SELECT (SELECT json_group_array(json_array(seq, channel, pinned))
+          FROM (SELECT * FROM superseded ORDER BY seq LIMIT ?) JOIN events USING (seq)),
+       (SELECT min(at) FROM idempotency)
+"""
+_CANDIDATES = """
+SELECT json_group_array(json_array(seq, timestamp, live, lasting))
+  FROM (SELECT seq, timestamp, pinned OR op = 'delete' AS lasting,
+               EXISTS (SELECT 1 FROM rows AS r
+                        WHERE r.channel = e.channel AND r.key = e.key AND r.seq = e.seq) AS live
+          FROM events AS e WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?)
+"""
+
+
+@dataclass(slots=True)
+class _Channel:
+    """`recent`: entries after `through`. `oldest`: the time of the first one, where known."""
+
+    through: int = 0
+    floor: Floor = field(default_factory=Floor)
+    recent: int = 0
+    oldest: int | None = None
+
+
+class Store:
+    """Opens, looks up, commits, trims; one thread makes, uses and closes it.
+
+    What it remembers of the database (head, floors, counts) changes only after the statement
+    that changed the database succeeded. `full` says why nothing fits just now, `failed` why
+    nothing can be written until the journal is opened anew.
+    """
+
+    def __init__(self, path: str, retention: Mapping[str, Retention]) -> None:
+        """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock."""
+        prepare(path)
+        self.full: str | None = None
+        self.failed: str | None = None
+        self._path = path
+        self._mark = Mark(path)
+        self._marked = -1
+        self._retention = dict(retention)
+        self._channels: dict[str, _Channel] = {channel: _Channel() for channel in retention}
+        with explained(path):
+            self._database = connect(path, "rw")
+            try:
+                self._configure()
+                self._load()
+                self._harden()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _configure(self) -> None:
+        ((mode,),) = self._database.execute("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise JournalUnavailable(
+                f"{self._path} lies on a file system without shared memory: use a local disk."
+            )
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("PRAGMA secure_delete = OFF")
+        self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+        self._database.executescript(_PROCEDURES)
+
+    def _load(self) -> None:
+        ((self.epoch, self.head),) = self._database.execute(
+            "SELECT value, (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')"
+            "  FROM meta WHERE name = 'epoch'"
+        )
+        for channel, through, *floor in self._database.execute("SELECT * FROM floors"):
+            if channel in self._channels:
+                self._channels[channel] = _Channel(through, Floor(*floor))
+        for name, channel in self._channels.items():
+            ((channel.recent,),) = self._database.execute(
+                "SELECT count(*) FROM events WHERE channel = ? AND seq > ?", (name, channel.through)
+            )
+
+    def _harden(self) -> None:
+        """Write again, and sync, what a process that was killed may have left in the log.
+
+        It may be in the system's cache only. Another sync would not do: after one that failed,
+        later ones skip what it should have written, though it can still be read. Meanwhile no
+        other program may begin the log anew.
+        """
+        self._database.execute("BEGIN IMMEDIATE")
+        with suppress(FileNotFoundError), open(f"{self._path}-wal", "r+b") as log:
+            content = log.read()
+            log.seek(0)
+            log.write(content)
+            log.flush()
+            os.fsync(log.fileno())
+        sync_directory(self._path)  # SQLite would not tell if that failed
+        self._database.execute("ROLLBACK")
+        self._note()
+
+    def _note(self) -> None:
+        if self.head != self._marked:
+            self._mark.write(self.epoch, self.head)
+            self._marked = self.head
+
+    def floors(self) -> dict[str, Floor]:
+        return {name: channel.floor for name, channel in self._channels.items()}
+
+    def group(self, batches: Sequence[Batch], timestamp: int) -> Group:
+        """An empty group that knows of the database what these batches ask about."""
+        asked_rows = {row for batch in batches for row in batch.expect}
+        asked_keys = {batch.idempotency.key for batch in batches if batch.idempotency}
+        rows: dict[RowKey, int] = {}
+        known: dict[str, Known] = {}
+        if asked_rows or asked_keys:
+            found = self._read(_LOOK_UP, (_json([*asked_rows]), _json([*asked_keys])))
+            for channel, key, seq in orjson.loads(found[0]):
+                rows[channel, key] = seq
+            for key, digest, count, first, last, at, crc in orjson.loads(found[1]):
+                if key_checksum(key, digest, count, first, last, at) != crc:
+                    self.failed = (
+                        f"{self._path} is damaged: the idempotency key {key!r} is not what was "
+                        "written. Restore it from a backup."
+                    )
+                    raise JournalUnavailable(self.failed)
+                known[key] = Known(bytes.fromhex(digest), Receipt(count, first, last, at))
+        return Group(head=self.head, timestamp=timestamp, rows=rows, known=known)
+
+    def commit(self, group: Group) -> None:
+        """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""
+        if not group.entries and not group.keys:
+            return
+        described = []
+        start = 1
+        for entry in group.entries:
+            size = len(entry.data)
+            crc = checksum(entry)
+            described.append((entry.channel, entry.key, entry.op, entry.pinned, crc, start, size))
+            start += size
+        keys = [(*told, key_checksum(*told)) for told in map(_told, group.keys.items())]
+        self._write(
+            _COMMIT,
+            (
+                self.head + 1,
+                group.timestamp,
+                _json(described),
+                b"".join([entry.data for entry in group.entries]),
+                _json([(*row, seq) for row, seq in group.moved.items()]),
+                _json(keys),
+            ),
+        )
+        self.head = group.head
+        if self.head - self._marked >= MARK_EVERY:
+            self._note()
+        for entry in group.entries:
+            channel = self._channels.get(entry.channel)
+            if channel is not None:
+                channel.recent += 1
+
+    def trim(self, now: float) -> int:
+        """One bounded step of trimming, as one transaction with the floors it raises."""
+        self._note()
+        superseded, oldest_key = self._read(_LEFT_OVER, (TRIM_MOST,))
+        gone: dict[str, list[tuple[int, bool]]] = {}
+        for seq, name, pinned in orjson.loads(superseded):
+            gone.setdefault(name, []).append((seq, bool(pinned)))
+        budget = TRIM_MOST - sum(map(len, gone.values()))
+        moved: dict[str, _Channel] = {}
+        for name, channel in self._channels.items():
+            looked, after = self._look(name, channel, now, budget, gone.setdefault(name, []))
+            budget -= looked
+            after.floor = raised(after.floor, gone[name])
+            if after != channel:
+                moved[name] = after
+        seqs = [seq for went in gone.values() for seq, _ in went]
+        forget = int((now - IDEMPOTENCY_SECONDS) * 1000)
+        if seqs or moved or (oldest_key is not None and oldest_key < forget):
+            floors = [
+                (name, after.through, after.floor.whole_from, after.floor.compact_from)
+                for name, after in moved.items()
+            ]
+            self._write(_TRIM, (_json(seqs), _json(floors), forget, TRIM_MOST))
+            self._channels.update(moved)
+        elif self.full is not None:
+            self._write(_PROBE, ())  # nobody may dare to publish: find out that space is back
+        return len(seqs)
+
+    def _look(
+        self, name: str, channel: _Channel, now: float, most: int, gone: list[tuple[int, bool]]
+    ) -> tuple[int, _Channel]:
+        """How many entries of a channel are overdue, and what the channel is without them."""
+        excess = channel.recent - self._retention[name].events
+        before = (now - self._retention[name].seconds) * 1000
+        due = excess > 0 or channel.oldest is None or channel.oldest < before
+        if not channel.recent or not due or most < 1:
+            return 0, channel
+        (found,) = self._read(_CANDIDATES, (name, channel.through, most))
+        candidates = [
+            Candidate(seq, timestamp, bool(live), bool(lasting))
+            for seq, timestamp, live, lasting in orjson.loads(found)
+        ]
+        cut = overdue(candidates, excess=excess, before=before)
+        gone.extend((c.seq, c.lasting) for c in candidates[:cut] if not c.live)
+        return cut, _Channel(
+            candidates[cut - 1].seq if cut else channel.through,
+            channel.floor,
+            channel.recent - cut,
+            candidates[cut].timestamp if cut < len(candidates) else None,
+        )
+
+    def _read(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
+        try:
+            row: tuple[Any, ...] = self._database.execute(sql, parameters).fetchone()
+        except sqlite3.Error as error:
+            raise self._fault(error, wrote=False) from error
+        return row
+
+    def _write(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        if self.failed is not None:
+            raise JournalUnavailable(self.failed)
+        try:
+            self._database.execute(sql, parameters)
+        except sqlite3.Error as error:
+            raise self._fault(error, wrote=True) from error
+        self.full = None
+
+    def _fault(self, error: sqlite3.Error, *, wrote: bool) -> JournalUnavailable:
+        if is_busy(error):
+            return JournalUnavailable(f"Another program holds {self._path}: {error}.")
+        if wrote and takes_no_more(error) and not self._database.in_transaction:
+            return self._no_space(error)
+        # After a failed sync nobody knows what is on the disk, and asking again would be answered
+        # from a cache that the failure emptied: only reading it anew tells.
+        self.failed = f"Writing {self._path} failed ({error}): check the disk, then restart."
+        return JournalUnavailable(self.failed, {"unknown": True} if wrote else None)
+
+    def _no_space(self, error: sqlite3.Error) -> JournalFull:
+        if is_full(error):
+            self.full = f"There is no space left for {self._path}: free some."
+        else:  # a quota, a size limit, a disk that refuses: SQLite does not say which
+            self.full = (
+                f"{self._path} can't be written ({error}): free some space, raise its quota or "
+                "its size limit, or check the disk."
+            )
+        # What the log holds may fit into the database's own pages; then the log is free.
+        with suppress(sqlite3.Error):
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return JournalFull(self.full, {"unknown": True} if is_in_log(error) else None)
+
+    def close(self) -> None:
+        self._note()
+        self._database.close()
+
+
+def _told(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
+    key, known = used
+    receipt = known.receipt
+    numbers = receipt.count, receipt.first_seq, receipt.last_seq, receipt.timestamp
+    return key, known.digest.hex(), *numbers
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,214 @@
+"""The thread that writes: it takes what waits, commits it as one group, and reports once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+from telecast.errors import JournalUnavailable, TelecastError
+from telecast.journal.base import Batch, Floor, Receipt
+from telecast.journal.sqlite.lock import FileLock
+from telecast.journal.sqlite.store import Store
+from telecast.model import Entry, Retention
+
+log = logging.getLogger(__name__)
+
+GROUP_RECORDS = 4096
+"""Records in one group commit: some 25 ms of the writer, which the next group waits for."""
+GROUP_BYTES = 8 * 2**20
+"""Payload in one group commit: it is held three times over while it is written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Append:
+    batch: Batch
+    answer: asyncio.Future[Receipt]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trim:
+    answer: asyncio.Future[int]
+
+
+Answers = Sequence[tuple[asyncio.Future[Receipt], Receipt | Exception]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opened:
+    epoch: str
+    head: int
+    floors: Mapping[str, Floor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Committed:
+    """A group was judged, and what it accepted (`entries`) is durable."""
+
+    answers: Answers
+    entries: tuple[Entry, ...]
+    head: int
+    full: str | None
+    failed: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trimmed:
+    answer: asyncio.Future[int]
+    outcome: int | Exception
+    floors: Mapping[str, Floor]
+    full: str | None
+    failed: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gone:
+    """The file is closed and unlocked; `fault` says why it could not even be opened."""
+
+    fault: Exception | None = None
+
+
+Report = Opened | Committed | Trimmed | Gone
+
+
+class Writer:
+    """Owns the file from `start` until it is told to `stop`, and everything that blocks.
+
+    `report` is called on `loop`: first with Opened, or at once with Gone; then once per group
+    and per trim; last with Gone. `release` is called in the thread before the file is closed.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        retention: Mapping[str, Retention],
+        *,
+        now: Callable[[], float],
+        loop: asyncio.AbstractEventLoop,
+        report: Callable[[Report], None],
+        release: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._retention = retention
+        self._now = now
+        self._loop = loop
+        self._report = report
+        self._release = release
+        # Not bounded here: ingress bounds what it lets in, by count and by bytes.
+        self._jobs: SimpleQueue[Append | Trim | None] = SimpleQueue()
+        self._held: deque[Append | Trim | None] = deque(maxlen=1)
+        # A daemon, so that a service that dies without closing its journal does die.
+        self._thread = Thread(target=self._run, name="journal-writer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def put(self, job: Append | Trim) -> None:
+        """Have it done after all that was put before. Never blocks."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Finish what was put, then let go of the file."""
+        self._jobs.put(None)
+
+    def _tell(self, report: Report) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._report, report)
+        except RuntimeError:
+            log.debug("the loop ended before its journal was closed")
+
+    def _run(self) -> None:
+        try:
+            lock = FileLock(f"{self._path}.lock")
+        except TelecastError as fault:
+            self._tell(Gone(fault))
+            return
+        try:
+            store = Store(self._path, self._retention)
+        except Exception as fault:
+            lock.release()
+            self._tell(Gone(fault))
+            return
+        self._tell(Opened(store.epoch, store.head, store.floors()))
+        try:
+            self._serve(store)
+        finally:
+            self._release()
+            store.close()
+            lock.release()
+            self._tell(Gone())
+
+    def _serve(self, store: Store) -> None:
+        while (job := self._next()) is not None:
+            if isinstance(job, Trim):
+                self._tell(self._trim(store, job))
+            else:
+                self._tell(self._commit(store, self._gather(job)))
+
+    def _next(self) -> Append | Trim | None:
+        return self._held.popleft() if self._held else self._jobs.get()
+
+    def _gather(self, first: Append) -> list[Append]:
+        """The appends that wait now, as far as they fit into a group."""
+        jobs = [first]
+        records, size = _measure(first.batch)
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return jobs
+            if isinstance(job, Append):
+                more, bigger = _measure(job.batch)
+                records, size = records + more, size + bigger
+                if records <= GROUP_RECORDS and size <= GROUP_BYTES:
+                    jobs.append(job)
+                    continue
+            self._held.append(job)
+            return jobs
+
+    def _commit(self, store: Store, jobs: list[Append]) -> Committed:
+        answers: list[tuple[asyncio.Future[Receipt], Receipt | Exception]] = []
+        entries: tuple[Entry, ...] = ()
+        try:
+            group = store.group([job.batch for job in jobs], int(self._now() * 1000))
+            for job in jobs:
+                try:
+                    answers.append((job.answer, group.add(job.batch)))
+                except TelecastError as refusal:
+                    answers.append((job.answer, refusal))
+            entries = tuple(group.entries)
+            store.commit(group)
+        except Exception as error:
+            # Refusals fall too: they may rest on a batch of the group that is not there.
+            faults = [_fault(store, error) for _ in jobs]
+            answers = [(job.answer, fault) for job, fault in zip(jobs, faults, strict=True)]
+            entries = ()
+        return Committed(answers, entries, store.head, store.full, store.failed)
+
+    def _trim(self, store: Store, job: Trim) -> Trimmed:
+        outcome: int | Exception
+        try:
+            outcome = store.trim(self._now())
+        except Exception as error:
+            outcome = _fault(store, error)
+        return Trimmed(job.answer, outcome, store.floors(), store.full, store.failed)
+
+
+def _measure(batch: Batch) -> tuple[int, int]:
+    return len(batch.records), sum([len(record.data) for record in batch.records])
+
+
+def _fault(store: Store, error: Exception) -> Exception:
+    """One exception per caller: raised in many tasks, one would gather all their tracebacks."""
+    if isinstance(error, JournalUnavailable):
+        fault = type(error)(error.message, error.details)
+        fault.__cause__ = error.__cause__
+        return fault
+    if store.failed is None:
+        log.error("the journal's writer met a fault of its own", exc_info=error)
+        store.failed = f"The journal failed ({error!r}): restart the service, and report this."
+    return JournalUnavailable(store.failed, {"unknown": True})

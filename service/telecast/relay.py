@@ -1,0 +1,82 @@
+"""Carries every committed entry from the journal to the broadcaster, once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+from telecast.errors import JournalUnavailable
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.journal.base import Journal
+from telecast.model import Entry
+from telecast.turns import in_turns
+
+log = logging.getLogger(__name__)
+
+EVENTS_BETWEEN_LOOKS = 32
+
+
+class Relay:
+    """`run` is the one task that moves the head; others wait for the head to pass a seq."""
+
+    def __init__(self, journal: Journal, broadcaster: Broadcaster) -> None:
+        self._journal = journal
+        self._broadcaster = broadcaster
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._target = journal.head
+        self._caught_up = asyncio.Event()
+        self._ended: str | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that was committed before the start has been taken in."""
+        return self._caught_up.is_set() and self._ended is None
+
+    async def caught_up(self) -> None:
+        await self._caught_up.wait()
+
+    async def run(self) -> None:
+        """Until the journal closes. Raises what the journal's tail raises."""
+        tape = self._broadcaster.tape
+        try:
+            async for entries in self._journal.tail():
+                if not entries:
+                    # The history has ended. Its last entries may have been trimmed: the head
+                    # is where the journal's is all the same, or positions would fall.
+                    tape.head = max(tape.head, self._target)
+                await in_turns(self._hear(entries))
+                self._settle(tape.head)
+        finally:
+            self._ended = "the journal's tail has ended"
+            for _, future in self._waiting:
+                if not future.done():
+                    future.set_exception(JournalUnavailable(self._ended, {"unknown": True}))
+
+    def _hear(self, entries: Sequence[Entry]) -> Iterator[None]:
+        event_of, hear = self._broadcaster.tape.event, self._broadcaster.hear
+        for start in range(0, len(entries), EVENTS_BETWEEN_LOOKS):
+            hear([event_of(entry) for entry in entries[start : start + EVENTS_BETWEEN_LOOKS]])
+            yield
+
+    def _settle(self, head: int) -> None:
+        if head >= self._target:
+            self._caught_up.set()
+        while self._waiting and self._waiting[0][0] <= head:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_result(None)
+
+    async def reached(self, seq: int) -> None:
+        """Return once the tape holds everything up to `seq`. Callers ask for rising seqs.
+
+        Raises JournalUnavailable (unknown) where the tape has ended before it.
+        """
+        if self._broadcaster.tape.head >= seq:
+            return
+        if self._ended is not None:
+            raise JournalUnavailable(self._ended, {"unknown": True})
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((seq, future))
+        await future

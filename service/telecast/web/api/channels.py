@@ -1,0 +1,212 @@
+"""What can be read without a stream: the catalogue, snapshots, history."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from telecast.channels.catalogue import CHANNELS, FILTERS, Channel, channel_named, nearest
+from telecast.errors import PeerFault
+from telecast.model import Event, Position, Principal
+from telecast.protocol.commands import parse_query
+from telecast.protocol.messages import PROTOCOL_VERSION
+from telecast.protocol.subscription import grant, narrowed
+from telecast.tape.selection import Selection, filter_of
+from telecast.tape.tape import Tape
+from telecast.turns import Turn
+from telecast.web.auth.credentials import require
+from telecast.web.front.answers import ok, ok_bytes, rfc3339
+from telecast.web.parts import Parts, parts_from
+
+PAGE = (1, 5_000, 1_000)
+"""Least, most and default rows or events in one answer."""
+SCANNED = 20_000
+"""Events looked at for one page of history: a rare filter gets short pages, not slow ones."""
+PAGE_BYTES = 2 * 2**20
+"""After so much, about, a page ends: it is joined and written in one step."""
+READ = 500
+ROWS_BYTES = 256 * 1024
+"""Rows listed in one step, in bytes of their JSON."""
+_WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
+_CURSOR = re.compile(r"([0-9a-z]{4,16}:[0-9]{1,16})\.([0-9]{1,16})", re.ASCII)
+
+
+def describe(channel: Channel) -> dict[str, Any]:
+    """A channel as a client may rely on it."""
+    return {
+        "name": channel.name,
+        "title": channel.title,
+        "description": channel.description,
+        "protocol": PROTOCOL_VERSION,
+        "mode": "keyed",
+        "filters": sorted(channel.filters),
+        "retention": {
+            "events": channel.retention.events,
+            "seconds": int(channel.retention.seconds),
+        },
+        "schema": channel.json_schema,
+    }
+
+
+async def catalogue(request: web.Request) -> web.Response:
+    principal = require(request, "read")
+    return ok([describe(c) for c in CHANNELS.values() if principal.reaches(c.name)])
+
+
+async def channel(request: web.Request) -> web.Response:
+    entry, _ = _readable(request)
+    return ok(describe(entry))
+
+
+async def snapshot(request: web.Request) -> web.Response:
+    """Live rows in seq order. All pages carry the first one's position: resume from there."""
+    entry, principal = _readable(request)
+    parts = parts_from(request)
+    limit, cursor = _limit(request), request.query.get("cursor")
+    selection = _selection(request, entry, principal, ("limit", "cursor"))
+    position, after = parts.broadcaster.head, 0
+    if cursor is not None:
+        match = _CURSOR.fullmatch(cursor)
+        if match is None:
+            raise PeerFault("BAD_REQUEST", "This is no `cursor` of ours.")
+        position, after = Position.parse(match[1]), int(match[2])
+        if position.epoch != parts.journal.epoch:
+            raise _other_epoch()
+    rows, upto, more = await _rows(parts.broadcaster.tape, selection, after, limit)
+    told = {"position": str(position), "more": more}
+    if more:
+        told["cursor"] = f"{position}.{upto}"
+    return ok_bytes(_with_list(told, "rows", rows))
+
+
+async def _rows(
+    tape: Tape, selection: Selection, after: int, limit: int
+) -> tuple[list[bytes], int, bool]:
+    """The first rows after a seq, the seq up to which these are all, whether there are more.
+
+    A row that is changed meanwhile moves to its new place.
+    """
+    found: dict[str, bytes] = {}
+    size = 0
+    turn = Turn()
+    while True:
+        chunk = tape.rows(selection, after, upto=tape.head, most_bytes=ROWS_BYTES)
+        for event in chunk.events:
+            if len(found) >= limit or size >= PAGE_BYTES:
+                return [*found.values()], after, True
+            size -= len(found.pop(event.key, b""))
+            found[event.key] = row = _row(event)
+            size += len(row)
+            after = event.seq
+            if turn.over():
+                await turn.next()
+        after = chunk.upto
+        if after >= tape.head:
+            return [*found.values()], after, False
+
+
+async def history(request: web.Request) -> web.Response:
+    """Events after a position in seq order, as the journal still has them."""
+    entry, principal = _readable(request)
+    parts = parts_from(request)
+    limit, asked = _limit(request), request.query.get("after")
+    selection = _selection(request, entry, principal, ("limit", "after"))
+    epoch = parts.journal.epoch
+    after = 0
+    if asked is not None:
+        position = Position.parse(asked)
+        if position.epoch != epoch:
+            raise _other_epoch()
+        if position.seq > parts.broadcaster.tape.head:
+            raise PeerFault("POSITION_UNKNOWN", "This position has not been committed here.")
+        after = position.seq
+    events, upto, more = await _read(parts, entry.name, selection, after, limit)
+    whole_from = parts.journal.floors()[entry.name].whole_from
+    told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
+    # Asking for a past that was trimmed is no error; being told that it is whole would be.
+    gone = asked is not None and after < whole_from
+    told["gap"] = {"fromSeq": after + 1, "toSeq": whole_from} if gone else None
+    return ok_bytes(_with_list(told, "events", events))
+
+
+async def _read(
+    parts: Parts, name: str, selection: Selection, after: int, limit: int
+) -> tuple[list[bytes], int, bool]:
+    tape, head = parts.broadcaster.tape, parts.broadcaster.tape.head
+    found: list[bytes] = []
+    scanned = size = 0
+    while True:
+        page = await parts.journal.read((name,), after, READ)
+        turn = Turn()
+        for entry in page.entries:
+            if entry.seq > head:
+                return found, max(after, head), False
+            after = entry.seq
+            scanned += 1
+            event = tape.event(entry)
+            if selection.wants(event):
+                found.append(event.json)
+                size += len(event.json)
+                if len(found) >= limit or size >= PAGE_BYTES:
+                    return found, after, True
+            if turn.over():
+                await turn.next()
+        if not page.more:
+            return found, max(after, min(page.upto, head)), False
+        after = min(page.upto, head)
+        if scanned >= SCANNED:
+            return found, after, True
+        await asyncio.sleep(0)
+
+
+def _readable(request: web.Request) -> tuple[Channel, Principal]:
+    principal = require(request, "read")
+    entry = channel_named(request.match_info["channel"])
+    if not principal.reaches(entry.name):
+        raise PeerFault("FORBIDDEN", f"This key may not read {entry.name!r}.")
+    return entry, principal
+
+
+def _selection(
+    request: web.Request, entry: Channel, principal: Principal, parts: tuple[str, ...]
+) -> Selection:
+    """The filters of the query, checked as a stream's are, with the key's own."""
+    for name in request.query:
+        if name not in FILTERS and name not in parts:
+            close = nearest(name[:64], (*FILTERS, *parts))
+            raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
+    query = parse_query([pair for pair in request.query.items() if pair[0] in FILTERS], None)
+    granted = grant((entry.name,), query.fields, principal)
+    fields: Mapping[str, frozenset[str]] = narrowed(
+        entry.name, granted.asked[entry.name], principal
+    )
+    return Selection({entry.name: filter_of(fields)})
+
+
+def _limit(request: web.Request) -> int:
+    least, most, usual = PAGE
+    text = request.query.get("limit")
+    if text is None:
+        return usual
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise PeerFault("BAD_REQUEST", f"`limit` must be a whole number, {least} to {most}.")
+    return int(text)
+
+
+def _other_epoch() -> PeerFault:
+    return PeerFault("POSITION_UNKNOWN", "This position is of another journal.")
+
+
+def _row(event: Event) -> bytes:
+    told = {"key": event.key, "seq": event.seq, "updatedAt": rfc3339(event.timestamp / 1000)}
+    return b'%b,"data":%b}' % (orjson.dumps(told)[:-1], orjson.dumps(event.row))
+
+
+def _with_list(told: Mapping[str, Any], name: str, items: list[bytes]) -> bytes:
+    """A JSON object with one more member: a list whose items are JSON already."""
+    return b'{"%b":[%b],%b' % (name.encode(), b",".join(items), orjson.dumps(told)[1:])

@@ -1,0 +1,151 @@
+"""Events in over REST: POST /api/v1/channels/{channel}/events, and the withdrawal of a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from aiohttp import web
+from marshmallow import ValidationError
+
+from telecast.channels.fields import Identifier
+from telecast.errors import PeerFault
+from telecast.ingress import Published, Scope
+from telecast.model import Position
+from telecast.protocol.commands import parse_json
+from telecast.protocol.items import PIECE, dense, pieces
+from telecast.web.auth.credentials import require
+from telecast.web.front.answers import ok
+from telecast.web.front.body import read_body
+from telecast.web.parts import parts_from
+
+ESCAPED = 8
+"""How many times longer than its event a text may be: `\\u0041` is six, the rest is for spaces."""
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
+_IDENTIFIER = Identifier()
+_BLANK = re.compile(rb"[ \t\r\n]*+")
+_LINE = re.compile(rb"[^\r\n]*+")
+
+
+async def publish(request: web.Request) -> web.Response:
+    """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
+    principal = require(request, "publish")
+    key, replace = _idempotency_key(request), _scope(request)
+    most = parts_from(request).settings.max_body_bytes
+    payloads = _payloads(request, await read_body(request, most, "max_body_bytes"))
+    published = await parts_from(request).ingress.publish(
+        principal,
+        request.match_info["channel"],
+        payloads,
+        idempotency_key=key,
+        replace=replace,
+    )
+    return _receipt(request, published)
+
+
+async def withdraw(request: web.Request) -> web.Response:
+    """Take a row away: its tombstone is told to everyone who holds it."""
+    principal = require(request, "publish")
+    published = await parts_from(request).ingress.withdraw(
+        principal, request.match_info["channel"], request.match_info["key"]
+    )
+    return _receipt(request, published)
+
+
+def _receipt(request: web.Request, published: Published) -> web.Response:
+    receipt = published.receipt
+    told: dict[str, Any] = {
+        "accepted": published.accepted,
+        "firstSeq": receipt.first_seq or None,
+        "lastSeq": receipt.last_seq,
+        "position": str(Position(parts_from(request).journal.epoch, receipt.last_seq)),
+        "subscribers": published.subscribers,
+    }
+    if receipt.duplicate:
+        told["duplicate"] = True
+    return ok(told, status=201)
+
+
+def _payloads(request: web.Request, body: bytearray) -> Iterable[Any]:
+    """The payloads in order; a line that is not JSON is a PeerFault in its place.
+
+    What is large is parsed as it is asked for, a small piece at a time.
+    """
+    most = parts_from(request).settings.max_event_bytes
+    if request.content_type == "application/json":
+        if len(body) > ESCAPED * most or (len(body) > PIECE and body.lstrip()[:1] == b"["):
+            return _items(body, most)
+        parsed = _parsed(body, "The body", most)
+        return parsed if isinstance(parsed, list) else [parsed]
+    if request.content_type in NDJSON:
+        return _lines(body, most)
+    raise PeerFault(
+        "UNSUPPORTED_MEDIA_TYPE",
+        f"{request.content_type[:64]!r} is not taken: say -H 'Content-Type: application/json', "
+        "or application/x-ndjson.",
+    )
+
+
+def _items(body: bytearray, most: int) -> Iterator[Any]:
+    for piece in pieces(body, ESCAPED * most, most):
+        yield from parse_json(piece, "The body")
+
+
+def _lines(body: bytes | bytearray, most: int) -> Iterator[Any]:
+    """Raises PeerFault: before a line there may be PIECE bytes of white space."""
+    at = 0
+    while at < len(body):
+        begin = _BLANK.match(body, at, at + PIECE).end()  # type: ignore[union-attr]
+        if begin == len(body):
+            return
+        if begin == at + PIECE:
+            raise PeerFault("BAD_REQUEST", f"After byte {at} come {PIECE} of white space.")
+        at = _LINE.match(body, begin, begin + ESCAPED * most + 1).end()  # type: ignore[union-attr]
+        yield _line(body[begin:at], most)
+        if at - begin > ESCAPED * most:
+            at = body.find(b"\n", at)  # it is refused: what else it says is not looked at
+            if at < 0:
+                return
+
+
+def _line(line: bytes | bytearray, most: int) -> Any:
+    try:
+        if len(line) > ESCAPED * most:
+            raise PeerFault("LIMIT_EXCEEDED", f"Its text has more than {ESCAPED * most} bytes.")
+        return _parsed(line, "The line", most)
+    except PeerFault as fault:
+        return fault
+
+
+def _parsed(text: bytes | bytearray, what: str, most: int) -> Any:
+    if len(text) > PIECE and dense(text, most):
+        raise PeerFault(
+            "LIMIT_EXCEEDED", f"{what} has more than {most} brackets.", {"max_event_bytes": most}
+        )
+    return parse_json(text, what)
+
+
+def _idempotency_key(request: web.Request) -> str | None:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    try:
+        key.encode()  # what is no UTF-8 in a header comes as lone surrogates: no journal keeps them
+        text: str = _IDENTIFIER.deserialize(key)
+    except (UnicodeEncodeError, ValidationError):
+        raise PeerFault(
+            "BAD_REQUEST",
+            "An Idempotency-Key has 1 to 128 characters in UTF-8, none a control character.",
+        ) from None
+    return text
+
+
+def _scope(request: web.Request) -> Scope | None:
+    values = request.query.getall("replace", [])
+    if not values:
+        return None
+    field, colon, value = values[0].partition(":")
+    if len(values) > 1 or not (field and colon and value):
+        raise PeerFault("BAD_REQUEST", "`replace` names one scope, such as traderId:t1.")
+    return Scope(field, value)

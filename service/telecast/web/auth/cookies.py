@@ -1,0 +1,176 @@
+"""Who asks when it is a browser: by a ticket in a stream's address, or by a cookie.
+
+Whoever comes this way only reads. A page of ours can be made to send its cookies, never a key.
+"""
+
+from __future__ import annotations
+
+from http.cookies import SimpleCookie
+
+from aiohttp import web
+
+from telecast.errors import PeerFault
+from telecast.keys.tokens import SESSION, SIGN_IN, STREAM, TICKET, Kind, Token
+from telecast.model import Principal
+from telecast.web.parts import Parts, parts_from
+
+TRANSPORTS = ("/ws/telemetry", "/sse/telemetry")
+SESSION_COOKIE = "telecast_session"
+STREAM_COOKIE = "telecast_stream"
+RENEW_SECONDS = 3600.0
+"""A cookie older than this is replaced when it is used."""
+
+BROWSER = web.RequestKey("browser", bool)
+"""Set where no key was shown: the asker only reads."""
+_TICKET = web.RequestKey("ticket", Token)
+_COOKIES = web.RequestKey("cookies", list[str])
+
+
+def holder(request: web.Request) -> Principal | None:
+    """The holder of the ticket or the cookie, with the right to read; None without either.
+
+    Raises PeerFault 401: foreign, used, expired, signed out, or the key is gone.
+    """
+    streams = request.path in TRANSPORTS
+    if streams and "ticket" in request.query:
+        principal = _by_ticket(request, request.query["ticket"])
+    else:
+        found = _by_cookies(request, streams)
+        if found is None:
+            return None
+        principal = found
+    request[BROWSER] = True
+    return principal.reading()
+
+
+def _by_ticket(request: web.Request, text: str) -> Principal:
+    parts = parts_from(request)
+    ticket = parts.tokens.read(TICKET, text)
+    why_not = parts.tokens.why_not(ticket)
+    if why_not is None:
+        request[_TICKET] = ticket
+        return _key_of(parts, ticket)
+    # An EventSource comes back to the address that it was opened with: the cookie speaks for it.
+    principal = _by_cookie(request, STREAM_COOKIE, STREAM)
+    if principal is None or principal.key_id != ticket.key_id:
+        raise PeerFault("TICKET_SPENT", why_not)
+    return principal
+
+
+def _by_cookies(request: web.Request, streams: bool) -> Principal | None:
+    """The session's, else on a stream the stream's: one that is over does not hide the other."""
+    try:
+        found = _by_cookie(request, SESSION_COOKIE, SESSION)
+    except PeerFault:
+        if not streams or not request.cookies.get(STREAM_COOKIE):
+            raise
+        found = None
+    if found is None and streams:
+        found = _by_cookie(request, STREAM_COOKIE, STREAM)
+    return found
+
+
+def _by_cookie(request: web.Request, name: str, kind: Kind) -> Principal | None:
+    text = request.cookies.get(name)
+    if not text:
+        return None
+    parts = parts_from(request)
+    try:
+        token = parts.tokens.read(kind, text)
+    except PeerFault:
+        # Signed by another service on this host, whose cookies are ours too, or before a new start.
+        raise PeerFault("SESSION_OVER", "This session is not known here.") from None
+    if parts.tokens.why_not(token) is not None:
+        raise PeerFault("SESSION_OVER", "This session is over.")
+    principal = _key_of(parts, token)
+    if parts.tokens.age(token) > RENEW_SECONDS:
+        _give(request, name, token)
+    return principal
+
+
+def _key_of(parts: Parts, token: Token) -> Principal:
+    principal = parts.keys.current(token.key_id)
+    if principal is None or parts.keys.fingerprint(token.key_id) != token.fingerprint:
+        raise PeerFault("UNAUTHENTICATED", "The key behind it was revoked or has expired.")
+    return principal
+
+
+def redeem_ticket(request: web.Request) -> None:
+    """The stream opens: its ticket, if that is how it came, is used up and leaves a cookie.
+
+    Raises TelecastError, and then it must not open.
+    """
+    ticket = request.get(_TICKET)
+    if ticket is None:
+        return
+    tokens = parts_from(request).tokens
+    why_not = tokens.why_not(ticket)
+    if why_not is not None:
+        raise PeerFault("TICKET_SPENT", why_not)
+    tokens.use_up(ticket)
+    _give(request, STREAM_COOKIE, Token(STREAM, "", ticket.key_id, ticket.fingerprint, 0))
+
+
+def sign_in(request: web.Request, key_id: str) -> Token:
+    """Give the browser a session of this key."""
+    parts = parts_from(request)
+    text = parts.tokens.issue(SESSION, key_id, parts.keys.fingerprint(key_id) or "")
+    token = parts.tokens.read(SESSION, text)
+    _set(request, SESSION_COOKIE, text, "/", SESSION.seconds)
+    return token
+
+
+def sign_in_by_link(request: web.Request, text: str) -> Principal:
+    """Whose sign-in link this is; it is used up. Raises TelecastError."""
+    parts = parts_from(request)
+    link = parts.tokens.read(SIGN_IN, text)
+    why_not = parts.tokens.why_not(link)
+    if why_not is not None:
+        raise PeerFault("TICKET_SPENT", why_not)
+    principal = _key_of(parts, link)
+    parts.tokens.use_up(link)
+    return principal
+
+
+def sign_out(request: web.Request) -> None:
+    """End the session here, and take its cookie away."""
+    parts = parts_from(request)
+    try:
+        token = parts.tokens.read(SESSION, request.cookies.get(SESSION_COOKIE, ""))
+        if parts.tokens.why_not(token) is None:
+            parts.tokens.use_up(token)
+    except PeerFault:
+        pass  # none of ours: there is nothing to end
+    _set(request, SESSION_COOKIE, "", "/", 0)
+
+
+def sign_in_link(parts: Parts, key_id: str) -> str:
+    """The end of an address that signs in once: a fragment, which no server or log ever sees."""
+    ticket = parts.tokens.issue(SIGN_IN, key_id, parts.keys.fingerprint(key_id) or "")
+    return f"/#ticket={ticket}"
+
+
+def _give(request: web.Request, name: str, token: Token) -> None:
+    text = parts_from(request).tokens.issue(token.kind, token.key_id, token.fingerprint, token.id)
+    path = "/" if token.kind is SESSION else request.path
+    _set(request, name, text, path, token.kind.seconds)
+
+
+def _set(request: web.Request, name: str, value: str, path: str, seconds: int) -> None:
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[name] = value
+    morsel = cookie[name]
+    morsel["path"] = path
+    morsel["max-age"] = str(seconds)
+    morsel["httponly"] = True
+    morsel["samesite"] = "Strict"
+    if request.secure or parts_from(request).settings.behind_proxy:
+        morsel["secure"] = True
+    request.setdefault(_COOKIES, []).append(morsel.OutputString())
+
+
+async def add_cookies(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response that leaves, a stream's included; a refusal gives none."""
+    if response.status < 400:
+        for cookie in request.get(_COOKIES, ()):
+            response.headers.add("Set-Cookie", cookie)

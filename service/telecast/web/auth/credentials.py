@@ -1,0 +1,110 @@
+"""Who asks, and from which page."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from telecast.errors import PeerFault
+from telecast.model import Principal
+from telecast.web.auth.cookies import holder
+from telecast.web.parts import PRINCIPAL, parts_from
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def key_holder(request: web.Request) -> Principal | None:
+    """The holder of the key in X-API-Key or Authorization: Bearer; None without one.
+
+    Raises PeerFault 401, or 429 when too many that are none came from this address.
+    """
+    secret = request.headers.get("X-API-Key")
+    if secret is None:
+        scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            secret = rest.strip()
+    return known(request, secret) if secret else None
+
+
+def known(request: web.Request, secret: str) -> Principal:
+    """The holder of this key. Raises PeerFault as `key_holder` does."""
+    parts = parts_from(request)
+    try:
+        return parts.keys.authenticate(secret)
+    except PeerFault as fault:
+        if fault.code != "UNAUTHENTICATED":
+            raise  # it was a key once
+        raise parts.guesses.wrong(address_of(request), fault) from None
+
+
+def authenticate(request: web.Request) -> Principal:
+    """The holder of the key, else of the ticket or session that a browser shows.
+
+    Raises PeerFault 401 or 429, or 403 where another page makes a browser ask.
+    """
+    principal = key_holder(request)
+    if principal is None:
+        principal = holder(request)
+        if principal is None:
+            raise PeerFault("UNAUTHENTICATED", "This needs a key.")
+        check_origin(request)
+        check_site(request)
+    request[PRINCIPAL] = principal
+    return principal
+
+
+def require(request: web.Request, scope: str) -> Principal:
+    """The asker, who must hold the scope. Raises PeerFault 401 or 403."""
+    principal = authenticate(request)
+    if not principal.may(scope):
+        raise PeerFault("FORBIDDEN", f"This key lacks the scope {scope!r}.", {"scope": scope})
+    return principal
+
+
+def check_origin(request: web.Request) -> None:
+    """Pages of other origins are refused unless listed: CORS does not cover WebSockets.
+
+    No Origin means no browser. `null` (sandboxed frames, files) names nobody. Raises PeerFault.
+    """
+    origin = request.headers.get("Origin")
+    if origin is None or origin in parts_from(request).settings.allowed_origins:
+        return
+    # Behind a proxy we don't see the scheme that the browser used: the host tells.
+    if _host(origin) == (request.host or "").lower():
+        return
+    raise PeerFault(
+        "FORBIDDEN_ORIGIN",
+        f"Pages of {_CONTROL.sub('', origin)[:128]!r} may not connect here.",
+    )
+
+
+def _host(origin: str) -> str | None:
+    """Host and port of an origin; None where it has none."""
+    try:
+        return urlsplit(origin).netloc.lower() or None
+    except ValueError:  # such as http://[
+        return None
+
+
+def check_site(request: web.Request) -> None:
+    """A request without Origin, as an image of another page makes it, carries cookies too.
+
+    Raises PeerFault where the browser says so (Fetch Metadata §2.4).
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if "Origin" not in request.headers and site not in ("none", "same-origin"):
+        raise PeerFault("FORBIDDEN_ORIGIN", "Another page asks with this browser's session.")
+
+
+def address_of(request: web.Request) -> str:
+    """The peer's address; behind a proxy the one that the proxy has seen."""
+    if parts_from(request).settings.behind_proxy:
+        # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's own
+        # word; those before it are anybody's.
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
+        last = forwarded.rsplit(",", 1)[-1].strip()
+        if last:
+            return last[:64]
+    return request.remote or "unknown"

@@ -1,0 +1,89 @@
+"""The REST envelope, wire contract section 10, and how a refusal looks over each transport."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from telecast.errors import TelecastError
+from telecast.protocol import messages
+from telecast.protocol.framing import SSE, sse_retry
+
+LAST_WORDS = ("MALFORMED_REQUEST", "TOO_SLOW", "TOO_MANY_WRONG_KEYS")
+"""After these the connection is closed: nobody knows where the next request begins, or it may
+begin with another guess."""
+
+
+def rfc3339(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ok(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return ok_bytes(orjson.dumps(data), status=status, headers=headers)
+
+
+def ok_bytes(
+    data: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """The envelope around JSON that is made already."""
+    told = orjson.dumps(rfc3339(time.time()))
+    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, told)
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def refusal(fault: TelecastError) -> web.Response:
+    """The error body with its status."""
+    error = {
+        "code": fault.code,
+        "message": fault.message,
+        "details": fault.details,
+        "advice": fault.rule.advice,
+        "retryable": fault.retryable,
+    }
+    body = {"success": False, "error": error, "timestamp": rfc3339(time.time())}
+    headers = {}
+    if fault.retryable and fault.rule.http in (429, 503):
+        headers["Retry-After"] = str(math.ceil(retry_after(fault) * _jitter()))
+    if fault.rule.http == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="telecast"'
+    if fault.rule.http == 426:  # RFC 9110 §15.5.22, RFC 6455 §4.4
+        headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+    response = web.Response(
+        body=orjson.dumps(body),
+        status=fault.rule.http,
+        content_type="application/json",
+        headers=headers,
+    )
+    if fault.code in LAST_WORDS:
+        response.force_close()
+    return response
+
+
+def stream_refusal(fault: TelecastError) -> web.Response:
+    """What is worth retrying, for an EventSource: any status but 200 would stop it for good."""
+    wait = int(retry_after(fault) * 1000 * _jitter())
+    notice = messages.notice(int(time.time() * 1000), fault, wait)
+    return web.Response(
+        body=sse_retry(wait) + SSE.message(notice),
+        content_type="text/event-stream",
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+    )
+
+
+def _jitter() -> float:
+    """Spreads those who are told the same: not all come back at once."""
+    return random.uniform(1.0, 2.0)  # noqa: S311 - no secret
+
+
+def retry_after(fault: TelecastError) -> float:
+    """Seconds; what the fault says, else one."""
+    details = fault.details if isinstance(fault.details, dict) else {}
+    return float(details.get("retryAfterSeconds", 1))

@@ -1,0 +1,149 @@
+"""One connection: aiohttp's HTTP over it, with deadlines and our own words for what is no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from typing import Any, cast
+
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.net.admission import MALFORMED, SLOW_HEAD, Sockets
+from telecast.net.wire import USER_TIMEOUT_MS
+from telecast.web.front.answers import refusal
+
+log = logging.getLogger(__name__)
+
+_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
+
+
+class Connection(web.RequestHandler):
+    """Tells `sockets` how far a request has come. aiohttp has no deadline for a head."""
+
+    __slots__ = ("_body", "_busy", "_sockets")
+
+    def __init__(self, server: web.Server, sockets: Sockets, **options: Any) -> None:
+        """`options` are aiohttp's."""
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self._sockets = sockets
+        self._busy = False
+        self._body: StreamReader | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        address = peer[0] if isinstance(peer, tuple) else "unknown"
+        if self._sockets.enter(self, address):
+            _bound_patience(transport)
+            super().connection_made(transport)
+        else:
+            _drop(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._sockets.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # What comes while a request is served, or belongs to its body, has its own deadlines.
+        if data and not self._busy and (self._body is None or self._body.is_eof()):
+            self._sockets.begin(self)
+        super().data_received(data)
+
+    def asked(self, body: StreamReader) -> None:
+        """A request's head is complete, and is served now."""
+        self._busy, self._body = True, body
+        self._sockets.asked(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._busy = False
+
+    def late(self, why: str) -> None:
+        if self.transport is None:
+            return
+        # uvloop's transport may be closed already without having said so: to write would raise.
+        if why == SLOW_HEAD and not self.transport.is_closing():
+            fault = PeerFault("TOO_SLOW", "The request's head did not come in time.")
+            self.transport.write(_bare(fault))
+        self.force_close()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what could not be parsed, or to what broke outside of every handler."""
+        correlation = secrets.token_hex(8)
+        fault: TelecastError
+        if isinstance(exc, HttpProcessingError):
+            reason = _reason(exc)
+            self._sockets.closed[MALFORMED] += 1
+            log.info(
+                "malformed request",
+                extra={
+                    "reason": reason,
+                    "remote": request.remote,
+                    "correlation_id": correlation,
+                },
+            )
+            fault = PeerFault("MALFORMED_REQUEST", f"This is no HTTP/1.1 request: {reason}.")
+        else:
+            log.error("unhandled", exc_info=exc, extra={"correlation_id": correlation})
+            fault = OwnFault("INTERNAL", "Something broke; the log has it.")
+        if request.writer.output_size:
+            raise ConnectionError("An answer has begun: nothing else can be said.")
+        response = refusal(fault)
+        response.headers["X-Correlation-ID"] = correlation
+        response.force_close()
+        return response
+
+
+class TurnedAway(asyncio.Protocol):
+    """There is no room: closed before it costs anything."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        _drop(transport)
+
+
+def _bound_patience(transport: asyncio.BaseTransport) -> None:
+    """An answer of which the peer takes nothing must not stay for good, nor its connection."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and _TCP_USER_TIMEOUT is not None:
+        with contextlib.suppress(OSError):  # gone already, or no TCP
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
+def _drop(transport: asyncio.BaseTransport) -> None:
+    cast(asyncio.Transport, transport).abort()  # uvloop's are none by inheritance
+
+
+def _reason(fault: HttpProcessingError) -> str:
+    """Why it is no HTTP, without what was sent: that may be a secret."""
+    if isinstance(fault, InvalidURLError):
+        return "Its target is no address"
+    return fault.message.partition("\n")[0].partition(": b")[0].rstrip(":")[:128]
+
+
+def _bare(fault: TelecastError) -> bytes:
+    """A refusal where aiohttp has no request to answer."""
+    answer = refusal(fault)
+    body = answer.body
+    assert isinstance(body, bytes)
+    head = [
+        f"HTTP/1.1 {answer.status} {answer.reason}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        f"X-Correlation-ID: {secrets.token_hex(8)}",
+    ]
+    return "\r\n".join([*head, "", ""]).encode() + body

@@ -1,0 +1,106 @@
+"""Around every request: a correlation id, one log line, and errors in their envelope."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.logs import correlation_id
+from telecast.net.admission import MALFORMED
+from telecast.web.front.answers import refusal
+from telecast.web.front.heads import check_head
+from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL, parts_from
+
+log = logging.getLogger(__name__)
+
+_SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_HTTP_CODES = {
+    403: "FORBIDDEN",
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+}
+BEGUN = web.RequestKey("begun", bool)
+"""Whether the head of an answer has left."""
+QUIET = ("/livez", "/readyz", "/metrics")
+"""Asked every few seconds by machines: not worth a line."""
+
+
+@web.middleware
+async def correlate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id: the caller's if it is sane, else our own."""
+    asked = request.headers.get("X-Correlation-ID", "")
+    request[CORRELATION] = chosen = asked if _SANE.fullmatch(asked) else secrets.token_hex(8)
+    token = correlation_id.set(chosen)
+    started = time.monotonic()
+    status: int | None = None  # stays so when the peer goes first
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        if request.path not in QUIET:
+            principal = request.get(PRINCIPAL)
+            log.info(
+                "request",
+                extra={
+                    "method": request.method,
+                    "path": request.path,
+                    "status": status,
+                    "seconds": round(time.monotonic() - started, 4),
+                    "key_id": None if principal is None else principal.key_id,
+                    "remote": request.remote,
+                    "connection_id": request.get(CONNECTION),
+                },
+            )
+        correlation_id.reset(token)
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every refusal into its envelope."""
+    try:
+        check_head(request)
+        return await handler(request)
+    except TelecastError as fault:
+        if fault.code == "MALFORMED_REQUEST":
+            parts_from(request).sockets.closed[MALFORMED] += 1
+        if fault.rule.http >= 500:
+            log.warning("refused", extra={"code": fault.code, "reason": fault.message})
+        return refusal(fault)
+    except web.HTTPException as status:
+        code = _HTTP_CODES.get(status.status)
+        if code is None:
+            if status.status < 400:
+                raise
+            code = "BAD_REQUEST"
+        response = refusal(PeerFault(code, status.reason))
+        if "Allow" in status.headers:
+            response.headers["Allow"] = status.headers["Allow"]
+        return response
+    except web.RequestPayloadError:
+        return refusal(PeerFault("BAD_REQUEST", "The body can't be read as its headers say."))
+    except ConnectionResetError:
+        # The peer went before its answer began: nothing is broken, and nobody is left to be told.
+        return web.Response(status=400)
+    except Exception:
+        log.exception("unhandled")
+        if request.get(BEGUN) and request.transport is not None:
+            # A 500 now would stand in the middle of a stream: its end without one says as much.
+            request.transport.abort()
+        return refusal(OwnFault("INTERNAL", "Something broke; the log has it."))
+
+
+async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:
+    """On every response, those of the streams included: their headers leave early."""
+    request[BEGUN] = True
+    chosen = request.get(CORRELATION)
+    if chosen is not None:
+        response.headers["X-Correlation-ID"] = chosen

@@ -1,0 +1,83 @@
+"""Our own page: a handful of files, read once, told apart by name alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+FOLDER = Path(__file__).parent / "static"
+INDEX = "index.html"
+TYPES: Mapping[str, str] = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "img-src 'self' data:",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+    )
+)
+HEADERS: Mapping[str, str] = {
+    "Cache-Control": "no-cache",  # kept, and asked about each time: an upgrade shows at once
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    body: bytes
+    content_type: str
+    etag: str
+
+
+PAGE: web.AppKey[Mapping[str, File]] = web.AppKey("page", Mapping[str, File])
+
+
+def read_page(folder: Path = FOLDER) -> Mapping[str, File]:
+    """Every file of the page by its name. What is not in here can't be asked for."""
+    found = {}
+    for path in sorted(folder.iterdir()):
+        content_type = TYPES.get(path.suffix)
+        if content_type is not None and path.is_file():
+            body = path.read_bytes()
+            found[path.name] = File(body, content_type, hashlib.sha256(body).hexdigest()[:32])
+    return found
+
+
+async def page(request: web.Request) -> web.Response:
+    return _serve(request, INDEX)
+
+
+async def asset(request: web.Request) -> web.Response:
+    return _serve(request, request.match_info["name"])
+
+
+def _serve(request: web.Request, name: str) -> web.Response:
+    file = request.app[PAGE].get(name)
+    if file is None:
+        raise web.HTTPNotFound
+    response = web.Response(headers=HEADERS)
+    response.etag = file.etag
+    asked = request.if_none_match
+    if asked is not None and any(each.value in (file.etag, "*") for each in asked):
+        response.set_status(304)
+        return response
+    response.body = file.body
+    response.content_type = file.content_type
+    response.charset = "utf-8"
+    return response

@@ -1,0 +1,126 @@
+"""The Server-Sent Events transport: GET /sse/telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from aiohttp import HttpVersion11, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.web_request import BaseRequest
+from aiohttp_sse import EventSourceResponse
+
+from telecast.errors import PeerFault, TelecastError
+from telecast.model import Principal
+from telecast.net.wire import Wire
+from telecast.protocol import messages
+from telecast.protocol.framing import SSE, SSE_HTTP10, SseTransport, sse_retry
+from telecast.protocol.subscription import readable
+from telecast.web.front.answers import retry_after, stream_refusal
+from telecast.web.streams.stream import Stream, now_ms
+
+RETRY_MS = (1_000, 3_000)
+"""Between these an EventSource waits before it comes back: spread, so that not all come at once."""
+FAREWELL_SECONDS = 2.0
+UNHEARD_BYTES = 64 * 1024
+"""Bytes that a client may send behind its request: another request or two of a confused proxy."""
+
+
+async def telemetry(request: web.Request) -> web.StreamResponse:
+    """Everything the key may read, or what the query asks for, until the client goes."""
+    stream = Stream(request, "sse")
+    names = stream.query.channels
+    if names is None:
+        names = readable(stream.session.principal)
+    asked = stream.session.ask(names, stream.query.fields)
+    head = _Head(sep="\n", send_timeout=None)
+    # Or a client would send its next request into a connection that ends with the stream.
+    head.headers["Connection"] = "close"
+    transport = SSE if request.version >= HttpVersion11 else SSE_HTTP10
+    rejected = [each.as_json() for each in asked.rejected]
+
+    def serve(wire: Wire, _: bytes) -> None:
+        _Connection(stream, wire, transport).serve(rejected)
+
+    try:
+        await stream.open(request, head, serve)
+    except TelecastError as fault:
+        # Here alone: to a publisher the same header and status would say that it is committed.
+        if "text/event-stream" in request.headers.get("Accept", "") and fault.retryable:
+            return stream_refusal(fault)
+        raise
+    return head
+
+
+class _Head(EventSourceResponse):
+    """Without pings: heartbeats are ours, with a position in them."""
+
+    async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
+        if self.prepared:
+            return None  # the connection is the wire's by now
+        writer = await super().prepare(request)
+        self.stop_streaming()
+        await self.wait()  # else a task that was cancelled keeps the request for the collector
+        return writer
+
+
+class _Connection:
+    """One event stream: hands the subscriber to the broadcaster, and hears nothing but the end."""
+
+    def __init__(self, stream: Stream, wire: Wire, transport: SseTransport) -> None:
+        self._stream = stream
+        self._wire = wire
+        self._transport = transport
+        self._broadcaster = stream.parts.broadcaster
+        self._subscriber = stream.subscriber(transport, wire, expects_life=False)
+        self._unheard = UNHEARD_BYTES
+        self._ended = False
+
+    def serve(self, rejected: list[dict[str, str]]) -> None:
+        stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
+        self._wire.on_close = self._close
+        stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
+        stream.client.narrow = self._narrow
+        told = (stream.welcome(), stream.ack("subscribe", None, rejected))
+        retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
+        self._wire.write(self._transport.join([retry, *map(self._transport.message, told)]))
+        broadcaster.attach(subscriber, stream.query.start)
+        self._wire.listen(self._hear, self._over)
+
+    def _hear(self, data: bytes) -> None:
+        self._unheard -= len(data)
+        if self._unheard < 0:
+            self._wire.abort()
+
+    def _narrow(self, principal: Principal) -> None:
+        if not self._stream.narrow(principal, self._subscriber):
+            fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
+            self._broadcaster.evict(self._subscriber, fault)
+
+    def _close(self, fault: TelecastError) -> None:
+        """The reason and a clean end, if they still fit."""
+        self._stream.ended_by = fault.code
+        wire = self._wire
+        if fault.code == "NO_PROGRESS":
+            wire.abort()
+            return
+        wire.write(self._transport.join(_last_words(fault, self._transport)) + self._transport.end)
+        if wire.full:
+            later = asyncio.get_running_loop().call_later
+            later(FAREWELL_SECONDS, lambda: wire.abort() if wire.full else None)
+        self._over()
+
+    def _over(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._broadcaster.detach(self._subscriber)
+            self._wire.end()
+            self._stream.end()
+
+
+def _last_words(fault: TelecastError, transport: SseTransport) -> list[bytes]:
+    """The reason; and when to come back, in the one form that an EventSource heeds."""
+    if not fault.retryable:
+        return [transport.message(messages.notice(now_ms(), fault))]
+    wait = int(retry_after(fault) * 1000)
+    return [sse_retry(wait), transport.message(messages.notice(now_ms(), fault, wait))]

@@ -1,0 +1,197 @@
+"""What both transports do before and after the first byte."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from contextvars import Context, copy_context
+
+from aiohttp import web
+
+from telecast.clients import Client
+from telecast.errors import TelecastError
+from telecast.fanout.subscriber import Subscriber
+from telecast.logs import connection_id
+from telecast.model import Principal
+from telecast.net.wire import Wire
+from telecast.protocol import messages
+from telecast.protocol.commands import Most, StreamQuery, parse_query
+from telecast.protocol.framing import Message, Transport
+from telecast.protocol.session import Session, SessionLimits
+from telecast.tape.selection import Selection, filter_of
+from telecast.web.auth.cookies import BROWSER, redeem_ticket
+from telecast.web.auth.credentials import address_of, check_origin, require
+from telecast.web.parts import CONNECTION, Parts, parts_from
+from telecast.web.streams.takeover import take_over
+
+log = logging.getLogger(__name__)
+
+Serve = Callable[[Wire, bytes], None]
+"""Begins to serve a connection; what its peer sent already comes with it. Who serves calls
+`Stream.end` when it is over."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Stream:
+    """One connection over either transport: who asks, for what, and its place in the fan-out."""
+
+    def __init__(self, request: web.Request, transport: str) -> None:
+        """Judge the request. Raises TelecastError before anything is answered."""
+        self.parts: Parts = parts_from(request)
+        self.ended_by: str | None = None
+        """The code of the fault for which we end it; None while it lasts, or if the client went."""
+        self._context = Context()
+        check_origin(request)
+        principal = require(request, "read")
+        settings = self.parts.settings
+        self.query: StreamQuery = parse_query(
+            [pair for pair in request.query.items() if pair[0] != "ticket"],
+            request.headers.get("Last-Event-ID"),
+            Most(settings.max_channels, settings.max_filter_values),
+        )
+        self.session = Session(
+            principal,
+            SessionLimits(
+                max_channels=settings.max_channels,
+                max_filter_values=settings.max_filter_values,
+                actions_per_second=settings.actions_per_second,
+                actions_burst=settings.actions_burst,
+                publishes_per_second=settings.publishes_per_second,
+            ),
+            time.monotonic(),
+        )
+        self.client = Client(
+            connection_id="c-" + secrets.token_hex(6),
+            client_id=self.query.client_id,
+            principal=principal,
+            address=address_of(request),
+            transport=transport,
+            opened_at=time.time(),
+            reads_only=request.get(BROWSER, False),
+        )
+
+    async def open(self, request: web.Request, head: web.StreamResponse, serve: Serve) -> None:
+        """Count it among the clients, answer, and have it served: from callbacks, not from a task.
+        Raises TelecastError, ConnectionError."""
+        self.parts.clients.admit(self.client)
+        request[CONNECTION] = self.client.connection_id
+        token = connection_id.set(self.client.connection_id)
+        # Until it is served there is nobody who could tell the client why: it is just ended.
+        ended: list[TelecastError] = []
+        self.client.evict = ended.append
+        try:
+            redeem_ticket(request)
+            wire, behind = await take_over(request, head)
+        except BaseException:
+            self._leave()
+            raise
+        else:
+            self.parts.streams.add(wire, request.protocol)
+            self._context = copy_context()
+            if ended:
+                self.ended_by = ended[0].code
+                wire.end()
+                self.end()
+            else:
+                self._serve(serve, wire, behind)
+        finally:
+            connection_id.reset(token)
+
+    def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
+        try:
+            serve(wire, behind)
+            if self.client.principal is not self.session.principal:
+                # Its key changed meanwhile.
+                self.client.narrow(self.client.principal)
+        except Exception:
+            log.exception("unhandled")
+            if self.client.subscriber is not None:
+                self.parts.broadcaster.detach(self.client.subscriber)
+            wire.end()
+            wire.abort()
+            self.end()
+
+    def end(self) -> None:
+        """It is over, once, whoever has said so: the log knows whose it was."""
+        client = self.client
+        self._leave()
+        self._context.run(
+            log.info,
+            "stream ended",
+            extra={
+                "transport": client.transport,
+                "code": self.ended_by,
+                "seconds": round(time.time() - client.opened_at, 4),
+                "key_id": client.principal.key_id,
+                "remote": client.address,
+            },
+        )
+
+    def _leave(self) -> None:
+        self.parts.clients.leave(self.client)
+        self.client.let_go()
+
+    def subscriber(self, transport: Transport, wire: Wire, *, expects_life: bool) -> Subscriber:
+        """The subscriber of this stream, for the client registry too; not attached yet."""
+        self.client.subscriber = subscriber = Subscriber(
+            connection_id=self.client.connection_id,
+            transport=transport,
+            sink=wire,
+            selection=selection_of(self.session),
+            delivery=self.query.delivery,
+            max_rate=self.query.max_rate,
+            heartbeat=self.query.heartbeat,
+            expects_life=expects_life,
+        )
+        return subscriber
+
+    def welcome(self) -> Message:
+        return messages.welcome(
+            now_ms(),
+            client_id=self.client.client_id,
+            connection_id=self.client.connection_id,
+            head=self.parts.broadcaster.head,
+            heartbeat_seconds=self.query.heartbeat,
+            limits=self.session.told_limits(),
+        )
+
+    def ack(
+        self,
+        action: str,
+        req_id: str | None,
+        rejected: list[dict[str, str]],
+        extra: dict[str, object] | None = None,
+    ) -> Message:
+        """What holds now."""
+        return messages.ack(
+            now_ms(),
+            action=action,
+            req_id=req_id,
+            channels=list(self.session.holds()),
+            rejected=rejected,
+            delivery=self.query.delivery,
+            max_rate=self.query.max_rate,
+            extra=extra,
+        )
+
+    def narrow(self, principal: Principal, subscriber: Subscriber) -> bool:
+        """Apply changed rights and say so; False when nothing is left that it may read."""
+        rejected = self.session.narrow(principal)
+        selection = selection_of(self.session)
+        if selection == subscriber.selection:
+            return True
+        if not selection and (self.client.transport == "sse" or not principal.may("read")):
+            return False
+        told = [each.as_json() for each in rejected]
+        self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, told))
+        self.parts.broadcaster.change(subscriber, selection)
+        return True
+
+
+def selection_of(session: Session) -> Selection:
+    return Selection({name: filter_of(fields) for name, fields in session.holds().items()})

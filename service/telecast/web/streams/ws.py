@@ -1,0 +1,222 @@
+"""The WebSocket transport: GET /ws/telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from aiohttp import web
+
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.fanout.subscriber import Subscriber
+from telecast.ingress import Published
+from telecast.model import Position, Principal
+from telecast.net.wire import Wire
+from telecast.protocol import messages
+from telecast.protocol.commands import (
+    Command,
+    CommandFault,
+    Heartbeat,
+    Publish,
+    Subscribe,
+    Unsubscribe,
+)
+from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
+from telecast.protocol.framing import WS, Message, ws_pong
+from telecast.protocol.limits import TokenBucket
+from telecast.web.front.answers import refusal, retry_after
+from telecast.web.streams.stream import Stream, now_ms, selection_of
+from telecast.web.streams.websocket import WebSocket, check_version, has_body, upgrade
+
+log = logging.getLogger(__name__)
+
+SUBPROTOCOL = "telecast.v1"
+CONTROLS_PER_SECOND = 20.0
+CONTROLS_BURST = 200.0
+"""Pings and pongs of a client. Ours asks for a pong every 5 s at the most, and libraries ping
+every second at the most; the burst is for what comes at once after a line was stuck."""
+
+
+async def telemetry(request: web.Request) -> web.StreamResponse:
+    """Upgrade and serve one client until it goes."""
+    if has_body(request):
+        response = refusal(PeerFault("BAD_REQUEST", "The request of a WebSocket has no body."))
+        response.force_close()  # what follows may be a body or a request: it is read as neither
+        return response
+    check_version(request)
+    stream = Stream(request, "ws")
+    rejected: list[dict[str, str]] = []
+    if stream.query.channels is not None:
+        asked = stream.session.ask(stream.query.channels, stream.query.fields)
+        rejected = [each.as_json() for each in asked.rejected]
+    elif stream.query.fields:
+        raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")
+    answer = upgrade(request, SUBPROTOCOL)
+
+    def serve(wire: Wire, behind: bytes) -> None:
+        _Connection(stream, wire).serve(behind, rejected)
+
+    await stream.open(request, answer, serve)
+    return answer
+
+
+class _Connection:
+    """One WebSocket: reads commands, and hands the subscriber to the broadcaster."""
+
+    def __init__(self, stream: Stream, wire: Wire) -> None:
+        self._stream = stream
+        self._session = stream.session
+        self._broadcaster = stream.parts.broadcaster
+        self._wire = wire
+        self._subscriber: Subscriber = stream.subscriber(WS, wire, expects_life=True)
+        self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
+        self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
+
+    def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
+        stream, broadcaster, subscriber = self._stream, self._broadcaster, self._subscriber
+        self._wire.on_close = self._close
+        stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
+        stream.client.narrow = self._narrow
+        stream.parts.clients.supersede(stream.client)
+        greeting = [stream.welcome()]
+        if stream.query.channels is not None:
+            greeting.append(stream.ack("subscribe", None, rejected))
+        self._wire.write(WS.join([WS.message(message) for message in greeting]))
+        broadcaster.attach(subscriber, stream.query.start)
+        self._socket.open(behind)
+
+    # --- what comes in
+
+    def receive(self, message: str | Frame) -> None:
+        self._subscriber.alive()
+        if isinstance(message, str):
+            self._receive(message)
+        else:
+            self._answer(message)
+
+    def refuse(self, fault: FrameFault) -> None:
+        self._end(fault)
+
+    def over(self) -> None:
+        self._broadcaster.detach(self._subscriber)
+        self._wire.end()
+        self._stream.end()
+
+    def _answer(self, frame: Frame) -> None:
+        """Raises FrameFault."""
+        if frame.opcode == BINARY:
+            raise FrameFault("binary", "Messages are text.")
+        if not self._controls.take(time.monotonic()):
+            raise FrameFault("control_rate", "More pings and pongs than a connection may send.")
+        if frame.opcode == PING:
+            self._wire.write(ws_pong(frame.payload))
+
+    def _receive(self, text: str) -> None:
+        try:
+            self._obey(text)
+        except Exception:
+            # Else a 500 would be written where the client reads frames.
+            log.exception("unhandled")
+            self._end(OwnFault("INTERNAL", "Something broke; the log has it."))
+
+    def _obey(self, text: str) -> None:
+        try:
+            command = self._session.receive(text, time.monotonic())
+        except CommandFault as fault:
+            self._tell(messages.error(now_ms(), fault, fault.req_id))
+            final = isinstance(fault.details, dict) and fault.details.get("final")
+            if fault.code == "TOO_MANY_BAD_MESSAGES" or final:
+                self._end(fault)
+            return
+        try:
+            self._act(command)
+        except TelecastError as fault:
+            self._tell(messages.error(now_ms(), fault, command.req_id))
+
+    def _act(self, command: Command) -> None:
+        """Do it, and answer. Raises TelecastError."""
+        match command:
+            case Subscribe():
+                self._subscribe(command)
+            case Unsubscribe():
+                gone = self._session.unsubscribe(command)
+                self._broadcaster.change(self._subscriber, selection_of(self._session))
+                told = [each.as_json() for each in gone]
+                self._tell(self._stream.ack("unsubscribe", command.req_id, told))
+            case Heartbeat():
+                self._broadcaster.heartbeat(self._subscriber)
+            case Publish():
+                self._publish(command)
+            case _:
+                raise PeerFault("NOT_AVAILABLE", f"{command.action!r} is not offered yet.")
+
+    def _subscribe(self, command: Subscribe) -> None:
+        stream, first = self._stream, not self._session.started
+        granted, start = self._session.subscribe(command)
+        rejected = [each.as_json() for each in granted.rejected]
+        self._tell(stream.ack("subscribe", command.req_id, rejected))
+        if first:
+            # `since` in the query is for whatever is subscribed first.
+            start = start or stream.query.start
+        # A new subscribe begins these channels anew, even if their filter is the same.
+        self._broadcaster.change(
+            self._subscriber,
+            selection_of(self._session),
+            fresh=tuple(granted.asked),
+            start=start,
+        )
+
+    def _publish(self, command: Publish) -> None:
+        """Queued before the next message is read: this connection's order is the commits'."""
+        future = self._stream.parts.ingress.publish_one(
+            self._session.principal, command.channel, command.data, command.idempotency_key
+        )
+        future.add_done_callback(lambda done: self._published(command.req_id, done))
+
+    def _published(self, req_id: str | None, done: asyncio.Future[Published]) -> None:
+        if done.cancelled():
+            return
+        fault = done.exception()
+        if fault is None:
+            receipt = done.result().receipt
+            extra: dict[str, object] = {
+                "position": str(Position(self._broadcaster.epoch, receipt.last_seq)),
+                "seq": receipt.last_seq,
+                "duplicate": receipt.duplicate,
+                "subscribers": done.result().subscribers,
+            }
+            self._tell(self._stream.ack("publish", req_id, [], extra))
+        elif isinstance(fault, TelecastError):
+            self._tell(messages.error(now_ms(), fault, req_id))
+        else:
+            log.error("publish failed", exc_info=fault)
+            broken = OwnFault("INTERNAL", "Something broke; the log has it.")
+            self._tell(messages.error(now_ms(), broken, req_id))
+
+    def _tell(self, message: Message) -> None:
+        self._broadcaster.tell(self._subscriber, message)
+
+    def _narrow(self, principal: Principal) -> None:
+        if not self._stream.narrow(principal, self._subscriber):
+            self._end(PeerFault("FORBIDDEN", "This key may not read any channel any more."))
+
+    # --- how it ends
+
+    def _end(self, fault: TelecastError) -> None:
+        """End it for the client's own reason: what was said before still goes out."""
+        self._broadcaster.evict(self._subscriber, fault)
+
+    def _close(self, fault: TelecastError) -> None:
+        """Notice, if it still fits, and close frame."""
+        if self._socket.closing:
+            return
+        self._stream.ended_by = fault.code
+        if not self._wire.full:
+            wait = int(retry_after(fault) * 1000) if fault.retryable else None
+            self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
+        code = fault.rule.close or 1011
+        if isinstance(fault, FrameFault):
+            self._stream.parts.frames_refused[fault.reason] += 1
+            code = fault.close
+        self._socket.close(code, fault.message)

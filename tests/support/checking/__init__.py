@@ -1,0 +1,1 @@
+"""What happened, recorded, and whether it can be."""

@@ -1,0 +1,129 @@
+"""The proxies of the guide, started as it shows them in front of a service."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from tests.support.service.certificate import certify
+from tests.support.service.process import PATIENCE, free_port
+
+GUIDE = Path(__file__).parents[3] / "docs" / "websocket-guide.md"
+NAME = "telecast.example"
+NGINX, CADDY = shutil.which("nginx"), shutil.which("caddy")
+
+_AROUND = """
+daemon off;
+master_process off;
+pid {folder}/nginx.pid;
+error_log stderr notice;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+{server}
+}}
+"""
+
+
+class Proxy:
+    """A proxy that listens. `context` is for clients, who know its certificate."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self.port = port
+        self.host = f"{NAME}:{port}"
+        self.context = context
+
+
+def documented(language: str, word: str) -> str:
+    """The one block of the guide in a language that has this word in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    (found,) = (block for block in blocks if word in block)
+    return str(found)
+
+
+@asynccontextmanager
+async def nginx(
+    folder: Path, upstream: int, changes: Mapping[str, str] | None = None
+) -> AsyncIterator[Proxy]:
+    """The guide's nginx in front of a port; `changes` are made to its text, each must be there."""
+    context = certify(folder, NAME).trusted()
+    port = free_port()
+    changes = {
+        "127.0.0.1:8080": f"127.0.0.1:{upstream}",
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "/etc/ssl/telecast": f"{folder}/telecast",
+        **(changes or {}),
+    }
+    server = _changed(documented("nginx", "upstream telecast"), changes)
+    config = folder / "nginx.conf"
+    config.write_text(_AROUND.format(folder=folder, server=server))
+    assert NGINX is not None
+    async with _running(NGINX, "-e", "stderr", "-c", str(config), says=b"event method"):
+        yield Proxy(port, context)
+
+
+@asynccontextmanager
+async def caddy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
+    """The guide's Caddy in front of a port, with a certificate that needs no one else."""
+    context = certify(folder, NAME).trusted()
+    port = free_port()
+    tls = f"tls {folder}/telecast.pem {folder}/telecast.key"
+    changes = {
+        f"{NAME} {{": f"https://{NAME}:{port} {{\n    bind 127.0.0.1\n    {tls}",
+        "127.0.0.1:8080": f"127.0.0.1:{upstream}",
+    }
+    config = folder / "Caddyfile"
+    options = "{\n    admin off\n    auto_https disable_redirects\n}\n"
+    site = _changed(documented("text", "reverse_proxy"), changes)
+    config.write_text(options + site)
+    assert CADDY is not None
+    words = ("run", "--config", str(config), "--adapter", "caddyfile")
+    async with _running(CADDY, *words, says=b"serving initial configuration", home=folder):
+        yield Proxy(port, context)
+
+
+def _changed(text: str, changes: Mapping[str, str]) -> str:
+    for old, new in changes.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
+
+
+@asynccontextmanager
+async def _running(
+    program: str, *words: str, says: bytes, home: Path | None = None
+) -> AsyncIterator[None]:
+    """A process, once it has said that it is there; ended at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *(program, *words),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env=None if home is None else {"HOME": str(home)},
+    )
+    assert process.stderr is not None
+    said = b""
+    listening: asyncio.Task[bytes] | None = None
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while says not in said:
+                line = await process.stderr.readline()
+                said += line
+                assert line, said.decode()
+        listening = asyncio.create_task(process.stderr.read())
+        yield
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        if listening is not None:
+            await listening
