@@ -43,7 +43,7 @@ EXPECTED = {"welcome", "ack", "resume", "event", "live", "heartbeat"}
 """All that a listener of everything, from the beginning, may ever be told."""
 
 
-async def test_through_cuts_changes_of_doors_and_kills_there_is_one_history(
+async def test_through_cuts_changes_of_transports_and_kills_there_is_one_history(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     record = History(seed=random.randrange(2**32), pins=PINS)

@@ -496,7 +496,7 @@ def handing_over(folder: Path, port: int, spoken: Publication, **options: Any) -
 
 
 @pytest.mark.parametrize("channel", ["market-data", "trader-status", "positions", "risk-alerts"])
-async def test_bench_gets_every_event_at_both_doors_and_leaves_no_row_behind(channel):
+async def test_bench_gets_every_event_at_both_transports_and_leaves_no_row_behind(channel):
     async with served(actions_per_second=1_000) as live:
         rows = BenchRows(channel, f"{PREFIX}1")
         asked = Run(live.url, live.secrets["desk"], rows, clients=4, rate=200, seconds=0.5)

@@ -139,7 +139,7 @@ async def test_a_resume_is_exact_and_says_so(transport: str) -> None:
         assert types(reported) == ["ack", "resume", "live"]
 
 
-async def test_cut_and_resumed_across_doors_the_history_is_whole_and_in_order() -> None:
+async def test_cut_and_resumed_across_transports_the_history_is_whole_and_in_order() -> None:
     async with served() as live:
         heard: list[bytes] = []
         last = "earliest"
@@ -398,7 +398,7 @@ async def test_a_rated_stream_gets_conflated_batches_and_pinned_rows_at_once(
 # --- heartbeats
 
 
-async def test_both_doors_beat_with_the_own_position_and_ws_pings() -> None:
+async def test_both_transports_beat_with_the_own_position_and_ws_pings() -> None:
     async with served() as live:
         await live.publish("positions", position())
         query = {"channels": "market-data", "heartbeat": 5}

@@ -642,7 +642,7 @@ def event_seqs(line: Line) -> list[int]:
     return [body["seq"] for body in line.of("event")]
 
 
-def test_both_doors_carry_identical_bytes(world: World) -> None:
+def test_both_transports_carry_identical_bytes(world: World) -> None:
     """Snapshot, live, stall and catch-up: framing is the only difference."""
     world.commit(*(trader(key) for key in range(3)), price(0))
     lines = [world.line(transport, EVERYTHING) for transport in (WS, SSE)]
