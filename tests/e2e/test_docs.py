@@ -60,8 +60,8 @@ BESIDE["keys.md"] = "serve"
 """Pages that take a running service for granted, and which."""
 
 DRIVERS = {
-    "tell": 'asyncio.run(tell({"id": "t7", "name": "Eve", "status": "IDLE", '
-    '"updatedAt": "2026-11-22T18:00:00Z"}, "once")); print("reported")',
+    "publish": 'asyncio.run(publish({"id": "t7", "name": "Eve", "status": "IDLE", '
+    '"updatedAt": "2026-11-22T18:00:00Z"}, "once")); print("published")',
     "follow": "asyncio.run(follow())",
 }
 """How the functions of README.md are called, which only define them."""
@@ -404,7 +404,7 @@ async def paste_python(block: Block, reader: Reader) -> None:
     if name == "follow":
         await reader.watch(f"python -u {name}.py", ["...", '...{"type":"live"...'])
     else:
-        assert await reader.run(f"python {name}.py") == (0, "told\n"), block
+        assert await reader.run(f"python {name}.py") == (0, "published\n"), block
 
 
 BROWSER = """
