@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 from aiohttp import web
 
-from telecast.channels.catalogue import CHANNELS
+from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
 from telecast.errors import JournalUnavailable, OwnFault
@@ -55,6 +55,7 @@ def create_app(
     settings: Settings,
     *,
     keys: KeyStore,
+    catalogue: Catalogue = CHANNELS,
     journal: Journal | None = None,
     secret: bytes | None = None,
     now: Callable[[], float] = time.time,
@@ -74,12 +75,11 @@ def create_app(
     app[PAGE] = read_page()
     tokens = Tokens(secret or new_signing_secret(), now=now)
     if journal is None:
-        retention = {name: channel.retention for name, channel in CHANNELS.items()}
-        journal = journal_from_url(settings.journal, retention, now=now)
+        journal = journal_from_url(settings.journal, catalogue.retention, now=now)
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app[PARTS] = await _build(settings, keys, journal, tokens, now, stack)
+            app[PARTS] = await _build(settings, keys, catalogue, journal, tokens, now, stack)
             app[REGISTRY] = build_registry(app[PARTS])
             yield
 
@@ -95,6 +95,7 @@ def parts_of(app: web.Application) -> Parts:
 async def _build(
     settings: Settings,
     keys: KeyStore,
+    catalogue: Catalogue,
     journal: Journal,
     tokens: Tokens,
     now: Callable[[], float],
@@ -105,7 +106,7 @@ async def _build(
     stack.push_async_callback(journal.close)
     floors = journal.floors()
     tape = Tape(
-        CHANNELS,
+        catalogue,
         floors={name: (floor.whole_from, floor.compact_from) for name, floor in floors.items()},
         most_events=settings.tape_events,
         most_bytes=settings.tape_bytes,
@@ -125,6 +126,7 @@ async def _build(
     ingress = Ingress(
         journal,
         tape,
+        catalogue,
         reached=relay.reached,
         audience=broadcaster.audience,
         limits=IngressLimits(
@@ -160,6 +162,7 @@ async def _build(
     parts = Parts(
         settings,
         keys,
+        catalogue,
         journal,
         broadcaster,
         relay,

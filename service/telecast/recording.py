@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError
 
-from telecast.channels.catalogue import channel_named
+from telecast.channels.catalogue import Catalogue
 from telecast.errors import PeerFault, TelecastError
 from telecast.model import Row
 
@@ -52,7 +52,7 @@ class Timed:
         return {**self.payload, "updatedAt": now} if self.stamped else self.payload
 
 
-def read_recording(path: Path) -> list[Timed]:
+def read_recording(path: Path, catalogue: Catalogue) -> list[Timed]:
     """All of a file, checked, in its order. Raises RecordingFault, or OSError.
 
     A line is `{"t": seconds, "channel": name, "data": payload}` or a tick for market-data,
@@ -60,10 +60,10 @@ def read_recording(path: Path) -> list[Timed]:
     Empty lines are passed over.
     """
     with path.open("rb") as file:
-        return parse_recording(file)
+        return parse_recording(file, catalogue)
 
 
-def parse_recording(lines: Iterable[bytes]) -> list[Timed]:
+def parse_recording(lines: Iterable[bytes], catalogue: Catalogue) -> list[Timed]:
     """What `read_recording` does, of lines. Every problem is told, not only the first."""
     found: list[Timed] = []
     problems: list[str] = []
@@ -73,7 +73,7 @@ def parse_recording(lines: Iterable[bytes]) -> list[Timed]:
             continue
         try:
             timed = _timed(line, latest)
-            _check(timed)
+            _check(timed, catalogue)
         except PeerFault as fault:
             problems.append(f"Line {number}: {fault.message}")
         else:
@@ -130,9 +130,9 @@ def _tick(body: dict[str, Any]) -> Row:
     return told
 
 
-def _check(timed: Timed) -> None:
+def _check(timed: Timed, catalogue: Catalogue) -> None:
     """As the service will. Raises PeerFault."""
-    channel = channel_named(timed.channel)
+    channel = catalogue.named(timed.channel)
     try:
         channel.load(timed.told_at(_ANY_TIME))
     except ValidationError as fault:

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 
 import telecast.web.streams.websocket as websocket
 import telecast.web.streams.ws as ws
+from telecast.channels.catalogue import CHANNELS
 from telecast.channels.fields import Identifier
 from telecast.errors import CODES
 from telecast.protocol import messages
@@ -62,7 +63,7 @@ def test_a_message_is_a_command_or_a_named_refusal(text: str) -> None:
 
 
 def judged(text: str) -> None:
-    session = Session(principal(), HUGE, 0.0)
+    session = Session(principal(), CHANNELS, HUGE, 0.0)
     try:
         session.receive(text, 0.0)
     except CommandFault as fault:
@@ -71,8 +72,9 @@ def judged(text: str) -> None:
 
 def test_a_name_that_is_null_or_left_out_is_told_in_the_words_for_null() -> None:
     for said in ({}, {"channel": None}):
+        text = orjson.dumps({"action": "publish", "data": {}, **said}).decode()
         with pytest.raises(CommandFault, match=r"`channel`: Field may not be null\."):
-            parse_command(orjson.dumps({"action": "publish", "data": {}, **said}).decode())
+            parse_command(text, CHANNELS.filters)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ async def _lives_on(host: Host, text: str) -> None:
 
 def _read(text: str) -> Command | CommandFault:
     try:
-        return parse_command(text)
+        return parse_command(text, CHANNELS.filters)
     except CommandFault as fault:
         return fault
 

@@ -4,51 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from telecast.channels.builtin import AT
+from telecast.channels.catalogue import CHANNELS
+
+__all__ = ["AT", "Payload", "alert", "metrics", "position", "price", "trader"]
+
 Payload = dict[str, Any]
-AT = "2026-11-22T18:17:19.387Z"
 
 
 def trader(id: str = "t1", **said: Any) -> Payload:
-    return {"id": id, "name": f"Trader {id}", "status": "RUNNING", "updatedAt": AT, **said}
+    return CHANNELS["trader-status"].example | {"id": id, "name": f"Trader {id}", **said}
 
 
 def position(id: str = "p1", trader: str = "t1", **said: Any) -> Payload:
-    return {
-        "id": id,
-        "traderId": trader,
-        "symbol": "BTCUSDT",
-        "action": "LONG",
-        "quantity": "0.50",
-        "entryPrice": "67000.00",
-        "currentPrice": "67250.10",
-        "unrealizedPnL": "125.0500",
-        "status": "OPEN",
-        "isActive": True,
-        "updatedAt": AT,
-        **said,
-    }
+    return CHANNELS["positions"].example | {"id": id, "traderId": trader, **said}
 
 
 def alert(id: str = "a1", trader: str | None = "t1", **said: Any) -> Payload:
-    return {
-        "id": id,
-        "traderId": trader,
-        "severity": "WARNING",
-        "message": "The daily loss nears its limit.",
-        "status": "ACTIVE",
-        "createdAt": AT,
-        **said,
-    }
+    return CHANNELS["risk-alerts"].example | {"id": id, "traderId": trader, **said}
 
 
 def price(symbol: str = "BTCUSDT", exchange: str | None = "BINANCE", **said: Any) -> Payload:
-    return {
+    return CHANNELS["market-data"].example | {
         "id": f"{exchange}:{symbol}",
         "symbol": symbol,
         "exchange": exchange,
-        "price": "67250.10",
         "source": "test",
-        "updatedAt": AT,
         **said,
     }
 

@@ -33,6 +33,7 @@ async def ingress() -> AsyncIterator[Ingress]:
     made = Ingress(
         MemoryJournal(retention),
         Tape(CHANNELS),
+        CHANNELS,
         reached=at_once,
         audience=lambda events: 0,
         limits=IngressLimits(),

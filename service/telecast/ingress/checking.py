@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError
 
-from telecast.channels.catalogue import Channel, channel_named
+from telecast.channels.catalogue import Catalogue, Channel
 from telecast.errors import PeerFault, ValidationFailed
 from telecast.model import Principal, Row
 
@@ -36,10 +36,10 @@ class Checked:
         return sum(len(data) for _, _, data in self.rows)
 
 
-def writable(principal: Principal, channel: str) -> Channel:
+def writable(catalogue: Catalogue, principal: Principal, channel: str) -> Channel:
     """Raises PeerFault UNKNOWN_CHANNEL or FORBIDDEN."""
-    entry = channel_named(channel)
-    if not principal.may("publish") or not principal.reaches(channel):
+    entry = catalogue.named(channel)
+    if not principal.may("publish") or not entry.reached_by(principal):
         raise PeerFault("FORBIDDEN", f"This key may not publish to {channel!r}.")
     return entry
 

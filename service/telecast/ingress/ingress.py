@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from telecast.channels.catalogue import CHANNELS
+from telecast.channels.catalogue import Catalogue
 from telecast.errors import (
     Conflict,
     JournalUnavailable,
@@ -73,7 +73,7 @@ _Group = list[tuple[_Waiting, Batch, list[Event]]]
 
 @dataclass(slots=True)
 class IngressTally:
-    published: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHANNELS, 0))
+    published: dict[str, int]
     refused: dict[str, int] = field(default_factory=dict)
     """Code to publishes that were refused."""
     duplicates: int = 0
@@ -86,15 +86,17 @@ class Ingress:
         self,
         journal: Journal,
         tape: Tape,
+        catalogue: Catalogue,
         *,
         reached: Callable[[int], Any],
         audience: Callable[[Iterable[Event]], int],
         limits: IngressLimits,
     ) -> None:
         """`reached(seq)` returns an awaitable that ends once the tape holds that seq."""
-        self.tally = IngressTally()
+        self.tally = IngressTally(published=dict.fromkeys(catalogue, 0))
         self._journal = journal
         self._tape = tape
+        self._catalogue = catalogue
         self._reached = reached
         self._audience = audience
         self._limits = limits
@@ -140,7 +142,7 @@ class Ingress:
 
     async def withdraw(self, principal: Principal, channel: str, key: str) -> Published:
         """Take a row away: a tombstone with its last state. Raises ROW_NOT_FOUND."""
-        entry = writable(principal, channel)
+        entry = writable(self._catalogue, principal, channel)
         nothing = Checked(entry, (), b"")
         return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
 
@@ -152,7 +154,7 @@ class Ingress:
         replace: Scope | None,
         idempotency_key: str | None,
     ) -> Checker:
-        entry, limits = writable(principal, channel), self._limits
+        entry, limits = writable(self._catalogue, principal, channel), self._limits
         check_scope(entry, replace)
         keyed = idempotency_key is not None
         return Checker(

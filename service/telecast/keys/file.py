@@ -9,7 +9,7 @@ import re
 import secrets
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT
 
-from telecast.channels.catalogue import FILTERS
+from telecast.channels.catalogue import CHANNELS
 from telecast.errors import SettingsError
 from telecast.model import SCOPES, Principal
 
@@ -49,14 +49,15 @@ def create_key(
     channels: Sequence[str] = ("*",),
     expires: datetime | None = None,
     forced: Mapping[str, Iterable[str]] | None = None,
+    filters: Collection[str] = CHANNELS.filters,
 ) -> str:
     """Add a key to the file (made if there is none) and return its text, which is kept nowhere.
 
-    `expires` must carry a time zone. Raises SettingsError for rights that can't be, a name that
-    is taken, or a file that is wrong already.
+    `expires` must carry a time zone; `filters` are those that the channels have. Raises
+    SettingsError for rights that can't be, a name that is taken, or a file that is wrong already.
     """
     seen = stamp(path)
-    document, keys = _open(path, missing_ok=True)
+    document, keys = _open(path, filters, missing_ok=True)
     key_id = _unused_id(keys)
     secret = new_secret(key_id)
     table = tomlkit.table()
@@ -75,7 +76,7 @@ def create_key(
     if any(entry.get("name") == name for entry in keys):
         raise SettingsError([f"There is a key named {name!r} already; names tell keys apart."])
     problems: list[str] = []
-    _entry(table.unwrap(), "the new key", problems)
+    _entry(table.unwrap(), "the new key", filters, problems)
     if problems:
         raise SettingsError(problems)
     keys.append(table)
@@ -84,22 +85,24 @@ def create_key(
     return secret
 
 
-def list_keys(path: Path) -> list[Principal]:
+def list_keys(path: Path, *, filters: Collection[str] = CHANNELS.filters) -> list[Principal]:
     """The keys of the file in its order, expired ones too. Raises SettingsError."""
-    return [entry.principal for entry in read_keys(path).values()]
+    return [entry.principal for entry in read_keys(path, filters).values()]
 
 
-def revoke_key(path: Path, id_or_name: str) -> Principal:
+def revoke_key(
+    path: Path, id_or_name: str, *, filters: Collection[str] = CHANNELS.filters
+) -> Principal:
     """Take a key out of the file, by its id or else its name, and return what it was.
 
     Raises SettingsError if there is none.
     """
     seen = stamp(path)
-    document, keys = _open(path, missing_ok=False)
+    document, keys = _open(path, filters, missing_ok=False)
     for field in ("id", "name"):  # a name that reads like another key's id must not end that key
         for index, table in enumerate(keys):
             if table[field] == id_or_name:
-                revoked = read_keys(path)[table["id"]].principal
+                revoked = read_keys(path, filters)[table["id"]].principal
                 del keys[index]
                 if not keys:
                     del document["key"]
@@ -144,29 +147,31 @@ def _text(path: Path, *, missing_ok: bool) -> str:
         raise SettingsError([f"keys: {path} can't be read: {error}."]) from error
 
 
-def _open(path: Path, *, missing_ok: bool) -> tuple[tomlkit.TOMLDocument, AoT]:
+def _open(
+    path: Path, filters: Collection[str], *, missing_ok: bool
+) -> tuple[tomlkit.TOMLDocument, AoT]:
     """The file to be changed: only one that is right as it is, or mistakes would be covered up."""
     try:
         document = tomlkit.parse(_text(path, missing_ok=missing_ok))
     except TOMLKitError as error:
         raise SettingsError([f"keys: {path} is no valid TOML: {error}."]) from error
-    _entries(document.unwrap(), path)
+    _entries(document.unwrap(), path, filters)
     keys = document.get("key", tomlkit.aot())
     if not isinstance(keys, AoT):
         raise SettingsError([f"{path}: write each key under [[key]], not key = [...]."])
     return document, keys
 
 
-def read_keys(path: Path) -> dict[str, Entry]:
+def read_keys(path: Path, filters: Collection[str] = CHANNELS.filters) -> dict[str, Entry]:
     """Parsed by the standard library, in an eighth of the time: a service does this on its loop."""
     try:
         content = tomllib.loads(_text(path, missing_ok=False))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError([f"keys: {path} is no valid TOML: {error}."]) from error
-    return _entries(content, path)
+    return _entries(content, path, filters)
 
 
-def _entries(content: Mapping[str, Any], path: Path) -> dict[str, Entry]:
+def _entries(content: Mapping[str, Any], path: Path, filters: Collection[str]) -> dict[str, Entry]:
     problems = [
         f"{path}: {name!r} is not known; keys stand under [[key]]."
         for name in content
@@ -179,7 +184,7 @@ def _entries(content: Mapping[str, Any], path: Path) -> dict[str, Entry]:
         raise SettingsError([f"{path}: `key` must be written as [[key]], once for each key."])
     for number, table in enumerate(tables, 1):
         where = f"{path}: key {number}" + (f" ({table['name']})" if "name" in table else "")
-        entry = _entry(table, where, problems)
+        entry = _entry(table, where, filters, problems)
         if entry is None:
             continue
         who = entry.principal
@@ -194,7 +199,9 @@ def _entries(content: Mapping[str, Any], path: Path) -> dict[str, Entry]:
     return entries
 
 
-def _entry(table: Mapping[str, Any], where: str, problems: list[str]) -> Entry | None:
+def _entry(
+    table: Mapping[str, Any], where: str, filters: Collection[str], problems: list[str]
+) -> Entry | None:
     """The key that a table describes; None, and a sentence for each mistake, if it is wrong."""
     found = len(problems)
 
@@ -234,8 +241,8 @@ def _entry(table: Mapping[str, Any], where: str, problems: list[str]) -> Entry |
     for field in forced if isinstance(forced, dict) else ():
         # A misspelt one would narrow nothing, and its holder see everything.
         must(
-            field in FILTERS,
-            f"no channel has a filter {field!r}; there are {', '.join(sorted(FILTERS))}.",
+            field in filters,
+            f"no channel has a filter {field!r}; there are {', '.join(sorted(filters))}.",
         )
     if len(problems) > found:
         return None

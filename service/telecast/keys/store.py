@@ -7,9 +7,10 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
+from telecast.channels.catalogue import CHANNELS
 from telecast.errors import PeerFault, SettingsError
 from telecast.keys.file import (
     Entry,
@@ -35,8 +36,16 @@ class KeyStore:
     read a small file; everything else touches memory only.
     """
 
-    def __init__(self, path: Path | None, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        now: Callable[[], float],
+        filters: Collection[str] = CHANNELS.filters,
+    ) -> None:
+        """`filters` are those that the service's channels have: what a key may force."""
         self._path = path
+        self._filters = filters
         self._now = now
         self._entries: Mapping[str, Entry] = {}
         self._seen: Stamp = None
@@ -65,7 +74,7 @@ class KeyStore:
         """Read the file. Raises SettingsError with a sentence for each thing that is wrong."""
         if self._path is not None:
             seen = stamp(self._path)
-            self._entries = read_keys(self._path)
+            self._entries = read_keys(self._path, self._filters)
             self._seen = seen
 
     def reload_if_changed(self) -> bool:
@@ -82,7 +91,7 @@ class KeyStore:
             return False
         self._seen = seen
         try:
-            entries = read_keys(self._path)
+            entries = read_keys(self._path, self._filters)
         except SettingsError as error:
             if self._warned != (seen,):
                 log.warning(

@@ -6,7 +6,7 @@ Wire contract sections 1 and 5. Nothing here knows what the asker may see.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 from marshmallow import ValidationError
 
-from telecast.channels.catalogue import FILTERS, nearest
+from telecast.channels.catalogue import nearest
 from telecast.channels.fields import Identifier
 from telecast.errors import PeerFault, PositionMalformed
 from telecast.model import Position
@@ -144,8 +144,8 @@ def parse_json(data: bytes | bytearray | str, what: str = "The message") -> Any:
         raise PeerFault("BAD_JSON", f"{what} is not valid JSON: {fault}") from None
 
 
-def parse_command(text: str, most: Most = MOST) -> Command:
-    """Read a client message. Raises CommandFault."""
+def parse_command(text: str, filters: Collection[str], most: Most = MOST) -> Command:
+    """Read a client message; `filters` are the names that there are. Raises CommandFault."""
     req_id = None
     try:
         body = parse_json(text)
@@ -153,12 +153,14 @@ def parse_command(text: str, most: Most = MOST) -> Command:
             raise PeerFault("BAD_REQUEST", 'A message is a JSON object with an "action".')
         if body.get("reqId") is not None:
             req_id = _identifier(body["reqId"], "reqId")
-        return _command(body, req_id, most)
+        return _command(body, req_id, filters, most)
     except PeerFault as fault:
         raise CommandFault(fault.code, fault.message, req_id, fault.details) from None
 
 
-def _command(body: Mapping[str, Any], req_id: str | None, most: Most) -> Command:
+def _command(
+    body: Mapping[str, Any], req_id: str | None, filters: Collection[str], most: Most
+) -> Command:
     action = body.get("action")
     if not isinstance(action, str) or action not in _ACTIONS:
         # What is no string is not quoted: lists within lists would be, until the stack is full.
@@ -181,7 +183,7 @@ def _command(body: Mapping[str, Any], req_id: str | None, most: Most) -> Command
             return Subscribe(
                 req_id=req_id,
                 channels=_names(body.get("channels"), most),
-                fields=_filter(body.get("filter"), most),
+                fields=_filter(body.get("filter"), filters, most),
                 start=None if since is None else parse_since(since),
             )
         case "unsubscribe":
@@ -203,9 +205,14 @@ def _command(body: Mapping[str, Any], req_id: str | None, most: Most) -> Command
 
 
 def parse_query(
-    query: Iterable[tuple[str, str]], last_event_id: str | None, most: Most = MOST
+    query: Iterable[tuple[str, str]],
+    last_event_id: str | None,
+    filters: Collection[str],
+    most: Most = MOST,
 ) -> StreamQuery:
     """Read a stream's query: (name, value) pairs. Raises PeerFault.
+
+    `filters` are the names of all filters that there are.
 
     `last_event_id` is the header's value: it goes before `since`, and a malformed one asks for
     a snapshot, since an EventSource could never correct it.
@@ -217,10 +224,10 @@ def parse_query(
         if name == "channels":
             channels = channels or []
             channels += [word for word in value.split(",") if word]
-        elif name in FILTERS:
+        elif name in filters:
             fields.setdefault(name, set()).add(_identifier(value, name))
         elif name not in _SINGLE:
-            close = nearest(name[:64], (*_SINGLE, *FILTERS, "channels"))
+            close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
             raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
         elif name in single:
             raise PeerFault("BAD_REQUEST", f"{name!r} stands twice.")
@@ -287,7 +294,7 @@ def _names(value: Any, most: Most) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_identifier(name, "channels") for name in value))
 
 
-def _filter(value: Any, most: Most) -> Fields:
+def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
     if value is None:
         return {}
     if not isinstance(value, dict):
@@ -295,11 +302,11 @@ def _filter(value: Any, most: Most) -> Fields:
     fields: dict[str, frozenset[str]] = {}
     count = 0
     for name, values in value.items():
-        if name not in FILTERS:
+        if name not in filters:
             raise PeerFault(
                 "UNKNOWN_FILTER",
-                f"There is no filter {name[:64]!r}.{nearest(name[:64], FILTERS)}",
-                {"filters": sorted(FILTERS)},
+                f"There is no filter {name[:64]!r}.{nearest(name[:64], filters)}",
+                {"filters": sorted(filters)},
             )
         if not isinstance(values, list) or not values:
             raise PeerFault("BAD_REQUEST", f"`filter.{name}` must be a list of values.")

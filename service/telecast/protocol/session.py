@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from telecast.channels.catalogue import Catalogue
 from telecast.errors import PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import (
@@ -39,8 +40,11 @@ class SessionLimits:
 class Session:
     """Judges every client message before anything is done about it."""
 
-    def __init__(self, principal: Principal, limits: SessionLimits, now: float) -> None:
+    def __init__(
+        self, principal: Principal, catalogue: Catalogue, limits: SessionLimits, now: float
+    ) -> None:
         self.principal = principal
+        self._catalogue = catalogue
         self.asked: dict[str, Fields] = {}
         """Channel to the filter asked for: what the subscriber would hear if its key let it."""
         self.started = False
@@ -61,7 +65,7 @@ class Session:
         the connection is to be closed with it.
         """
         try:
-            command = parse_command(text, self._most)
+            command = parse_command(text, self._catalogue.filters, self._most)
         except CommandFault as fault:
             self._charge(now, fault.req_id)
             self._bad += 1
@@ -100,7 +104,7 @@ class Session:
         """Note what is granted of this. Raises PeerFault and notes nothing."""
         # Before the names are looked up: each unknown one is compared with all there are.
         within("max_channels", len(names), self._limits.max_channels)
-        granted = grant(names, fields, self.principal)
+        granted = grant(self._catalogue, names, fields, self.principal)
         asked = {**self.asked, **granted.asked}
         values = sum(len(each) for fields in asked.values() for each in fields.values())
         within("max_channels", len(asked), self._limits.max_channels)
@@ -119,9 +123,9 @@ class Session:
         if not self.principal.may("read"):
             return {}
         return {
-            name: narrowed(name, fields, self.principal)
+            name: narrowed(self._catalogue[name], fields, self.principal)
             for name, fields in self.asked.items()
-            if self.principal.reaches(name)
+            if self._catalogue[name].reached_by(self.principal)
         }
 
     def narrow(self, principal: Principal) -> tuple[Rejected, ...]:

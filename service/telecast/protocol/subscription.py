@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from telecast.channels.catalogue import CHANNELS, channel_named
+from telecast.channels.catalogue import Catalogue, Channel
 from telecast.errors import PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import Fields
@@ -29,14 +29,14 @@ class Grant:
     rejected: tuple[Rejected, ...]
 
 
-def readable(principal: Principal) -> tuple[str, ...]:
+def readable(catalogue: Catalogue, principal: Principal) -> tuple[str, ...]:
     """All channels that this principal may read, in the catalogue's order."""
-    return (
-        tuple(name for name in CHANNELS if principal.reaches(name)) if principal.may("read") else ()
-    )
+    return tuple(c.name for c in catalogue.open_to(principal)) if principal.may("read") else ()
 
 
-def grant(names: Iterable[str], fields: Fields, principal: Principal) -> Grant:
+def grant(
+    catalogue: Catalogue, names: Iterable[str], fields: Fields, principal: Principal
+) -> Grant:
     """Sort what may be read from what may not.
 
     Raises PeerFault: FORBIDDEN or UNKNOWN_CHANNEL when no channel is left, UNKNOWN_FILTER for
@@ -47,8 +47,8 @@ def grant(names: Iterable[str], fields: Fields, principal: Principal) -> Grant:
     fault: PeerFault | None = None
     for name in names:
         try:
-            channel = channel_named(name)
-            if not principal.reaches(name) or not principal.may("read"):
+            channel = catalogue.named(name)
+            if not channel.reached_by(principal) or not principal.may("read"):
                 raise PeerFault("FORBIDDEN", f"This key may not read {name!r}.")
         except PeerFault as refused:
             fault = fault or refused
@@ -58,19 +58,19 @@ def grant(names: Iterable[str], fields: Fields, principal: Principal) -> Grant:
     if not asked:
         raise fault or PeerFault("FORBIDDEN", "This key may not read any channel.")
     for field in fields:
-        if not any(field in CHANNELS[name].filters for name in asked):
+        if not any(field in catalogue[name].filters for name in asked):
             raise PeerFault(
                 "UNKNOWN_FILTER",
                 f"None of {', '.join(asked)} has a filter {field!r}.",
-                {"filters": {name: sorted(CHANNELS[name].filters) for name in asked}},
+                {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
             )
     return Grant(asked, tuple(rejected))
 
 
-def narrowed(channel: str, asked: Fields, principal: Principal) -> dict[str, frozenset[str]]:
+def narrowed(channel: Channel, asked: Fields, principal: Principal) -> dict[str, frozenset[str]]:
     """The filter that holds: what was asked for AND what the principal's key forces."""
     holds = dict(asked)
     for field, values in principal.forced.items():
-        if field in CHANNELS[channel].filters:
+        if field in channel.filters:
             holds[field] = holds[field] & values if field in holds else values
     return holds

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from telecast.channels.catalogue import Catalogue
 from telecast.clients import Clients
 from telecast.config import Settings
 from telecast.fanout.broadcaster import Broadcaster
@@ -28,6 +29,7 @@ class Parts:
 
     settings: Settings
     keys: KeyStore
+    catalogue: Catalogue
     journal: Journal
     broadcaster: Broadcaster
     relay: Relay

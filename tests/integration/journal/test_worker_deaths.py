@@ -45,6 +45,7 @@ async def test_a_fault_in_one_derivation_leaves_no_publish_of_its_group_unanswer
     ingress = Ingress(
         journal,
         TornTape(CHANNELS),
+        CHANNELS,
         reached=reached,
         audience=lambda events: 0,
         limits=IngressLimits(),

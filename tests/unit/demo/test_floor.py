@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from telecast.channels.catalogue import CHANNELS
 from telecast.demo.desk import DESK_LIMITS, Mandate, hire, liveliest
 from telecast.demo.floor import DAY, TradingFloor
 from telecast.demo.holdings import Ending
@@ -65,7 +66,7 @@ def synthetic(
 
 
 def rounds(path: Path, times: int) -> tuple[list[tuple[float, Row]], list[Mandate]]:
-    items = read_recording(path)
+    items = read_recording(path, CHANNELS)
     length = items[-1].t + 1
     tape = [(number * length + each.t, each.payload) for number in range(times) for each in items]
     return tape, hire(liveliest(each.payload for each in items))

@@ -22,7 +22,7 @@ def tick(t: object, symbol: str = "BTCUSDT") -> bytes:
 
 def problems(*lines: bytes) -> tuple[str, ...]:
     with pytest.raises(RecordingFault) as caught:
-        parse_recording(lines)
+        parse_recording(lines, CHANNELS)
     return caught.value.problems
 
 
@@ -31,7 +31,7 @@ def test_a_tick_becomes_market_data_that_the_catalogue_takes():
         b'{"t":0.0,"exchange":"BINANCE_FUTURES","symbol":"SUSHIUSDT","price":"7.6115",'
         b'"bid":"7.6110","ask":"7.6120","size":"1"}'
     )
-    (timed,) = parse_recording([line])
+    (timed,) = parse_recording([line], CHANNELS)
     assert (timed.t, timed.channel) == (0.0, "market-data")
     row = CHANNELS["market-data"].load(timed.told_at("2026-11-22T18:17:19.387Z"))
     assert row["id"] == "BINANCE_FUTURES:SUSHIUSDT"
@@ -44,13 +44,13 @@ def test_a_tick_becomes_market_data_that_the_catalogue_takes():
 
 
 def test_a_tick_without_exchange_is_named_by_its_symbol():
-    (timed,) = parse_recording([b'{"t":1,"symbol":"GOLD","price":"1"}'])
+    (timed,) = parse_recording([b'{"t":1,"symbol":"GOLD","price":"1"}'], CHANNELS)
     assert timed.payload["id"] == "GOLD"
 
 
 def test_a_tiny_price_loses_its_exponent_and_none_of_its_digits():
     line = b'{"t":0,"exchange":"X","symbol":"Y","price":"1.810e-05","bid":"2E3"}'
-    (timed,) = parse_recording([line])
+    (timed,) = parse_recording([line], CHANNELS)
     assert (timed.payload["price"], timed.payload["bid"]) == ("0.00001810", "2000")
 
 
@@ -62,7 +62,8 @@ def test_an_exponent_that_would_fill_memory_is_a_problem():
 def test_a_payload_for_a_channel_is_told_as_it_was_recorded():
     data = {"id": "t1", "name": "Ada", "status": "RUNNING", "updatedAt": "2026-01-01T00:00:00Z"}
     (timed,) = parse_recording(
-        [orjson.dumps({"t": 2.5, "channel": "trader-status", "data": data, "note": "ignored"})]
+        [orjson.dumps({"t": 2.5, "channel": "trader-status", "data": data, "note": "ignored"})],
+        CHANNELS,
     )
     assert timed.told_at("2027-01-01T00:00:00Z") == data
 
@@ -70,7 +71,7 @@ def test_a_payload_for_a_channel_is_told_as_it_was_recorded():
 def test_empty_lines_count_but_say_nothing(tmp_path):
     path = tmp_path / "ticks.ndjson"
     path.write_bytes(b"\n" + tick(0) + b"\r\n\n" + tick(0) + b"\n")
-    assert [timed.t for timed in read_recording(path)] == [0.0, 0.0]
+    assert [timed.t for timed in read_recording(path, CHANNELS)] == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(

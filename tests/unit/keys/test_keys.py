@@ -156,7 +156,7 @@ def test_a_changed_file_is_read_once_and_an_unchanged_one_not_at_all(path, clock
     store = loaded(path, clock)
     reads: list[Path] = []
     monkeypatch.setattr(
-        "telecast.keys.store.read_keys", lambda p: reads.append(p) or keys_file.read_keys(p)
+        "telecast.keys.store.read_keys", lambda p, f: reads.append(p) or keys_file.read_keys(p, f)
     )
     assert store.reload_if_changed() is False
     second = create_key(path, "b", ["read"])

@@ -13,6 +13,7 @@ from typing import Any
 import click
 import orjson
 
+from telecast.channels.catalogue import CHANNELS
 from telecast.cli.connection import run, service_options
 from telecast.client import Publisher, Refused, Unreachable
 from telecast.recording import Timed, read_recording
@@ -45,7 +46,7 @@ def command(file: Path, url: str, key: str | None, speed: float, again: bool) ->
     `t` never falls. The whole file is checked before anything is sent. If the service restarts
     meanwhile, it goes on where it was: nothing is lost, nothing comes twice, the order stays.
     """
-    items = read_recording(file)
+    items = read_recording(file, CHANNELS)
 
     async def play() -> None:
         async with Publisher(

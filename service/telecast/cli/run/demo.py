@@ -16,6 +16,7 @@ import click
 import uvloop
 
 from telecast.app import create_app, parts_of
+from telecast.channels.catalogue import CHANNELS
 from telecast.cli.options import settings_options
 from telecast.config import Settings, load_settings
 from telecast.demo.desk import TRADERS, Instrument, hire, liveliest
@@ -147,7 +148,7 @@ Ctrl-C ends it.
 
 def _recorded(path: Path) -> list[Timed]:
     """The ticks of a recording. Raises RecordingFault with the number of each bad line."""
-    items = [item for item in read_recording(path) if item.channel == TICKS]
+    items = [item for item in read_recording(path, CHANNELS) if item.channel == TICKS]
     if not items:
         raise RecordingFault([f"{path} has no ticks: no line is of {TICKS}."])
     return items

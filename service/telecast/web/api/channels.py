@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from telecast.channels.catalogue import CHANNELS, FILTERS, Channel, channel_named, nearest
+from telecast.channels.catalogue import Channel, nearest
 from telecast.errors import PeerFault
 from telecast.model import Event, Position, Principal
 from telecast.protocol.commands import parse_query
@@ -55,7 +55,8 @@ def describe(channel: Channel) -> dict[str, Any]:
 
 async def catalogue(request: web.Request) -> web.Response:
     principal = require(request, "read")
-    return ok([describe(c) for c in CHANNELS.values() if principal.reaches(c.name)])
+    catalogue = parts_from(request).catalogue
+    return ok([describe(channel) for channel in catalogue.open_to(principal)])
 
 
 async def channel(request: web.Request) -> web.Response:
@@ -166,8 +167,8 @@ async def _read(
 
 def _readable(request: web.Request) -> tuple[Channel, Principal]:
     principal = require(request, "read")
-    entry = channel_named(request.match_info["channel"])
-    if not principal.reaches(entry.name):
+    entry = parts_from(request).catalogue.named(request.match_info["channel"])
+    if not entry.reached_by(principal):
         raise PeerFault("FORBIDDEN", f"This key may not read {entry.name!r}.")
     return entry, principal
 
@@ -176,15 +177,16 @@ def _selection(
     request: web.Request, entry: Channel, principal: Principal, parts: tuple[str, ...]
 ) -> Selection:
     """The filters of the query, checked as a stream's are, with the key's own."""
+    catalogue = parts_from(request).catalogue
+    filters = catalogue.filters
     for name in request.query:
-        if name not in FILTERS and name not in parts:
-            close = nearest(name[:64], (*FILTERS, *parts))
+        if name not in filters and name not in parts:
+            close = nearest(name[:64], (*filters, *parts))
             raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
-    query = parse_query([pair for pair in request.query.items() if pair[0] in FILTERS], None)
-    granted = grant((entry.name,), query.fields, principal)
-    fields: Mapping[str, frozenset[str]] = narrowed(
-        entry.name, granted.asked[entry.name], principal
-    )
+    asked = [pair for pair in request.query.items() if pair[0] in filters]
+    query = parse_query(asked, None, filters)
+    granted = grant(catalogue, (entry.name,), query.fields, principal)
+    fields: Mapping[str, frozenset[str]] = narrowed(entry, granted.asked[entry.name], principal)
     return Selection({entry.name: filter_of(fields)})
 
 

@@ -14,7 +14,6 @@ from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.formats.text import TextFormatter
 
 from telecast import __version__
-from telecast.channels.catalogue import CHANNELS
 from telecast.lag import Lag
 from telecast.net.admission import WHY
 from telecast.web.auth.credentials import require
@@ -118,7 +117,7 @@ def build_registry(parts: Parts) -> Registry:
     gauge(
         "subscriptions",
         "Streams that hear a channel.",
-        lambda: [({"channel": name}, broadcaster.hearers(name)) for name in CHANNELS],
+        lambda: [({"channel": name}, broadcaster.hearers(name)) for name in parts.catalogue],
     )
     counter(
         "events_published_total",

@@ -31,7 +31,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     stream = Stream(request, "sse")
     names = stream.query.channels
     if names is None:
-        names = readable(stream.session.principal)
+        names = readable(stream.parts.catalogue, stream.session.principal)
     asked = stream.session.ask(names, stream.query.fields)
     head = _Head(sep="\n", send_timeout=None)
     # Or a client would send its next request into a connection that ends with the stream.

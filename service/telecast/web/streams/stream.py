@@ -52,10 +52,12 @@ class Stream:
         self.query: StreamQuery = parse_query(
             [pair for pair in request.query.items() if pair[0] != "ticket"],
             request.headers.get("Last-Event-ID"),
+            self.parts.catalogue.filters,
             Most(settings.max_channels, settings.max_filter_values),
         )
         self.session = Session(
             principal,
+            self.parts.catalogue,
             SessionLimits(
                 max_channels=settings.max_channels,
                 max_filter_values=settings.max_filter_values,
