@@ -7,6 +7,8 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.support import fresh
+
 settings.register_profile(
     "desk",
     deadline=None,
@@ -29,3 +31,7 @@ settings.load_profile(
 
 # How busy the machine is that tests run on is no complaint of the service's.
 logging.getLogger("telecast.lag").setLevel(logging.ERROR)
+
+
+def pytest_report_header() -> str | None:
+    return fresh.LINE

@@ -307,7 +307,7 @@ class Laws:
             covered = any(
                 channel == name and first <= seq <= last for channel, first, last in self._gaps
             )
-            if seq <= self._floors.get(name, 0) and truth.next[seq] <= self._world.tape.head:
+            if seq <= self._floors.get(name, 0) and seq in truth.gone:
                 # From `earliest` comes what is left: a row of long ago may go before it is read.
                 return True
             return covered and (seq in truth.gone or self._world.leftover(seq))

@@ -2,6 +2,7 @@
 
 `TELECAST_SEED=N pytest tests/simulation` plays one schedule again, twice, and compares the two.
 `TELECAST_SCHEDULES=5000 pytest tests/simulation` plays that many, from `TELECAST_FIRST` on.
+In CI some more are played from a seed that is another one each time: `tests/support/fresh.py`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.schedule import run
+from tests.support.fresh import FRESH
 
 SEED = os.environ.get("TELECAST_SEED")
 FIRST = int(os.environ.get("TELECAST_FIRST", "0"))
@@ -52,15 +54,25 @@ OFTEN = {
 seen: Counter[str] = Counter()
 
 
+def played(seed: int) -> Counter[str]:
+    try:
+        return run(seed)[1]
+    except BaseException as fault:
+        fault.add_note(f"seed {seed}: TELECAST_SEED={seed} pytest tests/simulation")
+        raise
+
+
 @pytest.mark.skipif(SEED is not None, reason="one seed was asked for")
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SCHEDULES, SHARE))
 def test_whatever_a_seed_brings_the_laws_hold(first: int) -> None:
     for seed in range(first, min(first + SHARE, FIRST + SCHEDULES)):
-        try:
-            seen.update(run(seed)[1])
-        except BaseException as fault:
-            fault.add_note(f"seed {seed}: TELECAST_SEED={seed} pytest tests/simulation")
-            raise
+        seen.update(played(seed))
+
+
+@pytest.mark.skipif(FRESH is None or SEED is not None, reason="no fresh seed was asked for")
+def test_whatever_a_seed_brings_that_nobody_has_tried_the_laws_hold() -> None:
+    for seed in range(FRESH or 0, (FRESH or 0) + 2 * SHARE):
+        played(seed)
 
 
 @pytest.mark.skipif(SEED is not None or SCHEDULES < 200, reason="too few schedules to tell")

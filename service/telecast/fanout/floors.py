@@ -67,15 +67,24 @@ class Floors:
         return gaps
 
     def must_fetch(self, subscriber: Subscriber, catchup: CatchUp) -> bool:
-        """Whether the journal has more than the tape of what this subscriber must be told."""
+        """Whether the journal has more than the tape of what this subscriber must be sent."""
         if subscriber.delivery != "all":
             return False
         return any(
-            self._tape.standing(name, max(subscriber.cursor, catchup.starts.get(name, 0)))
-            is not Standing.EXACT
-            and self._journal_floor(name).whole_from < self._tape.logs[name].whole_from
+            self._journal_has_more(name, subscriber.cursor, catchup)
             for name in subscriber.selection.channels
         )
+
+    def _journal_has_more(self, name: str, cursor: int, catchup: CatchUp) -> bool:
+        after = max(cursor, catchup.starts.get(name, 0))
+        if self._tape.standing(name, after) is Standing.EXACT:
+            return False
+        whole_from = self._journal_floor(name).whole_from
+        if whole_from < self._tape.logs[name].whole_from:
+            return True
+        # Below its floor the journal still keeps rows that were superseded since it trimmed last:
+        # the tape may have lost them, and the oldest event that there is may be one of these.
+        return name in catchup.excused and name not in catchup.starts and after < whole_from
 
     def _compact_from(self, subscriber: Subscriber, name: str, floor: FloorOf | None) -> int:
         compact_from = self._tape.logs[name].compact_from
