@@ -21,11 +21,14 @@ from telecast.journal import tail as tail_module
 from telecast.journal.base import (
     IDEMPOTENCY_SECONDS,
     MAX_BATCH,
+    MAX_NOTE_BYTES,
     Batch,
     Floor,
     Idempotency,
     Journal,
+    Note,
     Receipt,
+    read_book,
 )
 from telecast.journal.memory import MemoryJournal
 from telecast.journal.sqlite.journal import SqliteJournal
@@ -57,8 +60,8 @@ def record(
     return Record(channel, key, op, pinned, data)
 
 
-def batch(*records: Record, expect: dict[tuple[str, str], int] | None = None) -> Batch:
-    return Batch(records=records, expect=expect or {})
+def batch(*records: Record, **options: Any) -> Batch:
+    return Batch(records=records, **options)
 
 
 def keyed(key: str, *records: Record, digest: bytes = DIGEST, **options: Any) -> Batch:
@@ -275,6 +278,97 @@ async def test_trim_forgets_keys_that_are_older_than_a_day(kind: Kind) -> None:
         await journal.trim()
         assert not (await journal.append(keyed("old", record(), digest=b"other"))).duplicate
         assert (await journal.append(keyed("young", record()))).duplicate
+
+
+# notes
+
+
+async def noted(journal: Journal, *notes: tuple[str, bytes | None], book: str = "b") -> Receipt:
+    return await journal.append(Batch(notes=tuple(Note(book, key, value) for key, value in notes)))
+
+
+async def test_a_note_is_read_back_byte_for_byte_and_replaced_and_erased(kind: Kind) -> None:
+    async with kind.journal(KEEP) as journal:
+        await noted(journal, ("漢", bytes(range(256))), ("a", b""), ("z", b"1"))
+        await noted(journal, ("a", b"2"), ("z", None), ("new", b"x"), ("new", None))
+        assert await read_book(journal, "b") == {"a": b"2", "漢": bytes(range(256))}
+        await noted(journal, ("a", None))
+        assert list(await read_book(journal, "b")) == ["漢"]
+
+
+async def test_books_do_not_see_each_other(kind: Kind) -> None:
+    async with kind.journal(KEEP) as journal:
+        await noted(journal, ("k", b"1"), book="one")
+        await noted(journal, ("k", b"2"), book="two")
+        assert await read_book(journal, "one") == {"k": b"1"}
+        assert await read_book(journal, "two") == {"k": b"2"}
+        assert await read_book(journal, "none") == {}
+
+
+async def test_notes_are_paged_in_the_order_of_their_keys(kind: Kind) -> None:
+    keys = sorted(["", "a", "b", "漢", "é", "Z", "🦉", "\uffff"][1:])
+    async with kind.journal(KEEP) as journal:
+        await noted(journal, *((key, key.encode()) for key in reversed(keys)))
+        for limit in (1, 2, 7, 100):
+            found: list[str] = []
+            while page := await journal.notes("b", found[-1] if found else "", limit):
+                assert len(page) <= limit
+                found += [note.key for note in page]
+            assert found == keys
+
+
+async def test_notes_alone_move_no_number_and_the_tail_does_not_report_them(kind: Kind) -> None:
+    async with kind.journal(KEEP) as journal:
+        await journal.append(batch(record("x")))
+        receipt = await noted(journal, ("k", b"v"))
+        assert (receipt.count, receipt.first_seq, receipt.last_seq) == (0, 0, 1)
+        await journal.append(batch(record("y")))
+        tail = flat(await collect(journal.tail(), 2))
+        assert [entry.key for entry in tail] == ["x", "y"]
+
+
+async def test_notes_and_records_commit_as_one_or_not_at_all(kind: Kind) -> None:
+    note = (Note("b", "k", b"first"),)
+    async with kind.journal(KEEP) as journal:
+        await journal.append(keyed("i", record("x"), notes=note))
+        later = (Note("b", "k", b"later"),)
+        outcomes = await asyncio.gather(
+            journal.append(keyed("i", record("x"), notes=later)),
+            journal.append(keyed("i", record("y"), digest=b"other", notes=later)),
+            journal.append(Batch(records=(record("x"),), expect={(A, "x"): 0}, notes=later)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [Receipt, IdempotencyConflict, Conflict]
+        assert await read_book(journal, "b") == {"k": b"first"}
+        assert len(await everything(journal)) == 1
+
+
+async def test_notes_outlive_trimming_and_another_opening(kind: Kind) -> None:
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as directory:
+        async with kind.journal(FEW, clock, directory) as journal:
+            await noted(journal, ("k", b"v"))
+            clock.seconds += 1e6
+            await journal.trim()
+            assert await read_book(journal, "b") == {"k": b"v"}
+        async with kind.journal(FEW, clock, directory) as journal:
+            assert await read_book(journal, "b") == ({"k": b"v"} if kind.outlives else {})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Note("b", "", b""),
+        Note("b", "a\0b", b""),
+        Note("\ud800", "k", b""),
+        Note("b", "k", bytes(MAX_NOTE_BYTES + 1)),
+    ],
+)
+async def test_a_note_that_no_journal_can_keep_is_refused(kind: Kind, wrong: Note) -> None:
+    async with kind.journal(KEEP) as journal:
+        with pytest.raises(ValueError, match=r"note|NUL|surrogate"):
+            await journal.append(batch(record("x"), notes=(wrong,)))
+        assert journal.head == 0
 
 
 # reading

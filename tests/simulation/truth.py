@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from telecast.errors import JournalUnavailable
-from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
+from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Entry, Retention, Row
 from telecast.tape.selection import Selection
@@ -167,6 +167,10 @@ class LateJournal(Journal):
         if self._fails():
             raise JournalUnavailable("The disk is busy.")
         return page
+
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        await self._dawdle()
+        return await self.inner.notes(book, after, limit)
 
     def floors(self) -> Mapping[str, Floor]:
         return self._stale or self.inner.floors()

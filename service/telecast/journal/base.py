@@ -11,6 +11,8 @@ from telecast.model import Entry, Record
 MAX_BATCH = 4096
 """Records in one batch: what an implementation may number within one message (4096 = 2**12)."""
 
+MAX_NOTE_BYTES = 32 * 1024
+"""Bytes in the value of one note, as in one event."""
 IDEMPOTENCY_SECONDS = 24 * 3600.0
 """How long an idempotency key and its result are kept."""
 
@@ -23,18 +25,33 @@ class Idempotency:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A small durable value that is no event: an acknowledged position, the life of an alert.
+
+    `book` names the part of the service that owns it, `key` is unique in its book. A note
+    replaces the one before it; `value` is None to erase it. Nobody but its owner reads a book,
+    and the owner bounds how many notes it holds.
+    """
+
+    book: str
+    key: str
+    value: bytes | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """What commits as one.
 
     `expect` maps (channel, key) to the seq of the live row that the records were derived from,
-    0 where there was none. No records are allowed only together with `idempotency`: then the
-    key alone is kept.
+    0 where there was none. `notes` are written in the same transaction as the records, in
+    their order. At least one of `records`, `notes` and `idempotency` must be there.
     """
 
-    records: tuple[Record, ...]
+    records: tuple[Record, ...] = ()
     expect: Mapping[tuple[str, str], int] = field(default_factory=dict)
     idempotency: Idempotency | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +124,11 @@ class Journal(ABC):
         and changes nothing, whatever `expect` says. Raises IdempotencyConflict when the known
         key has another digest, Conflict when a row is not where `expect` says,
         JournalFull, JournalUnavailable. Cancelling the caller does not cancel the commit.
-        ValueError is the calling code's fault: too many records or none at all, text with NUL
-        or a lone surrogate.
+        ValueError is the calling code's fault: too many records or notes or nothing at all, a
+        note over MAX_NOTE_BYTES, text with NUL or a lone surrogate.
+
+        A refused batch and a duplicate write no notes. A batch of notes alone moves no number
+        and is not reported by the tail.
         """
 
     @abstractmethod
@@ -131,6 +151,14 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        """At most `limit` notes of a book whose key is beyond `after`, in the order of their keys.
+
+        Holds every note that was acknowledged before the call. `read_book` reads a whole book.
+        Raises JournalUnavailable, and JournalCorrupt where a note is not what was committed.
+        """
+
+    @abstractmethod
     def floors(self) -> Mapping[str, Floor]:
         """What trimming left of each channel that it was told the retention of."""
 
@@ -150,3 +178,13 @@ class Journal(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Finish the appends under way, let go of everything. Safe to call twice."""
+
+
+async def read_book(journal: Journal, book: str) -> dict[str, bytes]:
+    """Every note of a book by its key, in the order of the keys. For its owner, at the start."""
+    found: dict[str, bytes] = {}
+    after = ""
+    while page := await journal.notes(book, after):
+        found.update((note.key, note.value) for note in page if note.value is not None)
+        after = page[-1].key
+    return found

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from telecast.errors import Conflict, IdempotencyConflict, JournalUnavailable
-from telecast.journal.base import MAX_BATCH, Batch, Receipt
+from telecast.journal.base import MAX_BATCH, MAX_NOTE_BYTES, Batch, Receipt
 from telecast.model import MAX_SEQ, Entry
 
 RowKey = tuple[str, str]
 """(channel, key)"""
+NoteKey = tuple[str, str]
+"""(book, key)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +33,11 @@ def check(batch: Batch) -> None:
     Text must be storable as UTF-8 and without NUL, where databases and their tools disagree
     about its end.
     """
-    if len(batch.records) > MAX_BATCH:
-        raise ValueError(f"a batch holds at most {MAX_BATCH} records, not {len(batch.records)}")
-    if not batch.records and batch.idempotency is None:
-        raise ValueError("a batch without records needs an idempotency key")
+    for what, many in (("records", batch.records), ("notes", batch.notes)):
+        if len(many) > MAX_BATCH:
+            raise ValueError(f"a batch holds at most {MAX_BATCH} {what}, not {len(many)}")
+    if not (batch.records or batch.notes) and batch.idempotency is None:
+        raise ValueError("a batch without records and notes needs an idempotency key")
     for record in batch.records:
         _check_text(record.channel)
         _check_text(record.key)
@@ -43,6 +46,13 @@ def check(batch: Batch) -> None:
         _check_text(key)
     if batch.idempotency is not None:
         _check_text(batch.idempotency.key)
+    for note in batch.notes:
+        _check_text(note.book)
+        _check_text(note.key)
+        if not note.key:
+            raise ValueError("a note needs a key")
+        if note.value is not None and len(note.value) > MAX_NOTE_BYTES:
+            raise ValueError(f"a note holds at most {MAX_NOTE_BYTES} bytes, not {len(note.value)}")
 
 
 def _check_text(text: str) -> None:
@@ -57,10 +67,11 @@ class Group:
 
     `rows` and `known` are what is committed: the seq of each live row and the used idempotency
     keys. They need only hold what the batches ask about, and are never changed here: what the
-    group changes stands in `entries`, `moved` (0 for a row that was deleted) and `keys`.
+    group changes stands in `entries`, `moved` (0 for a row that was deleted), `keys` and `notes`
+    (None for one that was erased).
     """
 
-    __slots__ = ("_known", "_rows", "entries", "head", "keys", "moved", "timestamp")
+    __slots__ = ("_known", "_rows", "entries", "head", "keys", "moved", "notes", "timestamp")
 
     def __init__(
         self,
@@ -75,6 +86,7 @@ class Group:
         self.entries: list[Entry] = []
         self.moved: dict[RowKey, int] = {}
         self.keys: dict[str, Known] = {}
+        self.notes: dict[NoteKey, bytes | None] = {}
         self._rows = rows
         self._known = known
 
@@ -122,3 +134,5 @@ class Group:
             keep(Entry(seq, timestamp, channel, key, op, record.pinned, record.data))
             moved[channel, key] = seq if op == "upsert" else 0
         self.head = seq
+        for note in batch.notes:
+            self.notes[note.book, note.key] = note.value

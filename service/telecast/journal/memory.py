@@ -6,7 +6,7 @@ import time
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from heapq import merge
+from heapq import merge, nsmallest
 from itertools import islice
 from operator import attrgetter
 
@@ -16,6 +16,7 @@ from telecast.journal.base import (
     Batch,
     Floor,
     Journal,
+    Note,
     Page,
     Receipt,
 )
@@ -61,6 +62,7 @@ class MemoryJournal(Journal):
         self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
         self._rows: dict[RowKey, int] = {}
         self._known: dict[str, Known] = {}
+        self._books: dict[str, dict[str, bytes]] = {}
         self._tail = Tail()
 
     async def open(self) -> None:
@@ -78,6 +80,8 @@ class MemoryJournal(Journal):
         for row, seq in group.moved.items():
             self._move(row, seq)
         self._known.update(group.keys)
+        for (book, key), value in group.notes.items():
+            self._write(book, key, value)
         self.head = group.head
         self._tail.tell(tuple(group.entries))
         return receipt
@@ -95,6 +99,18 @@ class MemoryJournal(Journal):
             log.superseded[before] = None
         if seq:
             self._rows[row] = seq
+
+    def _write(self, book: str, key: str, value: bytes | None) -> None:
+        notes = self._books.setdefault(book, {})
+        if value is None:
+            notes.pop(key, None)
+        else:
+            notes[key] = value
+
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        notes = self._books.get(book, {})
+        keys = nsmallest(limit, (key for key in notes if key > after))
+        return tuple(Note(book, key, notes[key]) for key in keys)
 
     def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
         return self._tail.follow(self._history, lambda: self.head)

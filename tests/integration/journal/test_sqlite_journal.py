@@ -27,7 +27,7 @@ from telecast.errors import (
     JournalLocked,
     JournalUnavailable,
 )
-from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Receipt
+from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Note, Receipt
 from telecast.journal.sqlite import schema, store
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.mark import Mark
@@ -270,6 +270,42 @@ async def test_an_open_that_is_cancelled_lets_go_of_the_file(path: Path) -> None
         assert other.head == 0
 
 
+# formats of other versions
+
+
+def written_by_format_2(path: Path) -> None:
+    """As the version before wrote it: without notes."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.executescript("BEGIN; DROP TABLE notes; PRAGMA user_version = 2; COMMIT")
+
+
+async def test_a_journal_of_the_format_before_is_upgraded_and_keeps_all(path: Path) -> None:
+    asked = batch(record("x"), record("y"), idempotency=Idempotency("i", b"d"))
+    async with opened(path) as journal:
+        receipt = await journal.append(asked)
+        epoch, entries = journal.epoch, await everything(journal)
+    written_by_format_2(path)
+    async with opened(path) as journal:
+        assert (journal.epoch, journal.head) == (epoch, receipt.last_seq)
+        assert await everything(journal) == entries
+        assert await journal.append(asked) == replace(receipt, duplicate=True)
+        await journal.append(batch(notes=(Note("book", "k", b"v"),)))
+    content = contents(path.parent)[path.name]
+    assert int.from_bytes(content[60:64]) == schema.FORMAT
+
+
+async def test_the_version_before_refuses_an_upgraded_journal_by_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(path):
+        pass
+    before = contents(path.parent)
+    monkeypatch.setattr(schema, "FORMAT", schema.FORMAT - 1)
+    with pytest.raises(JournalCorrupt, match=r"its format is 3 .* reads up to 2. Upgrade Telecast"):
+        await SqliteJournal(path, KEEP).open()
+    assert contents(path.parent) == before
+
+
 # files that are refused, and left as they are
 
 
@@ -313,6 +349,11 @@ def scribbled_over(path: Path) -> None:
 def without_a_table(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.execute("DROP TABLE floors")
+
+
+def without_notes(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE notes")
 
 
 def without_an_epoch(path: Path) -> None:
@@ -363,6 +404,7 @@ def contents(directory: Path) -> dict[str, bytes]:
         (truncated, "no sound journal"),
         (scribbled_over, "no sound journal"),
         (without_a_table, "no such table: floors"),
+        (without_notes, "no such table: notes"),
         (without_an_epoch, "no epoch"),
         (with_a_head_that_fell, "its head is 1"),
         (with_a_row_astray, "lost their entries"),
@@ -433,6 +475,16 @@ async def test_no_part_of_an_entry_can_rot_unnoticed(path: Path, change: str) ->
     async with opened(path) as journal:
         with pytest.raises(JournalCorrupt, match="entry 1"):
             await everything(journal)
+
+
+async def test_a_note_that_rotted_is_not_given(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(notes=(Note("book", "k", b"what was written"),)))
+    rotten(path, b"what was written", b"what was wr\x00tten")
+    async with opened(path) as journal:
+        with pytest.raises(JournalCorrupt, match="the note 'k' of 'book' is not what was written"):
+            await journal.notes("book")
+        assert journal.failure() is not None
 
 
 @pytest.mark.parametrize("change", ["first_seq = 9", "at = 0", "digest = '00'", "count = 2"])
@@ -863,7 +915,7 @@ async def test_no_statement_scans_what_grows(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.executescript(store._PROCEDURES)
         for sql, parameters in (
-            (store._COMMIT, (1, 1, "[]", b"", "[]", "[]")),
+            (store._COMMIT, (1, 1, "[]", b"", "[]", "[]", "[]")),
             (store._TRIM, ("[]", "[]", 0, 1)),
             (store._LOOK_UP, ("[]", "[]")),
             (store._LEFT_OVER, (1,)),

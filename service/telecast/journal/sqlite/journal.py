@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable
-from telecast.journal.base import Batch, Floor, Journal, Page, Receipt
+from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.readers import MAX_READERS, Readers
@@ -136,11 +136,18 @@ class SqliteJournal(Journal):
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
         if limit < 1:
             raise ValueError("a page holds at least one entry")
-        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
-            raise JournalUnavailable(self._why)
+        self._reading()
         # Up to this loop's head: what is committed beyond it, the tail has not told yet.
         chosen = dict.fromkeys(channels)
         return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        self._reading()
+        return await self._in_thread(self._readers.notes, book, after, limit)
+
+    def _reading(self) -> None:
+        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
+            raise JournalUnavailable(self._why)
 
     async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
         loop = asyncio.get_running_loop()

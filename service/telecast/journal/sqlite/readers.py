@@ -5,12 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Collection
+from typing import Any
 from zlib import crc32
 
 import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
-from telecast.journal.base import Floor, Page
+from telecast.journal.base import Floor, Note, Page
 from telecast.journal.sqlite.faults import is_damage
 from telecast.journal.sqlite.schema import connect
 from telecast.model import Entry
@@ -27,6 +28,11 @@ SELECT json_group_array(
        (SELECT json_group_object(channel, json_array(whole_from, compact_from)) FROM floors)
   FROM ({entries} ORDER BY seq LIMIT ?)
 """
+_NOTES = """
+SELECT json_group_array(json_array(key, crc, length(value))),
+       CAST(group_concat(value, '') AS BLOB)
+  FROM (SELECT * FROM notes WHERE book = ? AND key > ? ORDER BY key LIMIT ?)
+"""
 _ALL = "SELECT * FROM events WHERE seq > ? AND seq <= ?"
 _OF_CHANNEL = "SELECT * FROM events WHERE channel = ? AND seq > ? AND seq <= ?"
 
@@ -40,6 +46,11 @@ def checksum(entry: Entry) -> int:
 def key_checksum(key: str, digest: str, *receipt: int) -> int:
     """The same for an idempotency key, its digest in hex, and the numbers of its receipt."""
     return crc32(" ".join((key, digest, *map(str, receipt))).encode())
+
+
+def note_checksum(note: Note) -> int:
+    """The same for a note."""
+    return crc32(note.value or b"", crc32(f"{note.book} {note.key}".encode()))
 
 
 class Readers:
@@ -70,20 +81,37 @@ class Readers:
             {channel: floors.get(channel, Floor()) for channel in channels},
         )
 
+    def notes(self, book: str, after: str, limit: int) -> tuple[Note, ...]:
+        """As Journal.notes says."""
+        described, payload = self._row(_NOTES, (book, after, limit))
+        notes = []
+        start = 0
+        for key, crc, size in orjson.loads(described):
+            note = Note(book, key, (payload or b"")[start : start + size])
+            start += size
+            if note_checksum(note) != crc:
+                raise self._rotten(f"the note {key!r} of {book!r}")
+            notes.append(note)
+        return tuple(notes)
+
     def _page(
         self, sql: str, bounds: Collection[int | str], limit: int
     ) -> tuple[tuple[Entry, ...], dict[str, Floor]]:
+        found = self._row(_PAGE.format(entries=sql), (*bounds, limit))
+        return self._entries(found[0], found[1] or b""), _floors(found[2])
+
+    def _row(self, sql: str, parameters: tuple[int | str, ...]) -> tuple[Any, ...]:
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = self._connect()
         try:
-            found = connection.execute(_PAGE.format(entries=sql), (*bounds, limit)).fetchone()
+            found: tuple[Any, ...] = connection.execute(sql, parameters).fetchone()
         except sqlite3.Error as error:
             connection.close()
             raise self._fault(error) from error
         self._idle.append(connection)
-        return self._entries(found[0], found[1] or b""), _floors(found[2])
+        return found
 
     def _connect(self) -> sqlite3.Connection:
         try:
@@ -96,6 +124,11 @@ class Readers:
             return JournalCorrupt(f"{self._path} is damaged: {error}. Restore it from a backup.")
         return JournalUnavailable(f"{self._path} can't be read just now: {error}.")
 
+    def _rotten(self, what: str) -> JournalCorrupt:
+        return JournalCorrupt(
+            f"{self._path} is damaged: {what} is not what was written. Restore it from a backup."
+        )
+
     def _entries(self, described: str, payload: bytes) -> tuple[Entry, ...]:
         entries = []
         start = 0
@@ -104,10 +137,7 @@ class Readers:
             start += size
             entry = Entry(seq, timestamp, channel, key, op, bool(pinned), data)
             if checksum(entry) != crc:
-                raise JournalCorrupt(
-                    f"{self._path} is damaged: entry {seq} is not what was written. Restore it "
-                    "from a backup."
-                )
+                raise self._rotten(f"entry {seq}")
             entries.append(entry)
         return tuple(entries)
 

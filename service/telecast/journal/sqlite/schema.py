@@ -6,8 +6,10 @@ triggers of the writer (`store`), so they belong to the code and not to the form
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
@@ -18,9 +20,11 @@ from telecast.journal.sqlite.faults import corrupt, explained
 from telecast.journal.sqlite.mark import Mark
 from telecast.model import MAX_SEQ
 
+log = logging.getLogger(__name__)
+
 APPLICATION_ID = int.from_bytes(b"Tlcj")
-FORMAT = 2
-"""1 was never released: its checksums covered less."""
+FORMAT = 3
+"""3 has notes. 1 was never released: its checksums covered less."""
 OLDEST_SQLITE = (3, 38, 0)
 """Has STRICT tables and `->>`."""
 
@@ -29,6 +33,16 @@ BUSY_SECONDS = 5.0
 
 _MAGIC = b"SQLite format 3\0"
 _HEADER = 100
+
+_NOTES = """
+CREATE TABLE notes (
+    book TEXT NOT NULL,
+    key TEXT NOT NULL,
+    crc INTEGER NOT NULL,
+    value BLOB NOT NULL,
+    PRIMARY KEY (book, key)
+) STRICT, WITHOUT ROWID;
+"""
 
 # seq is AUTOINCREMENT for sqlite_sequence: it keeps the head, also when the newest entries went.
 _TABLES = f"""
@@ -67,7 +81,10 @@ CREATE TABLE idempotency (
     crc INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX idempotency_by_age ON idempotency (at);
-"""
+{_NOTES}"""
+
+_UPGRADES: Mapping[int, str] = {2: _NOTES}
+"""What makes an older format the next one; each must leave what is there as it is."""
 
 _SANE = """
 SELECT (SELECT value FROM meta WHERE name = 'epoch'),
@@ -109,6 +126,7 @@ def prepare(path: str) -> None:
     with explained(path):
         if header := _read_header(path):
             _check_mark(path, *inspect(path, header))
+            _upgrade(path)
         else:
             _create(path)
 
@@ -144,8 +162,25 @@ def _check_format(path: str, version: int) -> None:
             f"{path} was left as it is: its format is {version} and this version of Telecast "
             f"reads up to {FORMAT}. Upgrade Telecast, or name another journal."
         )
-    if version < FORMAT:
+    if version != FORMAT and version not in _UPGRADES:
         raise corrupt(path, f"its format number is {version}")
+
+
+def _upgrade(path: str) -> None:
+    """Bring an older format to ours, in one transaction: a crash leaves the older one or ours.
+
+    An older Telecast refuses the file from then on, and says why.
+    """
+    with closing(connect(path, "rw")) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        ((version,),) = connection.execute("PRAGMA user_version")
+        if version == FORMAT:
+            return
+        steps = "".join(_UPGRADES[older] for older in range(version, FORMAT))
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;"
+        )
+    log.info("the journal's format was upgraded", extra={"path": path, "was": version})
 
 
 def _check_content(path: str) -> tuple[str, int]:
@@ -157,6 +192,8 @@ def _check_content(path: str) -> tuple[str, int]:
         if findings != ["ok"]:
             raise corrupt(path, str(findings[0]))
         ((epoch, head, newest, through, _, astray),) = connection.execute(_SANE)
+        if version == FORMAT:
+            connection.execute("SELECT 1 FROM notes LIMIT 1")
         if not is_epoch(epoch):
             raise corrupt(path, "it has no epoch")
         if not max(newest, through) <= head <= MAX_SEQ:

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from telecast.errors import JournalFull, JournalUnavailable
-from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Floor, Receipt
+from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Floor, Note, Receipt
 from telecast.journal.group import Group, Known, RowKey
 from telecast.journal.sqlite.faults import explained, is_busy, is_full, is_in_log, takes_no_more
 from telecast.journal.sqlite.mark import Mark
-from telecast.journal.sqlite.readers import checksum, key_checksum
+from telecast.journal.sqlite.readers import checksum, key_checksum, note_checksum
 from telecast.journal.sqlite.schema import connect, prepare, sync_directory
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Retention
@@ -32,7 +32,8 @@ MARK_EVERY = 1024
 # A superseded row that was looked at by `trim` before is noted for the next one.
 _PROCEDURES = """
 CREATE TEMP VIEW commits AS
-    SELECT 0 AS first, 0 AS timestamp, '' AS entries, x'' AS payload, '' AS moved, '' AS keys;
+    SELECT 0 AS first, 0 AS timestamp, '' AS entries, x'' AS payload, '' AS moved, '' AS keys,
+           '' AS notes;
 CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
     INSERT INTO events
         SELECT new.first + key, new.timestamp,
@@ -49,6 +50,13 @@ CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
                value ->> 6
           FROM json_each(new.keys);
+    DELETE FROM notes WHERE (book, key) IN (
+        SELECT value ->> 0, value ->> 1 FROM json_each(new.notes) WHERE value ->> 4 IS NULL);
+    INSERT INTO notes
+        SELECT value ->> 0, value ->> 1, value ->> 2,
+               substr(new.payload, value ->> 3, value ->> 4)
+          FROM json_each(new.notes) WHERE value ->> 4 IS NOT NULL
+        ON CONFLICT (book, key) DO UPDATE SET crc = excluded.crc, value = excluded.value;
 END;
 CREATE TEMP TRIGGER row_replaced AFTER UPDATE ON main.rows
     WHEN old.seq <= (SELECT through FROM main.floors WHERE channel = old.channel)
@@ -70,7 +78,7 @@ CREATE TEMP TRIGGER trim_entries INSTEAD OF INSERT ON trims BEGIN
         SELECT key FROM idempotency WHERE at < new.forget ORDER BY at LIMIT new.most);
 END;
 """
-_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?)"
+_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TRIM = "INSERT INTO trims VALUES (?, ?, ?, ?)"
 _PROBE = "UPDATE meta SET value = value"
 
@@ -205,7 +213,7 @@ class Store:
 
     def commit(self, group: Group) -> None:
         """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""
-        if not group.entries and not group.keys:
+        if not group.entries and not group.keys and not group.notes:
             return
         described = []
         start = 1
@@ -215,15 +223,23 @@ class Store:
             described.append((entry.channel, entry.key, entry.op, entry.pinned, crc, start, size))
             start += size
         keys = [(*told, key_checksum(*told)) for told in map(_told, group.keys.items())]
+        noted = []
+        values = [entry.data for entry in group.entries]
+        for (book, key), value in group.notes.items():
+            crc = note_checksum(Note(book, key, value))
+            noted.append((book, key, crc, start, None if value is None else len(value)))
+            start += len(value or b"")
+            values.append(value or b"")
         self._write(
             _COMMIT,
             (
                 self.head + 1,
                 group.timestamp,
                 _json(described),
-                b"".join([entry.data for entry in group.entries]),
+                b"".join(values),
                 _json([(*row, seq) for row, seq in group.moved.items()]),
                 _json(keys),
+                _json(noted),
             ),
         )
         self.head = group.head

@@ -199,7 +199,10 @@ class Writer:
 
 
 def _measure(batch: Batch) -> tuple[int, int]:
-    return len(batch.records), sum([len(record.data) for record in batch.records])
+    size = sum([len(record.data) for record in batch.records])
+    if batch.notes:
+        size += sum([len(note.value or b"") for note in batch.notes])
+    return len(batch.records) + len(batch.notes), size
 
 
 def _fault(store: Store, error: Exception) -> Exception:
