@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 from http.cookies import SimpleCookie
 
@@ -492,18 +493,28 @@ async def test_the_page_comes_with_its_headers_and_is_asked_for_again():
 
 async def test_every_file_that_the_page_names_is_there():
     async with served() as live:
-        types = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
-        wanted, seen = ["main.js", "style.css", "icon.svg"], set()
+        types = {
+            "js": "text/javascript",
+            "css": "text/css",
+            "svg": "image/svg+xml",
+            "webmanifest": "application/manifest+json",
+        }
+        async with live.session.get(live.url + "/") as response:
+            wanted = re.findall(r'(?:src|href)="((?:page|client)/[^"]+)"', await response.text())
+        wanted.append("client/telecast.js")
+        seen = set()
         while wanted:
-            name = wanted.pop()
+            name = posixpath.normpath(wanted.pop())
             if name in seen:
                 continue
             seen.add(name)
-            async with live.session.get(f"{live.url}/page/{name}") as response:
+            async with live.session.get(f"{live.url}/{name}") as response:
                 assert response.status == 200, name
                 assert response.content_type == types[name.rpartition(".")[2]]
                 text = await response.text()
-            wanted += re.findall(r'from "\./([\w.]+)"', text)
+            folder = posixpath.dirname(name)
+            found = re.findall(r'(?:from|import\(|@import) ?"(\.[\w./-]+)"', text)
+            wanted += [posixpath.join(folder, each) for each in found]
             outside = re.findall(r"https?://[^\"')\s]+", text)
             assert set(outside) <= {"http://www.w3.org/2000/svg"}, name
         assert len(seen) > 8

@@ -1,4 +1,4 @@
-"""Our own page: a handful of files, read once, told apart by name alone."""
+"""Our own page and the JavaScript client: files that are read once, told apart by name alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 
 from aiohttp import web
 
-FOLDER = Path(__file__).parent / "static"
-INDEX = "index.html"
+FOLDERS: Mapping[str, Path] = {
+    "page": Path(__file__).parent / "static",
+    "client": Path(__file__).parent / "client",
+}
+INDEX = "page/index.html"
 TYPES: Mapping[str, str] = {
     ".html": "text/html",
     ".js": "text/javascript",
     ".css": "text/css",
     ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
 }
 POLICY = "; ".join(
     (
@@ -48,14 +52,18 @@ class File:
 PAGE: web.AppKey[Mapping[str, File]] = web.AppKey("page", Mapping[str, File])
 
 
-def read_page(folder: Path = FOLDER) -> Mapping[str, File]:
-    """Every file of the page by its name. What is not in here can't be asked for."""
+def read_page(folders: Mapping[str, Path] = FOLDERS) -> Mapping[str, File]:
+    """Every file by its folder and path. What is not in here can't be asked for."""
     found = {}
-    for path in sorted(folder.iterdir()):
-        content_type = TYPES.get(path.suffix)
-        if content_type is not None and path.is_file():
-            body = path.read_bytes()
-            found[path.name] = File(body, content_type, hashlib.sha256(body).hexdigest()[:32])
+    for name, folder in folders.items():
+        for path in sorted(folder.rglob("*")):
+            content_type = TYPES.get(path.suffix)
+            if content_type is not None and path.is_file():
+                body = path.read_bytes()
+                digest = hashlib.sha256(body).hexdigest()[:32]
+                found[f"{name}/{path.relative_to(folder).as_posix()}"] = File(
+                    body, content_type, digest
+                )
     return found
 
 
@@ -64,7 +72,11 @@ async def page(request: web.Request) -> web.Response:
 
 
 async def asset(request: web.Request) -> web.Response:
-    return _serve(request, request.match_info["name"])
+    return _serve(request, f"page/{request.match_info['name']}")
+
+
+async def client(request: web.Request) -> web.Response:
+    return _serve(request, f"client/{request.match_info['name']}")
 
 
 def _serve(request: web.Request, name: str) -> web.Response:

@@ -1,0 +1,745 @@
+// The client of Telecast for browsers and Node 20: one module, nothing else needed.
+//
+// What it holds to: a stream comes back by itself from the last position that it saw, so nothing
+// is lost and nothing comes twice; a table is whole or says that it is not; and nothing is called
+// live that is not. The last is `freshness`, a pure function: `now` comes in, it reads no clock.
+
+export const AMBER_MS = 2000;
+export const RED_MS = 10_000;
+// Used where the service's catalogue does not say when a channel is stale; null: never.
+export const STALE_AFTER_MS = {
+  "market-data": 15_000, positions: 120_000, "trader-status": 120_000, "risk-alerts": null,
+};
+const OTHER_STALE_AFTER_MS = null;
+const HEARTBEAT_SECONDS = 5;
+const SILENT_BEATS = 3;
+const CONNECT_MS = 10_000;
+const BACKOFF_MS = { first: 1000, most: 20_000 };
+const UNREACHED_IS_DOWN = 2;
+export const MOST_ROWS = 20_000;
+
+// --- states of freshness
+
+// What a channel, or the whole page, can be. Only `live` is green.
+export const States = Object.freeze({
+  LOADING: "loading", LIVE: "live", DELAYED: "delayed", RECONNECTING: "reconnecting",
+  STALE: "stale", NOT_VISIBLE: "not visible", EMPTY: "empty", DOWN: "down", UNKNOWN: "unknown",
+  ENDED: "ended",
+});
+
+// How the connection stands: a value, folded from what the stream reports.
+export function newLink(now) {
+  return {
+    phase: "loading", // loading, filling, live, lost, ended
+    since: now,
+    heardAt: null, // our clock, when the last message came
+    lag: null, // ms that it took, by both clocks
+    beatMs: HEARTBEAT_SECONDS * 1000,
+    unreached: 0, // attempts in a row at which nobody answered
+    retryAt: null,
+    liveAt: null, // when it was last known to be live
+    notice: null,
+    ended: null,
+    stale: {}, // channel -> since when, where the service itself says so
+  };
+}
+
+const NEXT = {
+  welcome: ["loading", "filling", "live", "lost", "ended"],
+  snapshot: ["filling", "live"],
+  resume: ["filling", "live"],
+  live: ["filling", "live"],
+  "~lost": ["loading", "filling", "live", "lost"],
+  "~ended": ["loading", "filling", "live", "lost"],
+};
+const PHASE_AFTER = {
+  welcome: "filling", snapshot: "filling", resume: "filling", live: "live",
+  "~lost": "lost", "~ended": "ended",
+};
+
+// The link after one item of a stream: {name, at}; `message` is its text, parsed. `offset` is how
+// many ms the service's clock is ahead of ours.
+export function foldLink(link, item, message, offset = 0) {
+  const next = { ...link };
+  const ours = item.name.startsWith("~");
+  if (!ours) {
+    next.heardAt = item.at;
+    // Rows of a snapshot and replayed events are old by nature: they say nothing of the line.
+    if (link.phase === "live" && message.timestamp) {
+      next.lag = Math.max(0, item.at + offset - message.timestamp);
+    }
+  }
+  if (NEXT[item.name]?.includes(link.phase)) {
+    const phase = PHASE_AFTER[item.name];
+    if (phase !== link.phase) Object.assign(next, { phase, since: item.at });
+  }
+  switch (item.name) {
+    case "welcome":
+      Object.assign(next, {
+        beatMs: (message.heartbeatSeconds ?? HEARTBEAT_SECONDS) * 1000,
+        unreached: 0, retryAt: null, notice: null, lag: null, stale: {},
+      });
+      break;
+    case "live":
+      next.liveAt = item.at;
+      break;
+    case "stale":
+      next.stale = { ...link.stale, [message.channel]: sinceOf(message, item.at - offset) };
+      break;
+    case "fresh":
+      next.stale = { ...link.stale };
+      delete next.stale[message.channel];
+      break;
+    case "notice":
+      next.notice = message;
+      break;
+    case "~lost":
+      next.unreached = message.reached ? 0 : link.unreached + (message.tried ? 1 : 0);
+      next.retryAt = message.retryAt ?? null;
+      break;
+    case "~ended":
+      next.ended = message;
+      break;
+  }
+  return next;
+}
+
+function sinceOf({ since, lastEventAt, timestamp }, otherwise) {
+  const found = since ?? lastEventAt ?? timestamp;
+  const at = typeof found === "string" ? Date.parse(found) : found;
+  return Number.isFinite(at) ? at : otherwise;
+}
+
+// How late we are, in ms: what the last message took, or how long the next is overdue. A line that
+// is cut, a browser that is busy and a computer that slept all look like this.
+export function delayOf(link, now) {
+  if (link.phase !== "live") return null;
+  const overdue = link.heardAt === null ? 0 : now - link.heardAt - link.beatMs;
+  return Math.max(link.lag ?? 0, overdue, 0);
+}
+
+// The connection: {state, since, level, delay}. `level` is "", "amber" or "red".
+export function connection(link, now) {
+  const told = (state, level = "", more = {}) => ({ state, level, since: link.since, ...more });
+  switch (link.phase) {
+    case "ended":
+      return told(States.ENDED, "red");
+    case "lost":
+      return link.unreached >= UNREACHED_IS_DOWN
+        ? told(States.DOWN, "red")
+        : told(States.RECONNECTING, "amber");
+    case "live": {
+      const delay = delayOf(link, now);
+      if (delay <= AMBER_MS) return told(States.LIVE, "", { delay });
+      return told(States.DELAYED, delay > RED_MS ? "red" : "amber", { delay });
+    }
+    default:
+      return link.unreached >= UNREACHED_IS_DOWN
+        ? told(States.DOWN, "red")
+        : told(States.LOADING, "");
+  }
+}
+
+// One channel: {state, level, since, age}. `whole`: a complete table was had, ever. `lastAt` is when
+// it was last published to, by the service's clock; null: not known. `staleAfter` in ms, or null.
+export function freshness(link, { visible, whole, rows, lastAt, staleAfter, channel }, now, offset = 0) {
+  const line = connection(link, now);
+  const age = lastAt === null ? null : Math.max(0, now + offset - lastAt);
+  if (visible === false) return { state: States.NOT_VISIBLE, level: "", since: null, age: null };
+  if (line.state === States.ENDED || line.state === States.DOWN || line.state === States.RECONNECTING) {
+    return { ...line, state: whole ? line.state : States.UNKNOWN, age };
+  }
+  if (!whole) return { ...line, state: States.LOADING, level: "", age };
+  if (line.state === States.DELAYED) return { ...line, age };
+  const said = link.stale[channel];
+  if (said !== undefined) return { state: States.STALE, level: "red", since: said - offset, age: now + offset - said };
+  if (age !== null && staleAfter !== null && age > staleAfter) {
+    return { state: States.STALE, level: "red", since: lastAt - offset, age };
+  }
+  if (rows === 0) return { ...line, state: States.EMPTY, age };
+  return { ...line, age };
+}
+
+// Whether a row may look fresh: its channel is, and it was published within `staleAfter`.
+export function rowIsFresh(channelState, at, staleAfter, now, offset = 0) {
+  if (channelState !== States.LIVE) return false;
+  return staleAfter === null || now + offset - at <= staleAfter;
+}
+
+// `staleAfter` of a channel in ms: as the catalogue says, else what is usual.
+export function staleAfterOf(entry, name = entry?.name) {
+  for (const field of ["staleAfterSeconds", "staleAfter", "stale_after"]) {
+    const seconds = entry?.[field];
+    if (seconds === null) return null;
+    if (typeof seconds === "number") return seconds * 1000;
+  }
+  return name in STALE_AFTER_MS ? STALE_AFTER_MS[name] : OTHER_STALE_AFTER_MS;
+}
+
+// --- clocks
+
+const PROBES = 4;
+
+// The difference between the service's clock and ours, as NTP finds it.
+export class Clock {
+  offset = 0; // ms that the service's clock is ahead of ours
+  doubt = null; // half the best round trip: how wrong the offset may be; null: not measured
+
+  // `ask` resolves to the service's time in ms since 1970. The fastest of some answers is believed.
+  async measure(ask, now = Date.now) {
+    let best = null;
+    for (let probe = 0; probe < PROBES; probe++) {
+      const sent = now();
+      const theirs = await ask();
+      const back = now();
+      if (best === null || back - sent < best.trip) {
+        best = { trip: back - sent, offset: theirs - (sent + back) / 2 };
+      }
+    }
+    // Below the doubt it is no difference that anyone has seen.
+    this.doubt = best.trip / 2;
+    this.offset = Math.abs(best.offset) <= this.doubt + 1 ? 0 : best.offset;
+  }
+}
+
+// --- rows
+
+// The rows of every channel, folded from the stream as the wire contract says (section 4).
+export class Rows {
+  constructor() {
+    this.rows = new Map(); // channel -> key -> {seq, at, data}
+    this.left = new Map(); // channel -> rows beyond MOST_ROWS that were not kept
+    this.lastAt = new Map(); // channel -> the time of the newest event seen, by the service's clock
+    this.whole = new Set(); // channels of which a complete table was had
+    this.pending = new Map(); // channel -> the rows of a snapshot that is not complete yet
+    this.dirty = new Map(); // channel -> Set of keys, or null: all of them
+    this.named = null; // the channels that an `ack` named: what is not there is not visible
+  }
+
+  of(channel) {
+    return this.rows.get(channel) ?? new Map();
+  }
+
+  apply(message) {
+    switch (message.type) {
+      case "event":
+        this.#event(message);
+        break;
+      case "snapshot":
+        // What is shown stays until the new rows are complete.
+        for (const channel of message.channels) this.pending.set(channel, new Map());
+        break;
+      case "resume":
+        for (const channel of message.channels) this.whole.add(channel);
+        break;
+      case "live":
+        for (const [channel, rows] of this.pending) {
+          this.rows.set(channel, rows);
+          this.whole.add(channel);
+          this.dirty.set(channel, null);
+        }
+        this.pending.clear();
+        break;
+      case "welcome":
+        this.pending.clear();
+        break;
+      case "ack":
+        // Rights may narrow while we look: what is not reported any more is not shown any more.
+        this.named = new Set(message.channels);
+        for (const channel of [...this.rows.keys(), ...this.whole]) {
+          if (!this.named.has(channel)) this.forget(channel);
+        }
+        break;
+    }
+  }
+
+  #event({ channel, key, op, seq, data, timestamp }) {
+    const filling = this.pending.get(channel);
+    let rows = filling ?? this.rows.get(channel);
+    if (rows === undefined) this.rows.set(channel, (rows = new Map()));
+    if (timestamp > (this.lastAt.get(channel) ?? 0)) this.lastAt.set(channel, timestamp);
+    if (op === "delete") rows.delete(key);
+    else if (rows.has(key) || rows.size < MOST_ROWS) rows.set(key, { seq, at: timestamp, data });
+    else this.left.set(channel, (this.left.get(channel) ?? 0) + 1);
+    if (filling === undefined) this.#touch(channel, key);
+  }
+
+  #touch(channel, key) {
+    const keys = this.dirty.get(channel);
+    if (keys === undefined) this.dirty.set(channel, new Set([key]));
+    else if (keys !== null) keys.add(key);
+  }
+
+  forget(channel) {
+    this.rows.delete(channel);
+    this.pending.delete(channel);
+    this.whole.delete(channel);
+    this.lastAt.delete(channel);
+    this.left.delete(channel);
+    this.dirty.set(channel, null);
+  }
+
+  // What changed since the last call: channel -> Set of keys, or null for all.
+  takeDirty() {
+    const dirty = this.dirty;
+    this.dirty = new Map();
+    return dirty;
+  }
+
+  // Structured clones of these travel between tabs.
+  dump() {
+    const { rows, left, lastAt, whole, pending, named } = this;
+    return { rows, left, lastAt, whole, pending, named };
+  }
+
+  load(state) {
+    for (const channel of [...this.rows.keys(), ...state.rows.keys(), ...state.whole]) {
+      this.dirty.set(channel, null);
+    }
+    Object.assign(this, state);
+  }
+}
+
+// --- the stream
+
+// What the service refused: `code`, `advice`, `retryable` and `status` are the service's own.
+export class Refused extends Error {
+  constructor({ code, message, advice = "", retryable = false, details = null }, status = 0) {
+    super(message);
+    Object.assign(this, { name: "Refused", code, advice, retryable, details, status });
+  }
+}
+
+// Server-Sent Events out of pieces of text (WHATWG HTML §9.2.6); CR alone ends no line here, since
+// the service never sends one.
+export class SseParser {
+  #rest = "";
+  #name = "";
+  #data = [];
+  #id = null;
+
+  // `retry` is in ms, where the service has said one.
+  retry = null;
+
+  feed(text) {
+    const found = [];
+    const lines = (this.#rest + text).split(/\r?\n/);
+    this.#rest = lines.pop();
+    for (const line of lines) {
+      if (line === "") {
+        if (this.#data.length) found.push({ name: this.#name || "message", text: this.#data.join("\n"), id: this.#id });
+        this.#name = "";
+        this.#data = [];
+        this.#id = null;
+        continue;
+      }
+      const colon = line.indexOf(":");
+      if (colon === 0) continue;
+      const field = colon < 0 ? line : line.slice(0, colon);
+      const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
+      if (field === "event") this.#name = value;
+      else if (field === "data") this.#data.push(value);
+      else if (field === "id") this.#id = value;
+      else if (field === "retry" && /^\d+$/.test(value)) this.retry = Number(value);
+    }
+    return found;
+  }
+}
+
+// One stream, for as long as it takes. `emit` takes items {name, text, id, at} in order; names with
+// "~" are this class's own: ~lost {retryAt, reached, tried}, ~ended {code, message, status}.
+// `id` is the position that is safe to resume from, null while none is.
+export class Stream {
+  #run = null; // the AbortController of the connection that counts
+  #timer = 0;
+  #watch = 0;
+  #failures = 0;
+  #heardAt = 0;
+  #beatMs = HEARTBEAT_SECONDS * 1000;
+  #epoch = "";
+  #filling = false;
+
+  constructor({
+    url, query = {}, headers = {}, ticket = null, transport = "sse", emit,
+    fetch = (...all) => globalThis.fetch(...all), WebSocket = globalThis.WebSocket,
+    now = Date.now, random = Math.random,
+  }) {
+    Object.assign(this, { url, query, headers, ticket, transport, emit, fetch, WebSocket, now, random });
+    this.position = null;
+  }
+
+  open(since = this.position) {
+    this.close();
+    this.position = since;
+    const run = (this.#run = new AbortController());
+    this.#heardAt = this.now();
+    this.#watch = setInterval(() => this.#check(run), 1000);
+    this.#connect(run);
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    clearInterval(this.#watch);
+    this.#run?.abort();
+    this.#run = null;
+  }
+
+  // Ends a connection that is silent for too long: a cable that was cut says nothing. Also to be
+  // called after a sleep, when timers were held back.
+  check() {
+    if (this.#run !== null) this.#check(this.#run);
+  }
+
+  #check(run) {
+    if (this.#run !== run || this.now() - this.#heardAt <= SILENT_BEATS * this.#beatMs) return;
+    run.abort();
+    clearInterval(this.#watch);
+    this.#again(run, { reached: false, tried: true });
+  }
+
+  async #address(path) {
+    const query = new URLSearchParams({ heartbeat: String(HEARTBEAT_SECONDS) });
+    for (const [name, value] of Object.entries(this.query)) {
+      for (const each of [value].flat()) if (each !== undefined && each !== null) query.append(name, each);
+    }
+    if (this.position) query.set("since", this.position);
+    if (this.ticket) query.set("ticket", await this.ticket());
+    return `${this.url}${path}?${query}`;
+  }
+
+  async #connect(run) {
+    let fault = null;
+    let reached = false;
+    const opened = () => {
+      reached = true;
+      this.#heardAt = this.now();
+    };
+    const slow = setTimeout(() => !reached && run.abort(), CONNECT_MS);
+    run.signal.addEventListener("abort", () => clearTimeout(slow));
+    try {
+      if (this.transport === "websocket") await this.#socket(run, opened);
+      else await this.#events(run, opened);
+    } catch (error) {
+      if (error instanceof Refused) fault = error;
+    }
+    clearTimeout(slow);
+    if (this.#run !== run) return; // closed by us, or the watch was faster
+    clearInterval(this.#watch);
+    if (fault !== null && !fault.retryable) {
+      this.#run = null;
+      this.#tell("~ended", { code: fault.code, message: fault.message, advice: fault.advice, status: fault.status });
+      return;
+    }
+    this.#again(run, { reached: reached || fault !== null, tried: true, after: fault?.details?.retryAfterSeconds });
+  }
+
+  #again(run, { reached, tried, after }) {
+    if (this.#run !== run) return;
+    const asked = this.#wait ?? (after ? after * 1000 : null);
+    const backoff = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** this.#failures++);
+    const wait = Math.max(asked ?? 0, backoff * (0.5 + this.random()));
+    this.#wait = null;
+    this.#tell("~lost", { retryAt: this.now() + wait, reached, tried });
+    this.#timer = setTimeout(() => this.open(), wait);
+  }
+
+  #wait = null; // ms that the service asked us to stay away
+
+  async #events(run, opened) {
+    const headers = { Accept: "text/event-stream", ...this.headers };
+    const response = await this.fetch(await this.#address("/sse/telemetry"), {
+      headers, signal: run.signal, cache: "no-store", credentials: "same-origin",
+    });
+    if (!response.ok) throw await refusal(response);
+    if (!(response.headers.get("Content-Type") ?? "").startsWith("text/event-stream")) {
+      await response.body?.cancel();
+      throw new TypeError("This is no event stream: something between us answers instead.");
+    }
+    opened();
+    const parser = new SseParser();
+    const decoder = new TextDecoder();
+    const reader = response.body.getReader();
+    for (;;) {
+      // Read as fast as we handle and no faster: when we are slow the service conflates for us.
+      const { done, value } = await reader.read();
+      if (done || this.#run !== run) return;
+      for (const { name, text, id } of parser.feed(decoder.decode(value, { stream: true }))) {
+        this.#hear(name, text, id);
+        if (this.#run !== run) return;
+      }
+    }
+  }
+
+  async #socket(run, opened) {
+    const address = (await this.#address("/ws/telemetry")).replace(/^http/, "ws");
+    const socket = new this.WebSocket(address, ["telecast.v1"]);
+    await new Promise((resolve) => {
+      run.signal.addEventListener("abort", () => {
+        socket.close();
+        resolve();
+      });
+      socket.onopen = opened;
+      socket.onmessage = ({ data }) => this.#run === run && this.#hear(null, data, null);
+      socket.onclose = () => resolve();
+      socket.onerror = () => {};
+    });
+  }
+
+  #hear(name, text, id) {
+    const at = (this.#heardAt = this.now());
+    const message = JSON.parse(text);
+    const type = message.type;
+    if (type === "welcome") {
+      this.#failures = 0;
+      this.#beatMs = message.heartbeatSeconds * 1000;
+      this.#epoch = message.head.split(":")[0];
+    }
+    if (type === "snapshot") {
+      // Cut short, it leaves nothing to go on from: another snapshot has to be asked for.
+      this.#filling = true;
+      this.position = null;
+    } else if (type === "live" || type === "resume") this.#filling = false;
+    if (type === "live" || type === "heartbeat") this.position = message.position;
+    else if (type === "event" && !this.#filling) this.position = id || `${this.#epoch}:${message.seq}`;
+    if (type === "notice") this.#wait = message.retryAfterMs;
+    this.emit({ name: name ?? (type === "event" ? message.channel : type), text, id: this.position, at });
+    if (type === "notice" && !message.retryable) {
+      this.close();
+      this.#tell("~ended", { code: message.code, message: message.message, status: 0 });
+    }
+  }
+
+  #tell(name, body) {
+    this.emit({ name, text: JSON.stringify(body), id: this.position, at: this.now() });
+  }
+}
+
+async function refusal(response) {
+  try {
+    const { error } = await response.json();
+    return new Refused(error, response.status);
+  } catch {
+    return new TypeError(`HTTP ${response.status}`); // no answer of the service's: try again
+  }
+}
+
+// --- for applications
+
+// A table that is always current: iterate it, or ask by key. `onchange(view, changes)` is called
+// for each batch that was folded, and when the state changes.
+export class View {
+  #stream;
+  #rows = new Rows();
+  #link;
+  #clock;
+  #now;
+  #timer;
+  #told = "";
+
+  constructor({ client, channel, filter = {}, onchange = () => {}, now = Date.now }) {
+    Object.assign(this, { channel, onchange });
+    this.#now = now;
+    this.#link = newLink(now());
+    this.#clock = client.clock;
+    this.staleAfter = staleAfterOf(null, channel);
+    this.#stream = client.stream({ channels: channel, ...filter }, (item) => this.#hear(item));
+    client.ready.then(() => (this.staleAfter = client.staleAfter(channel)));
+    this.#stream.open(null);
+    this.#timer = setInterval(() => this.#changed(null), 500);
+  }
+
+  #hear(item) {
+    const message = JSON.parse(item.text);
+    this.#link = foldLink(this.#link, item, message, this.#clock.offset);
+    this.#rows.apply(message);
+    this.#changed(message.type === "event" ? message : null);
+  }
+
+  #changed(event) {
+    const state = this.state;
+    const keys = this.#rows.takeDirty().get(this.channel);
+    if (keys === undefined && state === this.#told) return;
+    this.#told = state;
+    this.onchange(this, { keys: keys ?? null, event });
+  }
+
+  get freshness() {
+    const rows = this.#rows;
+    const facts = {
+      channel: this.channel, visible: true, whole: rows.whole.has(this.channel), rows: this.size,
+      lastAt: rows.lastAt.get(this.channel) ?? null, staleAfter: this.staleAfter,
+    };
+    return freshness(this.#link, facts, this.#now(), this.#clock.offset);
+  }
+
+  get state() {
+    return this.freshness.state;
+  }
+
+  get ended() {
+    return this.#link.ended;
+  }
+
+  get position() {
+    return this.#stream.position;
+  }
+
+  get size() {
+    return this.#rows.of(this.channel).size;
+  }
+
+  has(key) {
+    return this.#rows.of(this.channel).has(key);
+  }
+
+  get(key) {
+    return this.#rows.of(this.channel).get(key)?.data;
+  }
+
+  *[Symbol.iterator]() {
+    for (const [key, { data }] of this.#rows.of(this.channel)) yield [key, data];
+  }
+
+  close() {
+    clearInterval(this.#timer);
+    this.#stream.close();
+  }
+}
+
+const MOST_WAITING = 10_000;
+
+export class Client {
+  #catalogue = new Map();
+
+  // `key` goes into a header; `ticket` is a function that resolves to a ticket, for pages that are
+  // not the service's own; with neither, the browser's session counts.
+  constructor(url = "", { key = null, ticket = null, transport = "sse", fetch, WebSocket } = {}) {
+    this.url = url.replace(/\/+$/, "");
+    this.transport = transport;
+    this.clock = new Clock();
+    this.options = Object.fromEntries(Object.entries({ fetch, WebSocket }).filter(([, value]) => value));
+    this.headers = key === null ? {} : { "X-API-Key": key };
+    this.fetch = fetch ?? ((...all) => globalThis.fetch(...all));
+    // A browser's WebSocket can't send a header: a ticket is got with the key.
+    const socket = key !== null && transport === "websocket";
+    this.ticket = ticket ?? (socket ? async () => (await this.call("POST", "/api/v1/tickets")).ticket : null);
+    this.ready = ticket ? Promise.resolve() : this.#prepare().catch(() => {});
+  }
+
+  async #prepare() {
+    await this.clock.measure(async () => (await this.answer("GET", "/api/v1/session")).at);
+    for (const entry of await this.channels()) this.#catalogue.set(entry.name, entry);
+  }
+
+  staleAfter(channel) {
+    return staleAfterOf(this.#catalogue.get(channel) ?? null, channel);
+  }
+
+  stream(query, emit, more = {}) {
+    const { url, headers, ticket, transport, options } = this;
+    return new Stream({ url, headers, ticket, transport, query, emit, ...options, ...more });
+  }
+
+  // Rejects with Refused where the service says no, with TypeError where nobody answers.
+  async answer(method, path, body, headers = {}) {
+    const said = { method, headers: { Accept: "application/json", ...this.headers, ...headers } };
+    if (body !== undefined) {
+      said.headers["Content-Type"] = "application/json";
+      said.body = JSON.stringify(body);
+    }
+    const response = await this.fetch(this.url + path, said);
+    if (!response.ok) throw await refusal(response);
+    const { data, timestamp } = await response.json();
+    return { data, at: Date.parse(timestamp) };
+  }
+
+  async call(method, path, body, headers) {
+    return (await this.answer(method, path, body, headers)).data;
+  }
+
+  channels() {
+    return this.call("GET", "/api/v1/channels");
+  }
+
+  // The current table of a channel, kept up to date: see View.
+  view(channel, { filter = {}, onchange } = {}) {
+    return new View({ client: this, channel, filter, onchange });
+  }
+
+  // Every change of some channels, from a position on: {channel, op, key, row, position, event}.
+  // What happened to the connection in between comes as {state, message}. It ends when `signal` is
+  // aborted, and throws Refused where coming back can't help. A reader that is so slow that 10,000
+  // wait is cut off, and goes on from where it was.
+  async *follow(channels, { since = null, filter = {}, delivery = "all", signal = null } = {}) {
+    const waiting = [];
+    let wake = () => {};
+    let ended = null;
+    const query = { channels: [channels].flat().join(","), delivery, ...filter };
+    const stream = this.stream(query, (item) => {
+      waiting.push(item);
+      if (waiting.length === MOST_WAITING) stream.close();
+      wake();
+    });
+    const abort = () => ((ended = true), wake());
+    signal?.addEventListener("abort", abort);
+    stream.open(since);
+    try {
+      for (;;) {
+        while (waiting.length) {
+          const full = waiting.length >= MOST_WAITING;
+          const batch = waiting.splice(0);
+          for (const { name, text, id } of batch) {
+            const message = JSON.parse(text);
+            if (name === "~ended") throw new Refused(message, message.status);
+            if (ended || signal?.aborted) return;
+            if (message.type === "event") {
+              const { channel, op, key, data } = message;
+              yield { channel, op, key, row: data, position: id, event: message };
+            } else if (name !== "heartbeat") yield { state: name.replace("~", ""), message, position: id };
+          }
+          if (full) stream.open(batch.at(-1).id);
+        }
+        if (ended || signal?.aborted) return;
+        await new Promise((resolve) => (wake = resolve));
+      }
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      stream.close();
+    }
+  }
+
+  // Resolves once it is committed, to {position, seq, duplicate, ...}. What fails on the way is sent
+  // again under the same key, so that it counts once.
+  async publish(channel, row, { idempotencyKey = crypto.randomUUID(), attempts = 5 } = {}) {
+    const path = `/api/v1/channels/${encodeURIComponent(channel)}/events`;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.call("POST", path, row, { "Idempotency-Key": idempotencyKey });
+      } catch (fault) {
+        if (attempt >= attempts || (fault instanceof Refused && !fault.retryable)) throw fault;
+        const wait = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** (attempt - 1));
+        await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
+      }
+    }
+  }
+
+  // Seen by an operator; needs the scope `operate`. `undo` takes it back.
+  acknowledge(id, { note = "", undo = false } = {}) {
+    const path = `/api/v1/risk-alerts/${encodeURIComponent(id)}/${undo ? "unacknowledge" : "acknowledge"}`;
+    return this.call("POST", path, note ? { note } : {});
+  }
+
+  history(channel, { after = null, limit = 1000, filter = {} } = {}) {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (after) query.set("after", after);
+    for (const [name, value] of Object.entries(filter)) for (const each of [value].flat()) query.append(name, each);
+    return this.call("GET", `/api/v1/channels/${encodeURIComponent(channel)}/events?${query}`);
+  }
+
+  snapshot(channel, { limit = 1000, cursor = null, filter = {} } = {}) {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (cursor) query.set("cursor", cursor);
+    for (const [name, value] of Object.entries(filter)) for (const each of [value].flat()) query.append(name, each);
+    return this.call("GET", `/api/v1/channels/${encodeURIComponent(channel)}/snapshot?${query}`);
+  }
+}

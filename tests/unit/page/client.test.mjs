@@ -1,0 +1,225 @@
+// The JavaScript client without a browser and without a service: run by test_client.py.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import {
+  Clock, Refused, Rows, SseParser, States, Stream, connection, delayOf, foldLink, freshness, newLink,
+  rowIsFresh, staleAfterOf,
+} from "../../../service/telecast/web/page/client/telecast.js";
+
+const T = 1_000_000;
+const FACTS = { channel: "market-data", visible: true, whole: true, rows: 2, lastAt: T, staleAfter: 15_000 };
+const welcome = { type: "welcome", heartbeatSeconds: 5, head: "abcd:1" };
+
+function link(...items) {
+  return items.reduce(
+    (state, [name, at, message = {}, offset = 0]) => foldLink(state, { name, at }, message, offset), newLink(T),
+  );
+}
+
+const live = (...more) => link(["welcome", T, welcome], ["snapshot", T], ["live", T], ...more);
+const lost = (at, more) => ["~lost", at, { reached: true, tried: true, ...more }];
+
+test("nothing is live before a table is whole", () => {
+  const facts = { ...FACTS, whole: false };
+  assert.equal(freshness(newLink(T), facts, T).state, States.LOADING);
+  assert.equal(freshness(link(["welcome", T, welcome]), facts, T).state, States.LOADING);
+  assert.equal(freshness(live(), facts, T).state, States.LOADING);
+  assert.equal(freshness(live(), FACTS, T).state, States.LIVE);
+});
+
+test("an event that took over two seconds is delayed, over ten is red", () => {
+  for (const [lag, state, level] of [
+    [2000, States.LIVE, ""], [2001, States.DELAYED, "amber"], [10_000, States.DELAYED, "amber"],
+    [10_001, States.DELAYED, "red"],
+  ]) {
+    const at = T + lag;
+    const found = connection(live(["market-data", at, { type: "event", timestamp: T }]), at);
+    assert.deepEqual([found.state, found.level], [state, level], String(lag));
+  }
+});
+
+test("the difference of the clocks is no delay, and hides none", () => {
+  const fast = live(["market-data", T + 20, { type: "event", timestamp: T + 60_000 }, 60_000]);
+  assert.equal(delayOf(fast, T + 20), 20);
+  const late = live(["market-data", T + 5000, { type: "event", timestamp: T - 60_000 }, -60_000]);
+  assert.equal(connection(late, T + 5000).state, States.DELAYED);
+});
+
+test("a heartbeat that is overdue is a delay before it is a loss", () => {
+  assert.equal(connection(live(), T + 6999).state, States.LIVE);
+  assert.equal(connection(live(), T + 7001).state, States.DELAYED);
+  assert.equal(connection(live(), T + 15_001).level, "red");
+});
+
+test("what is replayed is old by nature and no delay", () => {
+  const resumed = link(
+    ["welcome", T, welcome], ["resume", T], ["positions", T, { type: "event", timestamp: T - 99_999 }], ["live", T],
+  );
+  assert.equal(connection(resumed, T).state, States.LIVE);
+});
+
+test("a lost connection is no longer live at once, and down when nobody answers twice", () => {
+  const cut = live(lost(T + 1));
+  assert.equal(freshness(cut, FACTS, T + 1).state, States.RECONNECTING);
+  const unreached = { reached: false };
+  assert.equal(connection(live(lost(T + 1), lost(T + 2, unreached)), T + 2).state, States.RECONNECTING);
+  const down = live(lost(T + 1), lost(T + 2, unreached), lost(T + 3, unreached));
+  assert.equal(connection(down, T + 3).state, States.DOWN);
+  assert.equal(connection(down, T + 3).since, T + 1);
+  assert.equal(connection(foldLink(down, { name: "welcome", at: T + 4 }, welcome), T + 4).state, States.LOADING);
+});
+
+test("a service that was never there is down, and its channels are unknown and not empty", () => {
+  const unreached = { reached: false };
+  const down = link(lost(T, unreached), lost(T, unreached));
+  assert.equal(freshness(down, { ...FACTS, whole: false, rows: 0 }, T).state, States.UNKNOWN);
+});
+
+test("a channel that went quiet is stale though the line is well", () => {
+  const at = T + 15_001;
+  const beating = live(["heartbeat", at, { type: "heartbeat", timestamp: at }]);
+  const found = freshness(beating, FACTS, at);
+  assert.deepEqual([found.state, found.level, found.since, found.age], [States.STALE, "red", T, 15_001]);
+  assert.equal(freshness(beating, { ...FACTS, staleAfter: null }, at).state, States.LIVE);
+});
+
+test("what the service itself calls stale is stale until it says fresh", () => {
+  const stale = live(["stale", T, { type: "stale", channel: "market-data", since: T - 500 }]);
+  assert.equal(freshness(stale, FACTS, T).state, States.STALE);
+  assert.equal(freshness(stale, FACTS, T).since, T - 500);
+  assert.equal(freshness(stale, { ...FACTS, channel: "positions" }, T).state, States.LIVE);
+  const fresh = foldLink(stale, { name: "fresh", at: T }, { type: "fresh", channel: "market-data" });
+  assert.equal(freshness(fresh, FACTS, T).state, States.LIVE);
+});
+
+test("not visible and empty are not the same", () => {
+  const facts = { ...FACTS, rows: 0, lastAt: null };
+  assert.equal(freshness(live(), facts, T).state, States.EMPTY);
+  assert.equal(freshness(live(), { ...facts, visible: false, whole: false }, T).state, States.NOT_VISIBLE);
+});
+
+test("the end is final", () => {
+  const ended = live(["~ended", T, { code: "REVOKED" }]);
+  assert.equal(connection(ended, T).state, States.ENDED);
+  assert.equal(foldLink(ended, { name: "~lost", at: T }, {}).phase, "ended");
+});
+
+test("a row looks fresh only in a live channel and within its time", () => {
+  assert.equal(rowIsFresh(States.LIVE, T, 1000, T + 1000), true);
+  assert.equal(rowIsFresh(States.LIVE, T, 1000, T + 1001), false);
+  assert.equal(rowIsFresh(States.LIVE, T, null, T + 1e9), true);
+  assert.equal(rowIsFresh(States.DELAYED, T, 1000, T), false);
+  assert.equal(rowIsFresh(States.LIVE, T, 1000, T, 1001), false);
+});
+
+test("the catalogue says when a channel is stale, else it is usual", () => {
+  assert.equal(staleAfterOf({ name: "positions", staleAfterSeconds: 7 }), 7000);
+  assert.equal(staleAfterOf({ name: "positions", staleAfterSeconds: null }), null);
+  assert.equal(staleAfterOf({ name: "positions" }), 120_000);
+  assert.equal(staleAfterOf(null, "mine"), null);
+});
+
+test("the clocks are compared by the fastest answer", async () => {
+  const clock = new Clock();
+  const times = [0, 100, 200, 210, 300, 400, 500, 600];
+  await clock.measure(async () => 5205, () => times.shift());
+  assert.deepEqual([clock.offset, clock.doubt], [5000, 5]);
+});
+
+const event = (key, op = "upsert", seq = 1) => ({ type: "event", channel: "c", key, op, seq, data: key + seq, timestamp: seq });
+
+test("a snapshot that was cut short counts for nothing, a whole one is all there is", () => {
+  const rows = new Rows();
+  const snapshot = { type: "snapshot", channels: ["c"] };
+  for (const each of [event("ghost"), snapshot, event("a", "upsert", 2), { type: "welcome" }]) rows.apply(each);
+  assert.deepEqual([...rows.of("c").keys()], ["ghost"]);
+  assert.equal(rows.whole.has("c"), false);
+  for (const each of [snapshot, event("a", "upsert", 3), { type: "live" }, event("b"), event("b", "delete")]) rows.apply(each);
+  assert.deepEqual([...rows.of("c").keys()], ["a"]);
+  assert.equal(rows.lastAt.get("c"), 3);
+  rows.apply({ type: "ack", channels: ["d"] });
+  assert.equal(rows.of("c").size + rows.whole.size, 0);
+});
+
+test("a message is read however its text was torn", () => {
+  const text = 'retry: 1500\n\n: quiet\nid: abcd:7\r\nevent: live\ndata: {"a":\ndata: 1}\n\nid:\ndata: x\n\n';
+  const whole = new SseParser();
+  const expected = [{ name: "live", text: '{"a":\n1}', id: "abcd:7" }, { name: "message", text: "x", id: "" }];
+  assert.deepEqual(whole.feed(text), expected);
+  assert.equal(whole.retry, 1500);
+  const torn = new SseParser();
+  assert.deepEqual([...text].flatMap((letter) => torn.feed(letter)), expected);
+});
+
+const block = (message, id) => `${id ? `id: ${id}\n` : ""}event: ${message.channel ?? message.type}\ndata: ${JSON.stringify(message)}\n\n`;
+const start = block(welcome) + block({ type: "snapshot", channels: ["c"] });
+
+// A service of which each connection says what stands in a list, then ends; then `finish` is called.
+function connections(answers, finish) {
+  const asked = [];
+  const fetch = async (address) => {
+    asked.push(new URL(address).searchParams.get("since"));
+    const answer = answers.shift();
+    if (answer === undefined) return finish(), new Promise(() => {});
+    if (answer instanceof Error) throw answer;
+    if (typeof answer !== "string") return answer;
+    return new Response(answer, { headers: { "Content-Type": "text/event-stream" } });
+  };
+  return { fetch, asked };
+}
+
+async function told(answers, { since = null } = {}) {
+  const items = [];
+  const asked = await new Promise((resolve) => {
+    const service = connections(answers, () => (stream.close(), resolve(service.asked)));
+    const stream = new Stream({
+      url: "http://service", fetch: service.fetch, random: () => -0.5,
+      emit: (item) => {
+        items.push(item);
+        if (item.name === "~ended") resolve(service.asked);
+      },
+    });
+    stream.open(since);
+  });
+  return { items, asked };
+}
+
+test("a stream comes back from the last position that it saw", async () => {
+  const { items, asked } = await told([
+    start + block(event("a", "upsert", 4)) + block({ type: "live", position: "abcd:5" }, "abcd:5") +
+      block(event("a", "upsert", 6), "abcd:6"),
+    block(welcome) + block({ type: "resume", from: "abcd:6", channels: ["c"] }) + block(event("a", "upsert", 7), "abcd:7"),
+  ]);
+  assert.deepEqual(asked, [null, "abcd:6", "abcd:7"]);
+  assert.equal(items.filter(({ name }) => name === "~lost").length, 2);
+});
+
+test("a snapshot that is cut short proves no position", async () => {
+  const { asked } = await told([start + block(event("a", "upsert", 4))], { since: "abcd:2" });
+  assert.deepEqual(asked, ["abcd:2", null]);
+});
+
+test("nobody, a proxy's page and a broken answer are tried again, a refusal is final", async () => {
+  const page = () => new Response("<p>Wait", { headers: { "Content-Type": "text/html" } });
+  const error = { code: "UNAUTHENTICATED", message: "This key is not known here.", retryable: false };
+  const { items } = await told([
+    new TypeError("refused"), page(), new Response("bad gateway", { status: 502 }),
+    new Response(JSON.stringify({ success: false, error }), { status: 401 }),
+  ]);
+  const [first, ...rest] = items.map(({ name, text }) => [name, JSON.parse(text)]);
+  assert.equal(first[1].reached, false);
+  assert.deepEqual(rest.map(([name]) => name), ["~lost", "~lost", "~ended"]);
+  assert.deepEqual([rest[2][1].code, rest[2][1].status], ["UNAUTHENTICATED", 401]);
+});
+
+test("a notice that says no more is final though the status was good", async () => {
+  const notice = { type: "notice", code: "KEY_REVOKED", message: "No more.", retryable: false, retryAfterMs: null };
+  const { items } = await told([start + block(notice)]);
+  assert.deepEqual(items.map(({ name }) => name).slice(-2), ["notice", "~ended"]);
+});
+
+test("a refusal keeps what the service advises", () => {
+  const fault = new Refused({ code: "FORBIDDEN", message: "No.", advice: "Ask for the scope." }, 403);
+  assert.deepEqual([fault.code, fault.advice, fault.status, fault.retryable], ["FORBIDDEN", "Ask for the scope.", 403, false]);
+});
