@@ -15,7 +15,7 @@ from aiohttp import web
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
-from telecast.errors import JournalUnavailable, OwnFault
+from telecast.errors import Code, JournalUnavailable, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
 from telecast.ingress import Ingress, IngressLimits
@@ -180,7 +180,7 @@ async def _build(
     stack.push_async_callback(_stop, caught_up)
     await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
     if parts.broken is not None:
-        raise OwnFault("JOURNAL_UNAVAILABLE", parts.broken)
+        raise OwnFault(Code.JOURNAL_UNAVAILABLE, parts.broken)
     for work in (ingress.run, lambda: _watch_keys(parts), lambda: _trim(parts)):
         stack.push_async_callback(_stop, asyncio.create_task(_guard(parts, work)))
     stack.push_async_callback(streams.close)
@@ -260,9 +260,9 @@ async def drain(parts: Parts) -> None:
     for index, client in enumerate(going):
         client.evict(
             OwnFault(
-                "SHUTTING_DOWN",
+                Code.SHUTTING_DOWN,
                 "The service is going down; resume elsewhere or later.",
-                {"retryAfterSeconds": seconds},
+                retry_after=seconds,
             )
         )
         if client is not going[-1]:

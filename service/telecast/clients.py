@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.keys import KeyStore
 from telecast.model import Principal
@@ -105,12 +105,10 @@ class Clients:
 
     def _admit(self, client: Client) -> None:
         if self._closing:
-            raise OwnFault("SHUTTING_DOWN", "The service is going down.", {"retryAfterSeconds": 1})
+            raise OwnFault(Code.SHUTTING_DOWN, "The service is going down.", retry_after=1)
         if not self._newcomers.take(self._clock()):
             wait = 1 + self._newcomers.wait()
-            raise OwnFault(
-                "OVERLOADED", "Too many connect at once.", {"retryAfterSeconds": round(wait, 1)}
-            )
+            raise OwnFault(Code.OVERLOADED, "Too many connect at once.", retry_after=round(wait, 1))
         limits, key_id, address = self._limits, client.principal.key_id, client.address
         by_key, by_address = self._by_key.get(key_id, ()), self._by_address.get(address, ())
         most_here = limits.max_connections_per_address
@@ -129,9 +127,10 @@ class Clients:
             if ghost is None:
                 name, most = full[0]
                 raise PeerFault(
-                    "TOO_MANY_CONNECTIONS",
+                    Code.TOO_MANY_CONNECTIONS,
                     f"{name} ({most}) is reached.",
-                    {name: most, "retryAfterSeconds": 5},
+                    {name: most},
+                    retry_after=5,
                 )
             self._end(ghost)
 
@@ -169,7 +168,7 @@ class Clients:
             yield self._namesakes, (key_id, client.client_id)
 
     def _end(self, client: Client) -> None:
-        client.evict(PeerFault("REPLACED", "A newer connection of the same clientId is here."))
+        client.evict(PeerFault(Code.REPLACED, "A newer connection of the same clientId is here."))
         self.leave(client)
 
     def leave(self, client: Client) -> None:
@@ -193,7 +192,7 @@ class Clients:
         for key_id, mine in tuple(self._by_key.items()):
             principal = self._keys.current(key_id)
             if principal is None:
-                fault = PeerFault("UNAUTHENTICATED", "This key was revoked or has expired.")
+                fault = PeerFault(Code.UNAUTHENTICATED, "This key was revoked or has expired.")
                 for client in tuple(mine):
                     client.evict(fault)
                     yield

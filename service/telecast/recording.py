@@ -14,7 +14,7 @@ import orjson
 from marshmallow import ValidationError
 
 from telecast.channels.catalogue import Catalogue
-from telecast.errors import PeerFault, TelecastError
+from telecast.errors import Code, PeerFault, TelecastError
 from telecast.model import Row
 
 TICKS = "market-data"
@@ -91,30 +91,31 @@ def _timed(line: bytes, latest: float) -> Timed:
     try:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as fault:
-        raise PeerFault("BAD_JSON", f"not JSON: {fault}") from None
+        raise PeerFault(Code.BAD_JSON, f"not JSON: {fault}") from None
     if not isinstance(body, dict):
-        raise PeerFault("BAD_REQUEST", "not a JSON object.")
+        raise PeerFault(Code.BAD_REQUEST, "not a JSON object.")
     t = _time(body, latest)
     if "channel" in body or "data" in body:
         channel, data = body.get("channel"), body.get("data")
         if not isinstance(channel, str) or not isinstance(data, dict):
             raise PeerFault(
-                "BAD_REQUEST", "it needs a `channel`, the name, and `data`, the payload's object."
+                Code.BAD_REQUEST,
+                "it needs a `channel`, the name, and `data`, the payload's object.",
             )
         return Timed(t, channel, data, stamped=False)
     if "symbol" in body:
         return Timed(t, TICKS, _tick(body), stamped=True)
     raise PeerFault(
-        "BAD_REQUEST", "neither `channel` and `data`, nor the `symbol` and `price` of a tick."
+        Code.BAD_REQUEST, "neither `channel` and `data`, nor the `symbol` and `price` of a tick."
     )
 
 
 def _time(body: dict[str, Any], latest: float) -> float:
     t: Any = body.get("t")
     if type(t) not in (int, float) or not math.isfinite(t) or t < 0:
-        raise PeerFault("BAD_REQUEST", "it needs `t`: seconds from the beginning, 0 or more.")
+        raise PeerFault(Code.BAD_REQUEST, "it needs `t`: seconds from the beginning, 0 or more.")
     if t < latest:
-        raise PeerFault("BAD_REQUEST", f"`t` falls from {latest:.15g} to {t:.15g}.")
+        raise PeerFault(Code.BAD_REQUEST, f"`t` falls from {latest:.15g} to {t:.15g}.")
     return float(t)
 
 
@@ -140,4 +141,4 @@ def _check(timed: Timed, catalogue: Catalogue) -> None:
             f"{field}: {message}" if field else message
             for field, message in channel.problems(fault)
         )
-        raise PeerFault("VALIDATION_FAILED", told) from None
+        raise PeerFault(Code.VALIDATION_FAILED, told) from None

@@ -52,7 +52,7 @@ class Relay:
             self._ended = "the journal's tail has ended"
             for _, future in self._waiting:
                 if not future.done():
-                    future.set_exception(JournalUnavailable(self._ended, {"unknown": True}))
+                    future.set_exception(JournalUnavailable(self._ended, outcome_unknown=True))
 
     def _hear(self, entries: Sequence[Entry]) -> Iterator[None]:
         event_of, hear = self._broadcaster.tape.event, self._broadcaster.hear
@@ -76,7 +76,7 @@ class Relay:
         if self._broadcaster.tape.head >= seq:
             return
         if self._ended is not None:
-            raise JournalUnavailable(self._ended, {"unknown": True})
+            raise JournalUnavailable(self._ended, outcome_unknown=True)
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((seq, future))
         await future

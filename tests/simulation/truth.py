@@ -149,7 +149,7 @@ class LateJournal(Journal):
             receipt = await self.inner.append(batch)
         await self._dawdle()
         if self._fails():
-            raise JournalUnavailable("Nobody knows.", {"unknown": True})
+            raise JournalUnavailable("Nobody knows.", outcome_unknown=True)
         return receipt
 
     async def tail(self) -> AsyncIterator[tuple[Entry, ...]]:

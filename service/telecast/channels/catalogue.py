@@ -8,7 +8,7 @@ from typing import Any
 
 from telecast.channels.builtin import ENTRIES
 from telecast.channels.channel import Channel
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.model import Principal, Retention
 
 __all__ = ["CHANNELS", "Catalogue", "Channel", "nearest"]
@@ -44,7 +44,7 @@ class Catalogue(Mapping[str, Channel]):
             return self._channels[name]
         except KeyError:
             raise PeerFault(
-                "UNKNOWN_CHANNEL",
+                Code.UNKNOWN_CHANNEL,
                 f"There is no channel {name[:64]!r}.{nearest(name[:64], self._channels)}",
                 {"channels": list(self._channels)},
             ) from None

@@ -15,20 +15,20 @@ from typing import Any
 
 import orjson
 
-from telecast.errors import CODES, Code, TelecastError
+from telecast.errors import CODES, Code, Rule, TelecastError
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may well succeed (RFC 9110 §15)."""
 
 CLOSED_FOR_GOOD: Mapping[int, tuple[str, int]] = {
-    1002: ("BAD_REQUEST", 400),
-    1003: ("BAD_REQUEST", 400),
-    1007: ("BAD_REQUEST", 400),
-    1009: ("BODY_TOO_LARGE", 413),
-    4400: ("BAD_REQUEST", 400),
-    4401: ("UNAUTHENTICATED", 401),
-    4403: ("FORBIDDEN", 403),
-    4409: ("REPLACED", 409),
+    1002: (Code.BAD_REQUEST, 400),
+    1003: (Code.BAD_REQUEST, 400),
+    1007: (Code.BAD_REQUEST, 400),
+    1009: (Code.BODY_TOO_LARGE, 413),
+    4400: (Code.BAD_REQUEST, 400),
+    4401: (Code.UNAUTHENTICATED, 401),
+    4403: (Code.FORBIDDEN, 403),
+    4409: (Code.REPLACED, 409),
 }
 """Close codes after which coming back unchanged is of no use, what they mean."""
 
@@ -39,12 +39,12 @@ MOST_TOLD_SECONDS = 300.0
 class ClientFault(TelecastError):
     """A fault with a rule of its own: a server may be newer than our table of codes."""
 
-    def __init__(self, code: str, message: str, rule: Code, details: Any = None) -> None:
+    def __init__(self, code: str, message: str, rule: Rule, details: Any = None) -> None:
         super().__init__(code, message, details)
         self._rule = rule
 
     @property
-    def rule(self) -> Code:
+    def rule(self) -> Rule:
         return self._rule
 
 
@@ -68,7 +68,7 @@ class Refused(ClientFault):
         known = CODES.get(code)
         if advice is None:
             advice = known.advice if known else "The message says what was wrong."
-        rule = Code(status, None, status in WORTH_RETRYING, advice)
+        rule = Rule(status, None, status in WORTH_RETRYING, advice)
         super().__init__(code, message, rule, details)
         self.status = status
         self.retry_after = retry_after
@@ -79,7 +79,7 @@ class BadAnswer(ClientFault):
 
     def __init__(self, message: str) -> None:
         advice = "Check the address: it is that of the service, such as http://127.0.0.1:8080."
-        super().__init__("BAD_ANSWER", message, Code(502, None, False, advice))
+        super().__init__("BAD_ANSWER", message, Rule(502, None, False, advice))
 
 
 class Unreachable(ClientFault):
@@ -87,7 +87,7 @@ class Unreachable(ClientFault):
 
     def __init__(self, message: str) -> None:
         advice = "Check the address, and that the service runs there."
-        super().__init__("UNREACHABLE", message, Code(503, None, True, advice))
+        super().__init__("UNREACHABLE", message, Rule(503, None, True, advice))
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:

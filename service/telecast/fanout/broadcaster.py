@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
-from telecast.errors import OwnFault, TelecastError
+from telecast.errors import Code, OwnFault, TelecastError
 from telecast.fanout.backfill import Backfill, Outcome
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.fetcher import Fetcher
@@ -184,7 +184,7 @@ class Broadcaster:
 
     def _break(self, cohort: Cohort) -> None:
         for subscriber in tuple(cohort):
-            self.evict(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
+            self.evict(subscriber, OwnFault(Code.INTERNAL, "This stream can't go on."))
 
     # --- those that are behind
 
@@ -209,7 +209,7 @@ class Broadcaster:
                 except Exception:
                     # One that can't be served must not end the service of all others.
                     log.exception("subscriber can't be served")
-                    self.evict(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
+                    self.evict(subscriber, OwnFault(Code.INTERNAL, "This stream can't go on."))
             if self._scheduler.time() >= until:
                 break
         self._pumping = bool(self._ready)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from telecast.errors import OwnFault
+from telecast.errors import Code, OwnFault
 from telecast.fanout.source import JournalPage, JournalReader
 from telecast.fanout.subscriber import CatchUp, State, Subscriber
 
@@ -54,10 +54,10 @@ class Fetcher:
         except OwnFault as fault:
             # What it says is for those who run the service: it names their files.
             log.warning("history can't be read", extra={"reason": str(fault)})
-            self._on_fault(subscriber, OwnFault("OVERLOADED", "History can't be read just now."))
+            self._on_fault(subscriber, OwnFault(Code.OVERLOADED, "History can't be read just now."))
         except Exception:
             log.exception("history can't be read")
-            self._on_fault(subscriber, OwnFault("INTERNAL", "This stream can't go on."))
+            self._on_fault(subscriber, OwnFault(Code.INTERNAL, "This stream can't go on."))
         else:
             self._on_page(subscriber, catchup, page)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from telecast.errors import PeerFault, TelecastError
+from telecast.errors import Code, PeerFault, TelecastError
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.fanout.wheel import Wheel
 
@@ -77,7 +77,7 @@ class Liveness:
         if subscriber.expects_life:
             if subscriber.silent_beats >= SILENT_BEATS:
                 told = f"No frame came for {SILENT_BEATS * subscriber.heartbeat:g} s."
-                self._evict(subscriber, PeerFault("NO_SIGN_OF_LIFE", told))
+                self._evict(subscriber, PeerFault(Code.NO_SIGN_OF_LIFE, told))
                 return
             subscriber.silent_beats += 1
         self._heartbeat(subscriber)
@@ -96,4 +96,4 @@ class Liveness:
         return subscriber.stuck_beats * subscriber.heartbeat >= self._stall_seconds
 
     def _no_progress(self) -> PeerFault:
-        return PeerFault("NO_PROGRESS", f"No byte was taken for {self._stall_seconds:g} s.")
+        return PeerFault(Code.NO_PROGRESS, f"No byte was taken for {self._stall_seconds:g} s.")

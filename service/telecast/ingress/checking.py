@@ -11,7 +11,7 @@ import orjson
 from marshmallow import ValidationError
 
 from telecast.channels.catalogue import Catalogue, Channel
-from telecast.errors import PeerFault, ValidationFailed
+from telecast.errors import Code, PeerFault, ValidationFailed
 from telecast.model import Principal, Row
 
 
@@ -40,7 +40,7 @@ def writable(catalogue: Catalogue, principal: Principal, channel: str) -> Channe
     """Raises PeerFault UNKNOWN_CHANNEL or FORBIDDEN."""
     entry = catalogue.named(channel)
     if not principal.may("publish") or not entry.reached_by(principal):
-        raise PeerFault("FORBIDDEN", f"This key may not publish to {channel!r}.")
+        raise PeerFault(Code.FORBIDDEN, f"This key may not publish to {channel!r}.")
     return entry
 
 
@@ -48,7 +48,7 @@ def check_scope(channel: Channel, replace: Scope | None) -> None:
     """Raises PeerFault UNKNOWN_FILTER."""
     if replace is not None and replace.field not in channel.filters:
         raise PeerFault(
-            "UNKNOWN_FILTER",
+            Code.UNKNOWN_FILTER,
             f"{channel.name} has no filter {replace.field[:64]!r} to replace by.",
             {"filters": sorted(channel.filters)},
         )
@@ -94,7 +94,7 @@ class Checker:
         for item, payload in enumerate(self._payloads):
             if item == self._most_events:
                 raise PeerFault(
-                    "LIMIT_EXCEEDED",
+                    Code.LIMIT_EXCEEDED,
                     f"More than {item} events: that is over max_batch_events.",
                     {"max_batch_events": item},
                 )
@@ -106,7 +106,7 @@ class Checker:
         if self._problems:
             raise ValidationFailed(self._problems, self._bad)
         if not self._rows and self._replace is None:
-            raise PeerFault("BAD_REQUEST", "There is nothing to publish.")
+            raise PeerFault(Code.BAD_REQUEST, "There is nothing to publish.")
         digest = self._hash.digest() if self._hash is not None else b""
         return Checked(self._channel, tuple(self._rows), digest)
 
@@ -166,6 +166,6 @@ def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str |
     for name, values in principal.forced.items():
         if name in fields and fields[name] not in values:
             raise PeerFault(
-                "FORBIDDEN",
+                Code.FORBIDDEN,
                 f"This key may only write rows of {name} {', '.join(sorted(values))}.",
             )

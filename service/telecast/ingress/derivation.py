@@ -8,7 +8,7 @@ from itertools import islice
 
 import orjson
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.ingress.checking import Checked, Scope, must_hold
 from telecast.journal.base import MAX_BATCH, Batch, Idempotency
 from telecast.model import Event, Op, Principal, Record, Row
@@ -60,7 +60,7 @@ class Derivation:
     def batch(self) -> Batch:
         if len(self._records) > MAX_BATCH:
             raise PeerFault(
-                "LIMIT_EXCEEDED",
+                Code.LIMIT_EXCEEDED,
                 f"It changes {len(self._records)} rows, more than {MAX_BATCH} at once: split it.",
             )
         return Batch(
@@ -98,7 +98,7 @@ class Derivation:
     def _withdraw(self, key: str) -> None:
         before = self._before(key)
         if before is None:
-            raise PeerFault("ROW_NOT_FOUND", f"{self._channel.name} has no row {key[:128]!r}.")
+            raise PeerFault(Code.ROW_NOT_FOUND, f"{self._channel.name} has no row {key[:128]!r}.")
         fields = self._channel.fields_of(before)
         must_hold(self._asked.principal, self._channel, fields)
         pinned = self._channel.pinned(before, before, "delete")

@@ -16,6 +16,7 @@ from typing import Any
 
 from telecast.channels.catalogue import Catalogue
 from telecast.errors import (
+    Code,
     Conflict,
     JournalUnavailable,
     OwnFault,
@@ -164,7 +165,7 @@ class Ingress:
 
     def _submit(self, asked: Asked) -> asyncio.Future[Published]:
         if self._closed:
-            raise self._counted(OwnFault("SHUTTING_DOWN", "The service is going down."))
+            raise self._counted(OwnFault(Code.SHUTTING_DOWN, "The service is going down."))
         events, size = max(1, len(asked.checked.rows)), asked.checked.size
         if self._waiting and (
             self._waiting_events + events > self._limits.backlog_events
@@ -172,9 +173,9 @@ class Ingress:
         ):
             raise self._counted(
                 OwnFault(
-                    "OVERLOADED",
+                    Code.OVERLOADED,
                     f"{self._waiting_events} events wait to be committed already.",
-                    {"retryAfterSeconds": 1},
+                    retry_after=1,
                 )
             )
         future = asyncio.get_running_loop().create_future()
@@ -215,7 +216,7 @@ class Ingress:
                     # Only when this task dies: whether it was committed can't be told any more.
                     for waiting, _, _ in group:
                         if not waiting.future.done() and waiting not in self._waiting:
-                            self._refuse(waiting, JournalUnavailable(DIED, {"unknown": True}))
+                            self._refuse(waiting, JournalUnavailable(DIED, outcome_unknown=True))
                 if not self._waiting:
                     self._wanted.clear()
                     self._idle.set()
@@ -225,7 +226,7 @@ class Ingress:
         finally:
             self._closed = True
             while self._waiting:
-                self._refuse(self._waiting[0], OwnFault("SHUTTING_DOWN", "Nothing is taken now."))
+                self._refuse(self._waiting[0], OwnFault(Code.SHUTTING_DOWN, "It is going down."))
                 self._take()
             self._idle.set()
 
@@ -292,7 +293,7 @@ class Ingress:
             elif isinstance(result, Exception):
                 # A fault of ours over one publish must not end the service of all others.
                 log.error("a publish could not be committed", exc_info=result)
-                self._refuse(waiting, OwnFault("INTERNAL", "Something broke; the log has it."))
+                self._refuse(waiting, OwnFault(Code.INTERNAL, "Something broke; the log has it."))
             else:
                 raise result
         for waiting in reversed(again):

@@ -99,7 +99,7 @@ class Journal(ABC):
     Atomicity: all records of a batch commit or none; their seqs have no other batch's between.
     Durability: once `append` returns, the batch outlives the death of the process (and for
     durable implementations of the machine). When it raises, nothing of the batch is committed,
-    but for JournalUnavailable with `details={"unknown": True}`: the caller repeats it under its
+    but for JournalUnavailable with `outcome_unknown`: the caller repeats it under its
     idempotency key.
     Trimming: only `trim` removes entries, and it never removes the newest row of a live key.
 

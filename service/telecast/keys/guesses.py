@@ -12,7 +12,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.protocol.limits import TokenBucket
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,9 @@ class Guesses:
             self._tell(now, address)
             wait = round(1 + bucket.wait(), 1)
             fault = PeerFault(
-                "TOO_MANY_WRONG_KEYS",
+                Code.TOO_MANY_WRONG_KEYS,
                 "Too many wrong keys come from this address.",
-                {"retryAfterSeconds": wait},
+                retry_after=wait,
             )
         self.answered[fault.code] += 1
         return fault

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from telecast.channels.catalogue import CHANNELS
-from telecast.errors import PeerFault, SettingsError
+from telecast.errors import Code, PeerFault, SettingsError
 from telecast.keys.file import (
     Entry,
     Stamp,
@@ -114,9 +114,9 @@ class KeyStore:
         known = entry.sha256 if entry is not None else _NOBODY
         same = hmac.compare_digest(digest(secret), known)
         if entry is None or not same:
-            raise PeerFault("UNAUTHENTICATED", "This key is not known here.")
+            raise PeerFault(Code.UNAUTHENTICATED, "This key is not known here.")
         if entry.principal.expired(self._now()):
-            raise PeerFault("KEY_EXPIRED", f"The key {entry.principal.name!r} has expired.")
+            raise PeerFault(Code.KEY_EXPIRED, f"The key {entry.principal.name!r} has expired.")
         return entry.principal
 
     def fingerprint(self, key_id: str) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 
-from telecast.errors import OwnFault, PeerFault
+from telecast.errors import Code, OwnFault, PeerFault
 
 MOST_USED = 65_536
 """Ids of a kind remembered for one key, about 8 MB; beyond it nothing more of that kind can be
@@ -99,7 +99,7 @@ class Tokens:
             content: Any
             content, at = self._serializer(kind).loads(text, return_timestamp=True)
         except (BadSignature, UnicodeEncodeError):
-            raise PeerFault("UNAUTHENTICATED", f"This {kind.name} is none of ours.") from None
+            raise PeerFault(Code.UNAUTHENTICATED, f"This {kind.name} is none of ours.") from None
         token_id, key_id, fingerprint = content
         return Token(kind, token_id, key_id, fingerprint, int(at.timestamp()))
 
@@ -120,9 +120,9 @@ class Tokens:
         used.forget(now)
         if used.by_key[token.key_id] >= MOST_USED:
             raise OwnFault(
-                "OVERLOADED",
+                Code.OVERLOADED,
                 f"Too many of this key's {token.kind.name}s at once.",
-                {"retryAfterSeconds": 5},
+                retry_after=5,
             )
         # It outlives its words, whose renewals carry the id on, by one life.
         used.remember(token, now + token.kind.seconds)

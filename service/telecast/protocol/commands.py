@@ -16,7 +16,7 @@ from marshmallow import ValidationError
 
 from telecast.channels.catalogue import nearest
 from telecast.channels.fields import Identifier
-from telecast.errors import PeerFault, PositionMalformed
+from telecast.errors import Code, PeerFault, PositionMalformed
 from telecast.model import Position
 
 RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
@@ -121,18 +121,30 @@ _ACTIONS: Mapping[str, frozenset[str]] = {
 
 
 class CommandFault(PeerFault):
-    """A message that is no command; `req_id` is its reqId where it could be read."""
+    """A message that is no command; `req_id` is its reqId where it could be read.
 
-    def __init__(self, code: str, message: str, req_id: str | None, details: Any = None) -> None:
+    After a `final` one the connection ends with its code.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        req_id: str | None,
+        details: Any = None,
+        *,
+        final: bool = False,
+    ) -> None:
         super().__init__(code, message, details)
         self.req_id = req_id
+        self.final = final
 
 
 def within(name: str, has: int, most: int) -> None:
     """Raises PeerFault LIMIT_EXCEEDED with the limit's name in its details."""
     if has > most:
         raise PeerFault(
-            "LIMIT_EXCEEDED", f"{has} is over {name} ({most}).", {name: most, "asked": has}
+            Code.LIMIT_EXCEEDED, f"{has} is over {name} ({most}).", {name: most, "asked": has}
         )
 
 
@@ -141,7 +153,7 @@ def parse_json(data: bytes | bytearray | str, what: str = "The message") -> Any:
     try:
         return orjson.loads(data)
     except (orjson.JSONDecodeError, UnicodeEncodeError) as fault:
-        raise PeerFault("BAD_JSON", f"{what} is not valid JSON: {fault}") from None
+        raise PeerFault(Code.BAD_JSON, f"{what} is not valid JSON: {fault}") from None
 
 
 def parse_command(text: str, filters: Collection[str], most: Most = MOST) -> Command:
@@ -150,7 +162,7 @@ def parse_command(text: str, filters: Collection[str], most: Most = MOST) -> Com
     try:
         body = parse_json(text)
         if not isinstance(body, dict):
-            raise PeerFault("BAD_REQUEST", 'A message is a JSON object with an "action".')
+            raise PeerFault(Code.BAD_REQUEST, 'A message is a JSON object with an "action".')
         if body.get("reqId") is not None:
             req_id = _identifier(body["reqId"], "reqId")
         return _command(body, req_id, filters, most)
@@ -168,18 +180,18 @@ def _command(
         close = nearest(action[:64], _ACTIONS) if isinstance(action, str) else ""
         told = told if "action" in body else "nothing"
         raise PeerFault(
-            "UNKNOWN_ACTION", f"There is no action {told}.{close}", {"actions": list(_ACTIONS)}
+            Code.UNKNOWN_ACTION, f"There is no action {told}.{close}", {"actions": list(_ACTIONS)}
         )
     allowed = _ACTIONS[action]
     for name in body:
         if name not in allowed and name not in ("action", "reqId"):
             close = nearest(name[:64], allowed)
-            raise PeerFault("BAD_REQUEST", f"{action!r} has no field {name[:64]!r}.{close}")
+            raise PeerFault(Code.BAD_REQUEST, f"{action!r} has no field {name[:64]!r}.{close}")
     match action:
         case "subscribe":
             since = body.get("since")
             if since is not None and not isinstance(since, str):
-                raise PeerFault("POSITION_MALFORMED", "`since` must be a string.")
+                raise PeerFault(Code.POSITION_MALFORMED, "`since` must be a string.")
             return Subscribe(
                 req_id=req_id,
                 channels=_names(body.get("channels"), most),
@@ -193,7 +205,7 @@ def _command(
         case "publish":
             data, key = body.get("data"), body.get("idempotencyKey")
             if not isinstance(data, dict):
-                raise PeerFault("BAD_REQUEST", "`data` must be a JSON object: the payload.")
+                raise PeerFault(Code.BAD_REQUEST, "`data` must be a JSON object: the payload.")
             return Publish(
                 req_id=req_id,
                 channel=_identifier(body.get("channel"), "channel"),
@@ -228,17 +240,17 @@ def parse_query(
             fields.setdefault(name, set()).add(_identifier(value, name))
         elif name not in _SINGLE:
             close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
-            raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
+            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
         elif name in single:
-            raise PeerFault("BAD_REQUEST", f"{name!r} stands twice.")
+            raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
         else:
             single[name] = value
     delivery = single.get("delivery", "conflated")
     if delivery not in ("conflated", "all"):
-        raise PeerFault("BAD_REQUEST", "`delivery` must be conflated or all.")
+        raise PeerFault(Code.BAD_REQUEST, "`delivery` must be conflated or all.")
     max_rate = _rate(single["maxRate"]) if "maxRate" in single else None
     if max_rate is not None and delivery == "all":
-        raise PeerFault("BAD_REQUEST", "`maxRate` sends conflated batches: not with delivery=all.")
+        raise PeerFault(Code.BAD_REQUEST, "`maxRate` conflates: it does not go with delivery=all.")
     client_id = single.get("clientId")
     return StreamQuery(
         client_id=None if client_id is None else _identifier(client_id, "clientId"),
@@ -259,14 +271,14 @@ def parse_since(text: str) -> Start:
     if text == "earliest":
         return Start(Origin.EARLIEST)
     if text == "acked":
-        raise PeerFault("NOT_AVAILABLE", "Delivery acknowledgements are not kept yet.")
+        raise PeerFault(Code.NOT_AVAILABLE, "Delivery acknowledgements are not kept yet.")
     return Start(Origin.POSITION, Position.parse(text))
 
 
 def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
     replay = single.get("replay", "true")
     if replay not in ("true", "false"):
-        raise PeerFault("BAD_REQUEST", "`replay` must be true or false.")
+        raise PeerFault(Code.BAD_REQUEST, "`replay` must be true or false.")
     since = parse_since(single["since"]) if "since" in single else None
     if last_event_id:
         try:
@@ -284,12 +296,12 @@ def _identifier(value: Any, name: str) -> str:
             _IDENTIFIER.deserialize(value)  # `read` knows no null: the words for it are the field's
         return _IDENTIFIER.read(value)
     except ValidationError as fault:
-        raise PeerFault("BAD_REQUEST", f"`{name}`: {fault.messages[0]}") from None
+        raise PeerFault(Code.BAD_REQUEST, f"`{name}`: {fault.messages[0]}") from None
 
 
 def _names(value: Any, most: Most) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
-        raise PeerFault("BAD_REQUEST", "`channels` must name at least one channel.")
+        raise PeerFault(Code.BAD_REQUEST, "`channels` must name at least one channel.")
     within("max_channels", len(value), most.channels)
     return tuple(dict.fromkeys(_identifier(name, "channels") for name in value))
 
@@ -298,18 +310,18 @@ def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise PeerFault("BAD_REQUEST", "`filter` must be an object of field to list of values.")
+        raise PeerFault(Code.BAD_REQUEST, "`filter` must be an object of field to list of values.")
     fields: dict[str, frozenset[str]] = {}
     count = 0
     for name, values in value.items():
         if name not in filters:
             raise PeerFault(
-                "UNKNOWN_FILTER",
+                Code.UNKNOWN_FILTER,
                 f"There is no filter {name[:64]!r}.{nearest(name[:64], filters)}",
                 {"filters": sorted(filters)},
             )
         if not isinstance(values, list) or not values:
-            raise PeerFault("BAD_REQUEST", f"`filter.{name}` must be a list of values.")
+            raise PeerFault(Code.BAD_REQUEST, f"`filter.{name}` must be a list of values.")
         count += len(values)
         within("max_filter_values", count, most.filter_values)
         fields[name] = frozenset(_identifier(each, f"filter.{name}") for each in values)
@@ -320,7 +332,7 @@ def _rate(text: str) -> float:
     rate = float(text) if _RATE.fullmatch(text) else 0.0
     if rate < RATES[0]:
         raise PeerFault(
-            "BAD_REQUEST", f"`maxRate` must be a number from {RATES[0]} to {RATES[-1]}."
+            Code.BAD_REQUEST, f"`maxRate` must be a number from {RATES[0]} to {RATES[-1]}."
         )
     return max(allowed for allowed in RATES if allowed <= rate)
 
@@ -328,5 +340,5 @@ def _rate(text: str) -> float:
 def _heartbeat(text: str) -> int:
     least, most, _ = HEARTBEAT
     if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
-        raise PeerFault("BAD_REQUEST", f"`heartbeat` must be whole seconds, {least} to {most}.")
+        raise PeerFault(Code.BAD_REQUEST, f"`heartbeat` must be whole seconds, {least} to {most}.")
     return int(text)

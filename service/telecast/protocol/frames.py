@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 _DATA = frozenset({CONTINUATION, TEXT, BINARY})
@@ -35,16 +35,16 @@ Reason = Literal[
     "control_rate",
 ]
 REASONS: Mapping[Reason, tuple[str, int]] = {
-    "unmasked": ("BAD_REQUEST", 1002),
-    "reserved": ("BAD_REQUEST", 1002),
-    "control": ("BAD_REQUEST", 1002),
-    "sequence": ("BAD_REQUEST", 1002),
-    "close": ("BAD_REQUEST", 1002),
-    "utf8": ("BAD_REQUEST", 1007),
-    "size": ("BODY_TOO_LARGE", 1009),
-    "fragments": ("BODY_TOO_LARGE", 1009),
-    "binary": ("BAD_REQUEST", 1003),
-    "control_rate": ("TOO_MANY_ACTIONS", 4429),
+    "unmasked": (Code.BAD_REQUEST, 1002),
+    "reserved": (Code.BAD_REQUEST, 1002),
+    "control": (Code.BAD_REQUEST, 1002),
+    "sequence": (Code.BAD_REQUEST, 1002),
+    "close": (Code.BAD_REQUEST, 1002),
+    "utf8": (Code.BAD_REQUEST, 1007),
+    "size": (Code.BODY_TOO_LARGE, 1009),
+    "fragments": (Code.BODY_TOO_LARGE, 1009),
+    "binary": (Code.BAD_REQUEST, 1003),
+    "control_rate": (Code.TOO_MANY_ACTIONS, 4429),
 }
 """Why a frame ends its connection: the error code and the close code (RFC 6455 §7.4.1)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 
 PIECE = 32 * 1024
 """Bytes of a piece; only an item that is longer by itself makes a longer one."""
@@ -52,7 +52,9 @@ def pieces(body: bytes | bytearray, most: int, most_brackets: int) -> Iterator[b
     at = start = _after_space(body, 0) + 1
     if body[start - 1 : start] != b"[":
         raise PeerFault(
-            "LIMIT_EXCEEDED", f"More than {most} bytes must be an array of events.", {"bytes": most}
+            Code.LIMIT_EXCEEDED,
+            f"More than {most} bytes must be an array of events.",
+            {"bytes": most},
         )
     while True:
         end = _ITEMS.match(body, at, at + PIECE).end() - 1  # type: ignore[union-attr]
@@ -66,7 +68,7 @@ def pieces(body: bytes | bytearray, most: int, most_brackets: int) -> Iterator[b
         nothing = not items.strip(_SPACE) and not (last and at == start)
         if nothing or not (last or mark == b","):
             raise PeerFault(
-                "BAD_JSON",
+                Code.BAD_JSON,
                 f"After byte {at} comes no JSON value, or one that nests deeper than {DEPTH} or "
                 f"whose text has more than {most} bytes or {most_brackets} brackets.",
             )

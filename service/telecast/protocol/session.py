@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from telecast.channels.catalogue import Catalogue
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import (
     Command,
@@ -60,9 +60,8 @@ class Session:
     def receive(self, text: str, now: float) -> Command:
         """Parse a message and charge it to its rate.
 
-        Raises CommandFault: to be answered with an error. When its code is one that ends the
-        connection (TOO_MANY_BAD_MESSAGES, or TOO_MANY_ACTIONS with details {"final": true}),
-        the connection is to be closed with it.
+        Raises CommandFault: to be answered with an error. After a `final` one the connection is to
+        be closed with its code.
         """
         try:
             command = parse_command(text, self._catalogue.filters, self._most)
@@ -71,7 +70,10 @@ class Session:
             self._bad += 1
             if self._bad > self._limits.bad_messages:
                 raise CommandFault(
-                    "TOO_MANY_BAD_MESSAGES", f"The last of many: {fault.message}", fault.req_id
+                    Code.TOO_MANY_BAD_MESSAGES,
+                    f"The last of many: {fault.message}",
+                    fault.req_id,
+                    final=True,
                 ) from None
             raise
         bucket = self._publishes if isinstance(command, Publish) else self._actions
@@ -86,17 +88,18 @@ class Session:
         self._refused += 1
         final = self._refused > self._limits.refused_actions
         raise CommandFault(
-            "TOO_MANY_ACTIONS",
+            Code.TOO_MANY_ACTIONS,
             "More messages a second than this service takes from one connection.",
             req_id,
             {"final": final, "limits": self.told_limits()},
+            final=final,
         )
 
     def subscribe(self, command: Subscribe) -> tuple[Grant, Start | None]:
         """What a subscribe is granted; the session then holds it. Raises PeerFault."""
         if command.start is not None and self.started:
             raise PeerFault(
-                "BAD_REQUEST", "`since` counts only in the first subscription of a connection."
+                Code.BAD_REQUEST, "`since` counts only in the first subscription of a connection."
             )
         return self.ask(command.channels, command.fields), command.start
 
@@ -116,7 +119,7 @@ class Session:
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
         """Forget channels; those that were not subscribed come back as rejected."""
         missing = [name for name in command.channels if self.asked.pop(name, None) is None]
-        return tuple(Rejected(name, "BAD_REQUEST", "It was not subscribed.") for name in missing)
+        return tuple(Rejected(name, Code.BAD_REQUEST, "It was not subscribed.") for name in missing)
 
     def holds(self) -> Mapping[str, dict[str, frozenset[str]]]:
         """Channel to the filter that holds under the principal's rights of this moment."""
@@ -134,7 +137,7 @@ class Session:
         self.principal = principal
         lost = before - set(self.holds())
         return tuple(
-            Rejected(name, "FORBIDDEN", f"This key may not read {name!r} any more.")
+            Rejected(name, Code.FORBIDDEN, f"This key may not read {name!r} any more.")
             for name in sorted(lost)
         )
 

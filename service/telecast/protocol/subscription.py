@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from telecast.channels.catalogue import Catalogue, Channel
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import Fields
 
@@ -49,18 +49,18 @@ def grant(
         try:
             channel = catalogue.named(name)
             if not channel.reached_by(principal) or not principal.may("read"):
-                raise PeerFault("FORBIDDEN", f"This key may not read {name!r}.")
+                raise PeerFault(Code.FORBIDDEN, f"This key may not read {name!r}.")
         except PeerFault as refused:
             fault = fault or refused
             rejected.append(Rejected(name[:64], refused.code, refused.message))
         else:
             asked[name] = {f: values for f, values in fields.items() if f in channel.filters}
     if not asked:
-        raise fault or PeerFault("FORBIDDEN", "This key may not read any channel.")
+        raise fault or PeerFault(Code.FORBIDDEN, "This key may not read any channel.")
     for field in fields:
         if not any(field in catalogue[name].filters for name in asked):
             raise PeerFault(
-                "UNKNOWN_FILTER",
+                Code.UNKNOWN_FILTER,
                 f"None of {', '.join(asked)} has a filter {field!r}.",
                 {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
             )

@@ -266,7 +266,7 @@ def test_10_000_of_one_key_at_one_address_are_a_matter_of_settings() -> None:
 
 
 def test_those_who_are_sent_away_together_do_not_come_back_together() -> None:
-    fault = PeerFault("TOO_MANY_CONNECTIONS", "Full.", {"retryAfterSeconds": 30})
+    fault = PeerFault("TOO_MANY_CONNECTIONS", "Full.", retry_after=30)
     reported = {int(refusal(fault).headers["Retry-After"]) for _ in range(200)}
     assert min(reported) >= 30
     assert max(reported) <= 60

@@ -13,7 +13,7 @@ import orjson
 from telecast.cli.connection import run, service_options
 from telecast.cli.exits import Exit
 from telecast.client import Publisher, Refused, Unreachable
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 
 PATIENCE_SECONDS = 60.0
 """How long it waits for a service that is away or busy."""
@@ -74,7 +74,7 @@ def command(
     try:
         receipt = run(publish())
     except Refused as refused:
-        if refused.code == "VALIDATION_FAILED" and _tell_problems(refused.details):
+        if refused.code == Code.VALIDATION_FAILED and _tell_problems(refused.details):
             sys.exit(Exit.ERROR)
         if refused.retryable:
             _tell_repeat(once)
@@ -93,12 +93,12 @@ def payloads_of(text: bytes) -> list[dict[str, Any]]:
     except orjson.JSONDecodeError as fault:
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
         if len(lines) < 2:
-            raise PeerFault("BAD_JSON", f"The payload is not JSON: {fault}") from None
+            raise PeerFault(Code.BAD_JSON, f"The payload is not JSON: {fault}") from None
         return [_line(number, line) for number, line in lines]
     items = whole if isinstance(whole, list) else [whole]
     for number, item in enumerate(items):
         if not isinstance(item, dict):
-            raise PeerFault("BAD_JSON", f"Item {number} is no JSON object: a payload is one.")
+            raise PeerFault(Code.BAD_JSON, f"Item {number} is no JSON object: a payload is one.")
     return items
 
 
@@ -106,9 +106,9 @@ def _line(number: int, line: bytes) -> dict[str, Any]:
     try:
         item = orjson.loads(line)
     except orjson.JSONDecodeError as fault:
-        raise PeerFault("BAD_JSON", f"Line {number} is not JSON: {fault}") from None
+        raise PeerFault(Code.BAD_JSON, f"Line {number} is not JSON: {fault}") from None
     if not isinstance(item, dict):
-        raise PeerFault("BAD_JSON", f"Line {number} is no JSON object: a payload is one.")
+        raise PeerFault(Code.BAD_JSON, f"Line {number} is no JSON object: a payload is one.")
     return item
 
 

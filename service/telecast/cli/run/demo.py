@@ -25,7 +25,7 @@ from telecast.demo.market import SOURCE, instruments, market
 from telecast.demo.pace import Pace
 from telecast.demo.risk import DESK
 from telecast.demo.traders import ServerMessage
-from telecast.errors import OwnFault, PeerFault
+from telecast.errors import Code, OwnFault, PeerFault
 from telecast.ingress import Ingress, Scope
 from telecast.keys import KeyStore
 from telecast.logs import configure
@@ -236,7 +236,7 @@ class Player:
             try:
                 await self._ingress.publish(self._principal, channel, rows, replace=replace)
             except OwnFault as fault:
-                if fault.code == "SHUTTING_DOWN":
+                if fault.code == Code.SHUTTING_DOWN:
                     raise
                 if not waits:
                     click.echo(f"The market waits: {fault.message}", err=True)

@@ -325,7 +325,7 @@ class Store:
         # After a failed sync nobody knows what is on the disk, and asking again would be answered
         # from a cache that the failure emptied: only reading it anew tells.
         self.failed = f"Writing {self._path} failed ({error}): check the disk, then restart."
-        return JournalUnavailable(self.failed, {"unknown": True} if wrote else None)
+        return JournalUnavailable(self.failed, outcome_unknown=wrote)
 
     def _no_space(self, error: sqlite3.Error) -> JournalFull:
         if is_full(error):
@@ -338,7 +338,7 @@ class Store:
         # What the log holds may fit into the database's own pages; then the log is free.
         with suppress(sqlite3.Error):
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        return JournalFull(self.full, {"unknown": True} if is_in_log(error) else None)
+        return JournalFull(self.full, outcome_unknown=is_in_log(error))
 
     def close(self) -> None:
         self._note()

@@ -208,10 +208,10 @@ def _measure(batch: Batch) -> tuple[int, int]:
 def _fault(store: Store, error: Exception) -> Exception:
     """One exception per caller: raised in many tasks, one would gather all their tracebacks."""
     if isinstance(error, JournalUnavailable):
-        fault = type(error)(error.message, error.details)
+        fault = type(error)(error.message, outcome_unknown=error.outcome_unknown)
         fault.__cause__ = error.__cause__
         return fault
     if store.failed is None:
         log.error("the journal's writer met a fault of its own", exc_info=error)
         store.failed = f"The journal failed ({error!r}): restart the service, and report this."
-    return JournalUnavailable(store.failed, {"unknown": True})
+    return JournalUnavailable(store.failed, outcome_unknown=True)

@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 
 from telecast.channels.catalogue import Channel, nearest
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.model import Event, Position, Principal
 from telecast.protocol.commands import parse_query
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -74,7 +74,7 @@ async def snapshot(request: web.Request) -> web.Response:
     if cursor is not None:
         match = _CURSOR.fullmatch(cursor)
         if match is None:
-            raise PeerFault("BAD_REQUEST", "This is no `cursor` of ours.")
+            raise PeerFault(Code.BAD_REQUEST, "This is no `cursor` of ours.")
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != parts.journal.epoch:
             raise _other_epoch()
@@ -124,7 +124,7 @@ async def history(request: web.Request) -> web.Response:
         if position.epoch != epoch:
             raise _other_epoch()
         if position.seq > parts.broadcaster.tape.head:
-            raise PeerFault("POSITION_UNKNOWN", "This position has not been committed here.")
+            raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
         after = position.seq
     events, upto, more = await _read(parts, entry.name, selection, after, limit)
     whole_from = parts.journal.floors()[entry.name].whole_from
@@ -169,7 +169,7 @@ def _readable(request: web.Request) -> tuple[Channel, Principal]:
     principal = require(request, "read")
     entry = parts_from(request).catalogue.named(request.match_info["channel"])
     if not entry.reached_by(principal):
-        raise PeerFault("FORBIDDEN", f"This key may not read {entry.name!r}.")
+        raise PeerFault(Code.FORBIDDEN, f"This key may not read {entry.name!r}.")
     return entry, principal
 
 
@@ -182,7 +182,7 @@ def _selection(
     for name in request.query:
         if name not in filters and name not in parts:
             close = nearest(name[:64], (*filters, *parts))
-            raise PeerFault("BAD_REQUEST", f"There is no parameter {name[:64]!r}.{close}")
+            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
     asked = [pair for pair in request.query.items() if pair[0] in filters]
     query = parse_query(asked, None, filters)
     granted = grant(catalogue, (entry.name,), query.fields, principal)
@@ -196,12 +196,12 @@ def _limit(request: web.Request) -> int:
     if text is None:
         return usual
     if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
-        raise PeerFault("BAD_REQUEST", f"`limit` must be a whole number, {least} to {most}.")
+        raise PeerFault(Code.BAD_REQUEST, f"`limit` must be a whole number, {least} to {most}.")
     return int(text)
 
 
 def _other_epoch() -> PeerFault:
-    return PeerFault("POSITION_UNKNOWN", "This position is of another journal.")
+    return PeerFault(Code.POSITION_UNKNOWN, "This position is of another journal.")
 
 
 def _row(event: Event) -> bytes:

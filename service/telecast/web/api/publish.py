@@ -10,7 +10,7 @@ from aiohttp import web
 from marshmallow import ValidationError
 
 from telecast.channels.fields import Identifier
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.ingress import Published, Scope
 from telecast.model import Position
 from telecast.protocol.commands import parse_json
@@ -81,7 +81,7 @@ def _payloads(request: web.Request, body: bytearray) -> Iterable[Any]:
     if request.content_type in NDJSON:
         return _lines(body, most)
     raise PeerFault(
-        "UNSUPPORTED_MEDIA_TYPE",
+        Code.UNSUPPORTED_MEDIA_TYPE,
         f"{request.content_type[:64]!r} is not taken: say -H 'Content-Type: application/json', "
         "or application/x-ndjson.",
     )
@@ -100,7 +100,7 @@ def _lines(body: bytes | bytearray, most: int) -> Iterator[Any]:
         if begin == len(body):
             return
         if begin == at + PIECE:
-            raise PeerFault("BAD_REQUEST", f"After byte {at} come {PIECE} of white space.")
+            raise PeerFault(Code.BAD_REQUEST, f"After byte {at} come {PIECE} of white space.")
         at = _LINE.match(body, begin, begin + ESCAPED * most + 1).end()  # type: ignore[union-attr]
         yield _line(body[begin:at], most)
         if at - begin > ESCAPED * most:
@@ -112,7 +112,7 @@ def _lines(body: bytes | bytearray, most: int) -> Iterator[Any]:
 def _line(line: bytes | bytearray, most: int) -> Any:
     try:
         if len(line) > ESCAPED * most:
-            raise PeerFault("LIMIT_EXCEEDED", f"Its text has more than {ESCAPED * most} bytes.")
+            raise PeerFault(Code.LIMIT_EXCEEDED, f"Its text has more than {ESCAPED * most} bytes.")
         return _parsed(line, "The line", most)
     except PeerFault as fault:
         return fault
@@ -121,7 +121,7 @@ def _line(line: bytes | bytearray, most: int) -> Any:
 def _parsed(text: bytes | bytearray, what: str, most: int) -> Any:
     if len(text) > PIECE and dense(text, most):
         raise PeerFault(
-            "LIMIT_EXCEEDED", f"{what} has more than {most} brackets.", {"max_event_bytes": most}
+            Code.LIMIT_EXCEEDED, f"{what} has more than {most} brackets.", {"max_event_bytes": most}
         )
     return parse_json(text, what)
 
@@ -135,7 +135,7 @@ def _idempotency_key(request: web.Request) -> str | None:
         text: str = _IDENTIFIER.deserialize(key)
     except (UnicodeEncodeError, ValidationError):
         raise PeerFault(
-            "BAD_REQUEST",
+            Code.BAD_REQUEST,
             "An Idempotency-Key has 1 to 128 characters in UTF-8, none a control character.",
         ) from None
     return text
@@ -147,5 +147,5 @@ def _scope(request: web.Request) -> Scope | None:
         return None
     field, colon, value = values[0].partition(":")
     if len(values) > 1 or not (field and colon and value):
-        raise PeerFault("BAD_REQUEST", "`replace` names one scope, such as traderId:t1.")
+        raise PeerFault(Code.BAD_REQUEST, "`replace` names one scope, such as traderId:t1.")
     return Scope(field, value)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.keys.tokens import TICKET
 from telecast.model import SCOPES, Principal
 from telecast.protocol.commands import parse_json
@@ -27,7 +27,7 @@ async def ticket(request: web.Request) -> web.Response:
     check_origin(request)
     principal = require(request, "read")
     if request.get(BROWSER):
-        raise PeerFault("FORBIDDEN", "A ticket is given for a key, not for a session.")
+        raise PeerFault(Code.FORBIDDEN, "A ticket is given for a key, not for a session.")
     parts = parts_from(request)
     text = parts.tokens.issue(
         TICKET, principal.key_id, parts.keys.fingerprint(principal.key_id) or ""
@@ -46,7 +46,7 @@ async def open_session(request: web.Request) -> web.Response:
     principal = await _asker(request)
     request[PRINCIPAL] = principal
     if not principal.may("read"):
-        raise PeerFault("FORBIDDEN", "This key lacks the scope 'read'.", {"scope": "read"})
+        raise PeerFault(Code.FORBIDDEN, "This key lacks the scope 'read'.", {"scope": "read"})
     token = sign_in(request, principal.key_id)
     return ok(_told(principal.reading(), token.expires_at), status=201, headers=NO_STORE)
 
@@ -66,7 +66,7 @@ async def read_session(request: web.Request) -> web.Response:
 async def close_session(request: web.Request) -> web.Response:
     check_origin(request)
     sign_out(request)
-    why = {"code": "SESSION_OVER", "message": "Signed out."}
+    why = {"code": Code.SESSION_OVER, "message": "Signed out."}
     return ok({"signedIn": False, "why": why}, headers=NO_STORE)
 
 
@@ -76,13 +76,13 @@ async def _asker(request: web.Request) -> Principal:
         return principal
     # A form of another site can't send this type without asking us first (Fetch §2.2.2).
     if request.content_type != "application/json":
-        raise PeerFault("UNAUTHENTICATED", "Send a key in X-API-Key, or {'key': ...} as JSON.")
+        raise PeerFault(Code.UNAUTHENTICATED, "Send a key in X-API-Key, or {'key': ...} as JSON.")
     match parse_json(await read_body(request, MAX_BODY, "max_sign_in_bytes"), "The body"):
         case {"key": str(key)}:
             return known(request, key)
         case {"ticket": str(text)}:
             return sign_in_by_link(request, text)
-    raise PeerFault("BAD_REQUEST", "A sign-in is a JSON object with a `key`.")
+    raise PeerFault(Code.BAD_REQUEST, "A sign-in is a JSON object with a `key`.")
 
 
 def _told(principal: Principal, expires_at: float | None) -> dict[str, Any]:

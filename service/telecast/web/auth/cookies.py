@@ -9,7 +9,7 @@ from http.cookies import SimpleCookie
 
 from aiohttp import web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.keys.tokens import SESSION, SIGN_IN, STREAM, TICKET, Kind, Token
 from telecast.model import Principal
 from telecast.web.parts import Parts, parts_from
@@ -53,7 +53,7 @@ def _by_ticket(request: web.Request, text: str) -> Principal:
     # An EventSource comes back to the address that it was opened with: the cookie speaks for it.
     principal = _by_cookie(request, STREAM_COOKIE, STREAM)
     if principal is None or principal.key_id != ticket.key_id:
-        raise PeerFault("TICKET_SPENT", why_not)
+        raise PeerFault(Code.TICKET_SPENT, why_not)
     return principal
 
 
@@ -79,9 +79,9 @@ def _by_cookie(request: web.Request, name: str, kind: Kind) -> Principal | None:
         token = parts.tokens.read(kind, text)
     except PeerFault:
         # Signed by another service on this host, whose cookies are ours too, or before a new start.
-        raise PeerFault("SESSION_OVER", "This session is not known here.") from None
+        raise PeerFault(Code.SESSION_OVER, "This session is not known here.") from None
     if parts.tokens.why_not(token) is not None:
-        raise PeerFault("SESSION_OVER", "This session is over.")
+        raise PeerFault(Code.SESSION_OVER, "This session is over.")
     principal = _key_of(parts, token)
     if parts.tokens.age(token) > RENEW_SECONDS:
         _give(request, name, token)
@@ -91,7 +91,7 @@ def _by_cookie(request: web.Request, name: str, kind: Kind) -> Principal | None:
 def _key_of(parts: Parts, token: Token) -> Principal:
     principal = parts.keys.current(token.key_id)
     if principal is None or parts.keys.fingerprint(token.key_id) != token.fingerprint:
-        raise PeerFault("UNAUTHENTICATED", "The key behind it was revoked or has expired.")
+        raise PeerFault(Code.UNAUTHENTICATED, "The key behind it was revoked or has expired.")
     return principal
 
 
@@ -106,7 +106,7 @@ def redeem_ticket(request: web.Request) -> None:
     tokens = parts_from(request).tokens
     why_not = tokens.why_not(ticket)
     if why_not is not None:
-        raise PeerFault("TICKET_SPENT", why_not)
+        raise PeerFault(Code.TICKET_SPENT, why_not)
     tokens.use_up(ticket)
     _give(request, STREAM_COOKIE, Token(STREAM, "", ticket.key_id, ticket.fingerprint, 0))
 
@@ -126,7 +126,7 @@ def sign_in_by_link(request: web.Request, text: str) -> Principal:
     link = parts.tokens.read(SIGN_IN, text)
     why_not = parts.tokens.why_not(link)
     if why_not is not None:
-        raise PeerFault("TICKET_SPENT", why_not)
+        raise PeerFault(Code.TICKET_SPENT, why_not)
     principal = _key_of(parts, link)
     parts.tokens.use_up(link)
     return principal

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.web.auth.cookies import holder
 from telecast.web.parts import PRINCIPAL, parts_from
@@ -34,7 +34,7 @@ def known(request: web.Request, secret: str) -> Principal:
     try:
         return parts.keys.authenticate(secret)
     except PeerFault as fault:
-        if fault.code != "UNAUTHENTICATED":
+        if fault.code != Code.UNAUTHENTICATED:
             raise  # it was a key once
         raise parts.guesses.wrong(address_of(request), fault) from None
 
@@ -48,7 +48,7 @@ def authenticate(request: web.Request) -> Principal:
     if principal is None:
         principal = holder(request)
         if principal is None:
-            raise PeerFault("UNAUTHENTICATED", "This needs a key.")
+            raise PeerFault(Code.UNAUTHENTICATED, "This needs a key.")
         check_origin(request)
         check_site(request)
     request[PRINCIPAL] = principal
@@ -59,7 +59,7 @@ def require(request: web.Request, scope: str) -> Principal:
     """The asker, who must hold the scope. Raises PeerFault 401 or 403."""
     principal = authenticate(request)
     if not principal.may(scope):
-        raise PeerFault("FORBIDDEN", f"This key lacks the scope {scope!r}.", {"scope": scope})
+        raise PeerFault(Code.FORBIDDEN, f"This key lacks the scope {scope!r}.", {"scope": scope})
     return principal
 
 
@@ -75,7 +75,7 @@ def check_origin(request: web.Request) -> None:
     if _host(origin) == (request.host or "").lower():
         return
     raise PeerFault(
-        "FORBIDDEN_ORIGIN",
+        Code.FORBIDDEN_ORIGIN,
         f"Pages of {_CONTROL.sub('', origin)[:128]!r} may not connect here.",
     )
 
@@ -95,7 +95,7 @@ def check_site(request: web.Request) -> None:
     """
     site = request.headers.get("Sec-Fetch-Site", "none")
     if "Origin" not in request.headers and site not in ("none", "same-origin"):
-        raise PeerFault("FORBIDDEN_ORIGIN", "Another page asks with this browser's session.")
+        raise PeerFault(Code.FORBIDDEN_ORIGIN, "Another page asks with this browser's session.")
 
 
 def address_of(request: web.Request) -> str:

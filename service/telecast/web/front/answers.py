@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from telecast.errors import TelecastError
+from telecast.errors import Code, TelecastError
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, sse_retry
 
-LAST_WORDS = ("MALFORMED_REQUEST", "TOO_SLOW", "TOO_MANY_WRONG_KEYS")
+LAST_WORDS = (Code.MALFORMED_REQUEST, Code.TOO_SLOW, Code.TOO_MANY_WRONG_KEYS)
 """After these the connection is closed: nobody knows where the next request begins, or it may
 begin with another guess."""
 
@@ -85,5 +85,4 @@ def _jitter() -> float:
 
 def retry_after(fault: TelecastError) -> float:
     """Seconds; what the fault says, else one."""
-    details = fault.details if isinstance(fault.details, dict) else {}
-    return float(details.get("retryAfterSeconds", 1))
+    return fault.retry_after or 1.0

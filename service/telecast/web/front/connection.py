@@ -12,7 +12,7 @@ from typing import Any, cast
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.net.admission import MALFORMED, SLOW_HEAD, Sockets
 from telecast.net.wire import USER_TIMEOUT_MS
 from telecast.web.front.answers import refusal
@@ -71,7 +71,7 @@ class Connection(web.RequestHandler):
             return
         # uvloop's transport may be closed already without having said so: to write would raise.
         if why == SLOW_HEAD and not self.transport.is_closing():
-            fault = PeerFault("TOO_SLOW", "The request's head did not come in time.")
+            fault = PeerFault(Code.TOO_SLOW, "The request's head did not come in time.")
             self.transport.write(_bare(fault))
         self.force_close()
 
@@ -96,10 +96,10 @@ class Connection(web.RequestHandler):
                     "correlation_id": correlation,
                 },
             )
-            fault = PeerFault("MALFORMED_REQUEST", f"This is no HTTP/1.1 request: {reason}.")
+            fault = PeerFault(Code.MALFORMED_REQUEST, f"This is no HTTP/1.1 request: {reason}.")
         else:
             log.error("unhandled", exc_info=exc, extra={"correlation_id": correlation})
-            fault = OwnFault("INTERNAL", "Something broke; the log has it.")
+            fault = OwnFault(Code.INTERNAL, "Something broke; the log has it.")
         if request.writer.output_size:
             raise ConnectionError("An answer has begun: nothing else can be said.")
         response = refusal(fault)

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 
 _HOST = re.compile(
     r"(?:\[[0-9a-f:.]+(?:%25[a-z0-9._~-]+)?\]|[a-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?",
@@ -50,4 +50,4 @@ def without_expectation(message: Any) -> Any:
 
 
 def _malformed(message: str) -> PeerFault:
-    return PeerFault("MALFORMED_REQUEST", message)
+    return PeerFault(Code.MALFORMED_REQUEST, message)

@@ -10,7 +10,7 @@ import time
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.logs import correlation_id
 from telecast.net.admission import MALFORMED
 from telecast.web.front.answers import refusal
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _HTTP_CODES = {
-    403: "FORBIDDEN",
-    404: "NOT_FOUND",
-    405: "METHOD_NOT_ALLOWED",
-    413: "BODY_TOO_LARGE",
-    415: "UNSUPPORTED_MEDIA_TYPE",
+    403: Code.FORBIDDEN,
+    404: Code.NOT_FOUND,
+    405: Code.METHOD_NOT_ALLOWED,
+    413: Code.BODY_TOO_LARGE,
+    415: Code.UNSUPPORTED_MEDIA_TYPE,
 }
 BEGUN = web.RequestKey("begun", bool)
 """Whether the head of an answer has left."""
@@ -70,13 +70,13 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         check_head(request)
         return await handler(request)
     except TelecastError as fault:
-        if fault.code == "MALFORMED_REQUEST":
+        if fault.code == Code.MALFORMED_REQUEST:
             parts_from(request).sockets.closed[MALFORMED] += 1
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         return refusal(fault)
     except web.HTTPException as status:
-        code = _HTTP_CODES.get(status.status)
+        code: str | None = _HTTP_CODES.get(status.status)
         if code is None:
             if status.status < 400:
                 raise
@@ -86,7 +86,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Allow"] = status.headers["Allow"]
         return response
     except web.RequestPayloadError:
-        return refusal(PeerFault("BAD_REQUEST", "The body can't be read as its headers say."))
+        return refusal(PeerFault(Code.BAD_REQUEST, "The body can't be read as its headers say."))
     except ConnectionResetError:
         # The peer went before its answer began: nothing is broken, and nobody is left to be told.
         return web.Response(status=400)
@@ -95,7 +95,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.get(BEGUN) and request.transport is not None:
             # A 500 now would stand in the middle of a stream: its end without one says as much.
             request.transport.abort()
-        return refusal(OwnFault("INTERNAL", "Something broke; the log has it."))
+        return refusal(OwnFault(Code.INTERNAL, "Something broke; the log has it."))
 
 
 async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:

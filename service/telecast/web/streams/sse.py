@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.web_request import BaseRequest
 from aiohttp_sse import EventSourceResponse
 
-from telecast.errors import PeerFault, TelecastError
+from telecast.errors import Code, PeerFault, TelecastError
 from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
@@ -94,14 +94,14 @@ class _Connection:
 
     def _narrow(self, principal: Principal) -> None:
         if not self._stream.narrow(principal, self._subscriber):
-            fault = PeerFault("FORBIDDEN", "This key may not read any of these channels any more.")
+            fault = PeerFault(Code.FORBIDDEN, "This key may no longer read any of these channels.")
             self._broadcaster.evict(self._subscriber, fault)
 
     def _close(self, fault: TelecastError) -> None:
         """The reason and a clean end, if they still fit."""
         self._stream.ended_by = fault.code
         wire = self._wire
-        if fault.code == "NO_PROGRESS":
+        if fault.code == Code.NO_PROGRESS:
             wire.abort()
             return
         wire.write(self._transport.join(_last_words(fault, self._transport)) + self._transport.end)

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from telecast.errors import OwnFault
+from telecast.errors import Code, OwnFault
 from telecast.net.plain import SocketWire
 from telecast.net.tls import TransportWire
 from telecast.net.wire import Wire
@@ -94,7 +94,7 @@ def own_socket(transport: asyncio.Transport) -> socket.socket | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             raise OwnFault(
-                "OVERLOADED", "No more connections can be had.", {"retryAfterSeconds": 5}
+                Code.OVERLOADED, "No more connections can be had.", retry_after=5
             ) from None
         raise ConnectionResetError("gone before it was answered") from None
     sock.setblocking(False)

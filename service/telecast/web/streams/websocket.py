@@ -17,7 +17,7 @@ from typing import Protocol
 
 from aiohttp import HttpVersion11, web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.net.wire import Wire
 from telecast.protocol.frames import CLOSE, Frame, FrameFault, Frames
 from telecast.protocol.framing import ws_close
@@ -44,7 +44,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 def check_version(request: web.Request) -> None:
     """Raises PeerFault UPGRADE_REQUIRED, whose answer names ours (RFC 6455 §4.4)."""
     if request.headers.getall("Sec-WebSocket-Version", ["13"]) != ["13"]:
-        raise PeerFault("UPGRADE_REQUIRED", "This is version 13 of the protocol alone.")
+        raise PeerFault(Code.UPGRADE_REQUIRED, "This is version 13 of the protocol alone.")
 
 
 def has_body(request: web.Request) -> bool:
@@ -64,10 +64,12 @@ def upgrade(request: web.Request, subprotocol: str) -> web.StreamResponse:
         or "upgrade" not in _tokens(request, "Connection")
         or "Sec-WebSocket-Version" not in headers
     ):
-        raise PeerFault("BAD_REQUEST", "This is a WebSocket: connect with an upgrade (RFC 6455).")
+        raise PeerFault(Code.BAD_REQUEST, "Connect with a WebSocket upgrade here (RFC 6455).")
     keys = headers.getall("Sec-WebSocket-Key", [])
     if len(keys) != 1 or not _is_nonce(keys[0]):
-        raise PeerFault("BAD_REQUEST", "Sec-WebSocket-Key is 16 bytes in base64 (RFC 6455 §4.1).")
+        raise PeerFault(
+            Code.BAD_REQUEST, "Sec-WebSocket-Key must be 16 bytes in base64 (RFC 6455)."
+        )
     digest = hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()
     response = web.StreamResponse(
         status=101,

@@ -8,7 +8,7 @@ import time
 
 from aiohttp import web
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.ingress import Published
 from telecast.model import Position, Principal
@@ -41,7 +41,7 @@ every second at the most; the burst is for what comes at once after a line was s
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Upgrade and serve one client until it goes."""
     if has_body(request):
-        response = refusal(PeerFault("BAD_REQUEST", "The request of a WebSocket has no body."))
+        response = refusal(PeerFault(Code.BAD_REQUEST, "The request of a WebSocket has no body."))
         response.force_close()  # what follows may be a body or a request: it is read as neither
         return response
     check_version(request)
@@ -51,7 +51,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         asked = stream.session.ask(stream.query.channels, stream.query.fields)
         rejected = [each.as_json() for each in asked.rejected]
     elif stream.query.fields:
-        raise PeerFault("UNKNOWN_FILTER", "A filter in the query needs `channels` beside it.")
+        raise PeerFault(Code.UNKNOWN_FILTER, "A filter in the query needs `channels` beside it.")
     answer = upgrade(request, SUBPROTOCOL)
 
     def serve(wire: Wire, behind: bytes) -> None:
@@ -118,15 +118,14 @@ class _Connection:
         except Exception:
             # Else a 500 would be written where the client reads frames.
             log.exception("unhandled")
-            self._end(OwnFault("INTERNAL", "Something broke; the log has it."))
+            self._end(OwnFault(Code.INTERNAL, "Something broke; the log has it."))
 
     def _obey(self, text: str) -> None:
         try:
             command = self._session.receive(text, time.monotonic())
         except CommandFault as fault:
             self._tell(messages.error(now_ms(), fault, fault.req_id))
-            final = isinstance(fault.details, dict) and fault.details.get("final")
-            if fault.code == "TOO_MANY_BAD_MESSAGES" or final:
+            if fault.final:
                 self._end(fault)
             return
         try:
@@ -149,7 +148,7 @@ class _Connection:
             case Publish():
                 self._publish(command)
             case _:
-                raise PeerFault("NOT_AVAILABLE", f"{command.action!r} is not offered yet.")
+                raise PeerFault(Code.NOT_AVAILABLE, f"{command.action!r} is not offered yet.")
 
     def _subscribe(self, command: Subscribe) -> None:
         stream, first = self._stream, not self._session.started
@@ -191,7 +190,7 @@ class _Connection:
             self._tell(messages.error(now_ms(), fault, req_id))
         else:
             log.error("publish failed", exc_info=fault)
-            broken = OwnFault("INTERNAL", "Something broke; the log has it.")
+            broken = OwnFault(Code.INTERNAL, "Something broke; the log has it.")
             self._tell(messages.error(now_ms(), broken, req_id))
 
     def _tell(self, message: Message) -> None:
@@ -199,7 +198,7 @@ class _Connection:
 
     def _narrow(self, principal: Principal) -> None:
         if not self._stream.narrow(principal, self._subscriber):
-            self._end(PeerFault("FORBIDDEN", "This key may not read any channel any more."))
+            self._end(PeerFault(Code.FORBIDDEN, "This key may not read any channel any more."))
 
     # --- how it ends
 
