@@ -1,8 +1,10 @@
 """The tables that are made from the code, so that they can't differ from it.
 
-A page has a marker on a line of its own, such as `<!-- telecast:settings -->`; it is replaced
-when the pages are built. Run this file to see what comes out:
+A page has two markers, `<!-- telecast:settings -->` and `<!-- /telecast:settings -->`, each on a
+line of its own. The table between them is committed, so that a clone can be read without a build;
+a test compares it with the code. Run this file to write all of them, or to print one:
 
+    python docs/tables.py --write
     python docs/tables.py settings
 """
 
@@ -14,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -37,12 +40,29 @@ from telecast.errors import CODES
 from telecast.keys import KeyStore
 from telecast.web.api.metrics import REGISTRY
 
-_MARKER = re.compile(r"^<!-- telecast:([a-z]+) -->$", re.MULTILINE)
+_MARKED = re.compile(
+    r"^<!-- telecast:([a-z]+) -->\n(?:.*?^<!-- /telecast:\1 -->$)?", re.MULTILINE | re.DOTALL
+)
 
 
 def filled(text: str) -> str:
-    """The page with every marker replaced. Raises KeyError for a marker of no table."""
-    return _MARKER.sub(lambda match: TABLES[match[1]](), text)
+    """The page with every marked table made anew. Raises KeyError for a marker of no table."""
+    return _MARKED.sub(_marked, text)
+
+
+def _marked(match: re.Match[str]) -> str:
+    name = match[1]
+    return f"<!-- telecast:{name} -->\n\n{TABLES[name]()}\n\n<!-- /telecast:{name} -->"
+
+
+def write() -> None:
+    """Write the tables into the pages."""
+    for page in sorted(Path(__file__).parent.rglob("*.md")):
+        text = page.read_text("utf-8")
+        made = filled(text)
+        if made != text:
+            page.write_text(made, "utf-8")
+            print(f"{page.name} written")
 
 
 def settings() -> str:
@@ -224,4 +244,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print("\n\n".join(TABLES[name]() for name in sys.argv[1:] or TABLES))
+    if sys.argv[1:] == ["--write"]:
+        write()
+    else:
+        print("\n\n".join(TABLES[name]() for name in sys.argv[1:] or TABLES))

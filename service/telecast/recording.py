@@ -20,9 +20,9 @@ from telecast.model import Row
 TICKS = "market-data"
 SOURCE = "replay"
 MOST_PROBLEMS = 20
-"""Problems told of one file: whoever fixes these sees the pattern."""
+"""Problems reported of one file: whoever fixes these sees the pattern."""
 _SCIENTIFIC = re.compile(r"-?[0-9]{1,30}(?:\.[0-9]{1,30})?[eE][+-]?[0-9]{1,2}", re.ASCII)
-"""How exchanges write tiny prices; a tick is told in plain notation, its digits kept."""
+"""How exchanges write tiny prices; a tick is published in plain notation, with all its digits."""
 _ANY_TIME = "2026-01-01T00:00:00Z"
 
 
@@ -45,9 +45,9 @@ class Timed:
     channel: str
     payload: Row
     stamped: bool
-    """A tick: its `updatedAt` is the moment at which it is told, not the one it was recorded."""
+    """A tick: its `updatedAt` is the moment at which it is published, not recorded."""
 
-    def told_at(self, now: str) -> Row:
+    def published_at(self, now: str) -> Row:
         """The payload as it is to be published; `now` is RFC 3339 in UTC."""
         return {**self.payload, "updatedAt": now} if self.stamped else self.payload
 
@@ -64,7 +64,7 @@ def read_recording(path: Path, catalogue: Catalogue) -> list[Timed]:
 
 
 def parse_recording(lines: Iterable[bytes], catalogue: Catalogue) -> list[Timed]:
-    """What `read_recording` does, of lines. Every problem is told, not only the first."""
+    """What `read_recording` does, of lines. Every problem is reported, not only the first."""
     found: list[Timed] = []
     problems: list[str] = []
     latest = 0.0
@@ -121,24 +121,24 @@ def _time(body: dict[str, Any], latest: float) -> float:
 
 def _tick(body: dict[str, Any]) -> Row:
     exchange, symbol = body.get("exchange"), body["symbol"]
-    told = {name: value for name, value in body.items() if name != "t"}
-    told["id"] = symbol if exchange is None else f"{exchange}:{symbol}"
-    told["source"] = SOURCE
+    row = {name: value for name, value in body.items() if name != "t"}
+    row["id"] = symbol if exchange is None else f"{exchange}:{symbol}"
+    row["source"] = SOURCE
     for name in ("price", "bid", "ask", "size"):
-        value = told.get(name)
+        value = row.get(name)
         if isinstance(value, str) and _SCIENTIFIC.fullmatch(value):
-            told[name] = f"{Decimal(value):f}"
-    return told
+            row[name] = f"{Decimal(value):f}"
+    return row
 
 
 def _check(timed: Timed, catalogue: Catalogue) -> None:
     """As the service will. Raises PeerFault."""
     channel = catalogue.named(timed.channel)
     try:
-        channel.load(timed.told_at(_ANY_TIME))
+        channel.load(timed.published_at(_ANY_TIME))
     except ValidationError as fault:
-        told = "; ".join(
+        row = "; ".join(
             f"{field}: {message}" if field else message
             for field, message in channel.problems(fault)
         )
-        raise PeerFault(Code.VALIDATION_FAILED, told) from None
+        raise PeerFault(Code.VALIDATION_FAILED, row) from None

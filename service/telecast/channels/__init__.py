@@ -1,1 +1,1 @@
-"""What is told: the channel catalogue and the schemas of its payloads."""
+"""What is published: the channel catalogue and the schemas of its payloads."""

@@ -1,4 +1,4 @@
-"""The wire types of payloads: each checks a JSON value and gives back the one form it is told in.
+"""The wire types of payloads: each checks a JSON value and gives back the form that is sent.
 
 Nothing here passes through a binary float that was not one on the wire: a decimal stays the text
 it came as, so that its scale is kept.
@@ -35,7 +35,7 @@ class Scalar(fields.Field[Any]):
     """One JSON value, judged by itself: all of its rules are in `read`."""
 
     def read(self, value: Any) -> Any:
-        """The value as it is told. Raises ValidationError, also for what stands for no value."""
+        """The value as it is sent. Raises ValidationError, also for what stands for no value."""
         raise NotImplementedError
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
@@ -70,8 +70,8 @@ class Identifier(Scalar, fields.String):
     MOST = 128
 
     def __init__(self, **kwargs: Any) -> None:
-        told = {"minLength": 1, "maxLength": self.MOST, "pattern": f"^[^{_CONTROL.pattern[1:]}*$"}
-        super().__init__(metadata=told, **kwargs)
+        about = {"minLength": 1, "maxLength": self.MOST, "pattern": f"^[^{_CONTROL.pattern[1:]}*$"}
+        super().__init__(metadata=about, **kwargs)
 
     default_error_messages = {
         "invalid": "Must be a JSON string.",
@@ -93,8 +93,8 @@ class PlainDecimal(Scalar, fields.String):
     """Money, price, quantity: a JSON string in plain decimal notation, kept as it is written."""
 
     def __init__(self, **kwargs: Any) -> None:
-        told = {"format": "decimal", "pattern": f"^{_DECIMAL.pattern}$"}
-        super().__init__(metadata=told, **kwargs)
+        about = {"format": "decimal", "pattern": f"^{_DECIMAL.pattern}$"}
+        super().__init__(metadata=about, **kwargs)
 
     default_error_messages = {
         "number": 'Must be a decimal number in a JSON string, such as "0.5762": '
@@ -149,7 +149,7 @@ class Flag(Scalar, fields.Boolean):
 
 
 class Instant(Scalar, fields.String):
-    """A moment in RFC 3339 with its offset; told in UTC with `Z`, its fraction kept."""
+    """A moment in RFC 3339 with its offset; sent in UTC with `Z`, its fraction kept."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(metadata={"format": "date-time"}, **kwargs)
@@ -208,7 +208,7 @@ class FewList(fields.List[Any]):
 class FewDict(fields.Dict):
     """A JSON object of at most MAX_ITEMS members, counted before any is looked at.
 
-    Of members that are bad the first is told.
+    Only the first bad member is reported.
     """
 
     default_error_messages = {"too_many": f"Must have at most {MAX_ITEMS} members."}

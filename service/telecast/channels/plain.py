@@ -2,7 +2,7 @@
 
 A schema's judgement takes marshmallow some ten times as long as the checks in it. So these are
 run on their own first. Whatever they do not simply accept, marshmallow judges, alone: no error
-is told from here.
+is reported from here.
 """
 
 from __future__ import annotations

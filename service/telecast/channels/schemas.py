@@ -25,7 +25,7 @@ from telecast.channels.fields import (
 
 
 class Payload(Schema):
-    """A row as it is published. What comes out of `load` is the row as it is told."""
+    """A row as it is published. What comes out of `load` is the row as it is sent."""
 
     class Meta:
         unknown = RAISE

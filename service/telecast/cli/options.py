@@ -16,7 +16,7 @@ def settings_options(*, only: Collection[str] | None = None) -> Callable[[Comman
     """Give the command an option for each setting, or for those in `only`.
 
     They arrive as keyword arguments by name, unparsed, None where not given: just what
-    `load_settings(flags)` takes. That parses them, so that all mistakes are told at once.
+    `load_settings(flags)` takes. That parses them, so that all mistakes are reported at once.
     """
 
     def decorate(command: Command) -> Command:

@@ -28,8 +28,8 @@ def event_line(body: Mapping[str, Any]) -> str:
     """Time of the commit (UTC), channel, seq, op, key, payload."""
     moment = clock_of(body.get("timestamp"))
     words = (body.get("channel"), body.get("seq"), body.get("op"), body.get("key"))
-    told = " ".join(plain(str(word)) for word in words)
-    return f"{moment} {told} {compact(body.get('data'))}"
+    head = " ".join(plain(str(word)) for word in words)
+    return f"{moment} {head} {compact(body.get('data'))}"
 
 
 def row_line(row: Mapping[str, Any]) -> str:

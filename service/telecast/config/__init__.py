@@ -1,4 +1,4 @@
-"""What an operator may set: one table, three sources, every mistake told at once.
+"""What an operator may set: one table, three sources, every mistake reported at once.
 
 Flags win over the environment (`TELECAST_PORT`), which wins over the TOML file (`port = 8080`).
 No other module reads the environment.

@@ -1,7 +1,7 @@
 """The kinds of value that a setting can have, as marshmallow fields.
 
 Each takes the text of a flag or a variable as well as what TOML gives, and nothing that merely
-resembles it: a slip is told, not guessed at. `said` is the end of "right would be ...".
+resembles it: a slip is reported, not guessed at. `said` is the end of "right would be ...".
 """
 
 from __future__ import annotations

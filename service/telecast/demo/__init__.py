@@ -1,4 +1,4 @@
-"""The demo's trading floor: a story told on the channels, the same for the same seed.
+"""The demo's trading floor: one story on all channels, the same for the same seed.
 
 A simulation without a loop or a clock: a price goes in with the moment, payloads come out. `market`
 is the synthetic market, `floor` where everything meets, `traders` its traders with their

@@ -13,7 +13,7 @@ from decimal import Decimal, localcontext
 from telecast.demo.desk import DESK_LIMITS, Mandate
 from telecast.demo.notation import EXACT, ZERO, instant, quotient
 from telecast.demo.risk import Kind, Limit, Measure, Watch
-from telecast.demo.traders import ServerMessage, Trader
+from telecast.demo.traders import Outgoing, Trader
 from telecast.model import Row
 
 DAY = 180_000
@@ -54,23 +54,23 @@ class TradingFloor:
         self._day_length = day
         self._day = 0
 
-    def open(self, now: int) -> list[ServerMessage]:
+    def open(self, now: int) -> list[Outgoing]:
         """The traders as they wait for the first price."""
         with localcontext(EXACT):
-            return [told for trader in self.traders for told in trader.take(now)]
+            return [row for trader in self.traders for row in trader.take(now)]
 
-    def tick(self, now: int, market: Row) -> list[ServerMessage]:
+    def tick(self, now: int, market: Row) -> list[Outgoing]:
         """A price: a market-data payload, whose `updatedAt` is now."""
-        told: list[ServerMessage] = [("market-data", {**market, "updatedAt": instant(now)})]
+        outgoing: list[Outgoing] = [("market-data", {**market, "updatedAt": instant(now)})]
         with localcontext(EXACT):
             self._turn_day(now)
             heard = self._at.get((market.get("exchange"), market["symbol"]), [])
             for trader in heard:
                 trader.heard(now, Decimal(market["price"]))
-            told += self._settle(now, heard)
-        return told
+            outgoing += self._settle(now, heard)
+        return outgoing
 
-    def beat(self, now: int) -> list[ServerMessage]:
+    def beat(self, now: int) -> list[Outgoing]:
         """Time has passed, whether there was a price or not."""
         with localcontext(EXACT):
             self._turn_day(now)
@@ -78,7 +78,7 @@ class TradingFloor:
                 trader.passed(now)
             return self._settle(now, self.traders)
 
-    def end(self, now: int) -> list[ServerMessage]:
+    def end(self, now: int) -> list[Outgoing]:
         """The tape is over: all positions are closed, all traders stopped, all alerts resolved."""
         with localcontext(EXACT):
             for trader in self.traders:
@@ -93,22 +93,22 @@ class TradingFloor:
             for trader in self.traders:
                 trader.new_day()
 
-    def _settle(self, now: int, touched: Iterable[Trader]) -> list[ServerMessage]:
+    def _settle(self, now: int, touched: Iterable[Trader]) -> list[Outgoing]:
         """Hold the limits against what has become of these traders, and act on the alerts."""
-        told: list[ServerMessage] = []
+        outgoing: list[Outgoing] = []
         for trader in touched:
-            told += trader.take(now)
+            outgoing += trader.take(now)
             watch = self._watches[trader.mandate.id]
-            told += [("risk-alerts", row) for row in watch.look(now, trader.measures())]
+            outgoing += [("risk-alerts", row) for row in watch.look(now, trader.measures())]
             trader.obey(now, watch.critical)
-        told += [("risk-alerts", row) for row in self._desk.look(now, self._whole())]
+        outgoing += [("risk-alerts", row) for row in self._desk.look(now, self._whole())]
         for trader in self.traders:
             if self._desk.critical:
                 trader.halt(now, self._desk.critical[0])
             else:
                 trader.release(now)
-            told += trader.take(now)
-        return told
+            outgoing += trader.take(now)
+        return outgoing
 
     def _whole(self) -> dict[Kind, Measure]:
         """The desk's measures. Traders count in shares of their capital: currencies differ."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from telecast.demo.traders import ServerMessage
+from telecast.demo.traders import Outgoing
 from telecast.model import Row
 
 EVERY = 500
@@ -15,7 +15,7 @@ class Pace:
     """Holds an update back that comes too soon; a newer one takes its place.
 
     OPEN and CLOSED pass at once, and so does all that is no position: nothing overtakes a close,
-    and what a position showed last is always told. It keeps one row for each open position at most.
+    and a position's last state is always sent. It keeps one row for each open position at most.
     """
 
     def __init__(self, *, every: int = EVERY) -> None:
@@ -23,9 +23,9 @@ class Pace:
         self._last: dict[str, int] = {}
         self._held: dict[str, Row] = {}
 
-    def through(self, now: int, told: Iterable[ServerMessage]) -> list[ServerMessage]:
-        """What may be told now, in its order, then the held updates that have become due."""
-        passed = [(channel, row) for channel, row in told if self._passes(now, channel, row)]
+    def through(self, now: int, rows: Iterable[Outgoing]) -> list[Outgoing]:
+        """What may be sent now, in its order, then the held updates that have become due."""
+        passed = [(channel, row) for channel, row in rows if self._passes(now, channel, row)]
         for key in [key for key in self._held if self._ready(now, key)]:
             self._last[key] = now
             passed.append(("positions", self._held.pop(key)))

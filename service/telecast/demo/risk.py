@@ -1,4 +1,4 @@
-"""Limits, and the alerts that they raise: what is watched is told here, never acted on."""
+"""Limits, and the alerts that they raise: they are reported here, never acted on."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Alert:
     limit: Limit
     created: int
     due: int
-    """When it is told again, if it lasts."""
+    """When it is published again, if it lasts."""
     pause: int = REPEAT[0]
 
 
@@ -72,8 +72,8 @@ class Alert:
 class Watch:
     """The limits of one trader, or of the whole desk (`trader_id` None), and their alerts.
 
-    Each limit has one fingerprint, such as t1:CRITICAL:DAILY_LOSS; its alert is told ACTIVE when
-    the limit breaks and from time to time while that lasts, then once RESOLVED.
+    Each limit has one fingerprint, such as t1:CRITICAL:DAILY_LOSS; its alert is published as
+    ACTIVE when the limit breaks and from time to time while that lasts, then once RESOLVED.
     """
 
     trader_id: str | None
@@ -150,5 +150,5 @@ def _said(name: str, limit: Limit, measure: Measure, *, resolved: bool) -> str:
 
 
 def _share(measure: Measure) -> Decimal:
-    """Of nothing, anything is told as 0: then the amounts in the details speak."""
+    """A share of nothing is given as 0; the details hold the amounts."""
     return quotient(measure.amount, measure.base, 6) if measure.base > 0 else Decimal(0)

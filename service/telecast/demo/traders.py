@@ -15,7 +15,7 @@ from telecast.demo.risk import Kind, Measure
 from telecast.demo.strategies import Action, Side, Signal, Strategy
 from telecast.model import Row
 
-ServerMessage = tuple[str, Row]
+Outgoing = tuple[str, Row]
 """(channel, payload)."""
 
 RISKED = Decimal("0.0012")
@@ -27,7 +27,7 @@ REST = 6
 MOST_SCALE, MOST_PRICE = 12, Decimal(10) ** 12
 """Digits that prices may have on either side of the point to be traded: products stay in bounds."""
 STATUS_EVERY = 5_000
-"""Milliseconds after which a trader that is up is told again, for its uptime."""
+"""Milliseconds after which a running trader is published again, for its uptime."""
 FAULT_EVERY, FAULT_LASTS = (70_000, 300_000), (4_000, 8_000)
 BREAK_EVERY, BREAK_LASTS = (120_000, 480_000), (8_000, 20_000)
 FAULTS = (
@@ -87,9 +87,9 @@ class Trader:
         self._break = 0
         self._ending = Ending.TRADER_STOPPED
         self._held_by_desk = False
-        self._told: list[ServerMessage] = []
+        self._outgoing: list[Outgoing] = []
         self._changed = True
-        self._told_at = 0
+        self._published_at = 0
 
     # --- what happens to it
 
@@ -184,12 +184,12 @@ class Trader:
             Kind.LEVERAGE: Measure(exposure, max(ZERO, capital + result)),
         }
 
-    def take(self, now: int) -> list[ServerMessage]:
-        """What there is to tell since the last time, in its order."""
-        if self._changed or (self.state in UP and now - self._told_at >= STATUS_EVERY):
-            self._tell_status(now)
-        told, self._told = self._told, []
-        return told
+    def take(self, now: int) -> list[Outgoing]:
+        """What there is to publish since the last time, in its order."""
+        if self._changed or (self.state in UP and now - self._published_at >= STATUS_EVERY):
+            self._publish_status(now)
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
 
     # --- its states
 
@@ -200,7 +200,7 @@ class Trader:
         self._reason = reason
         if state in (State.STOPPED, State.ERROR):
             self._ended = now
-        self._tell_status(now)
+        self._publish_status(now)
 
     def _start(self, now: int, reason: str) -> None:
         self._strategy = self.mandate.strategy()
@@ -231,7 +231,7 @@ class Trader:
             if ending is not None:
                 self._close(now, holding, ending)
             elif price != before:
-                self._told.append(("positions", holding.row()))
+                self._outgoing.append(("positions", holding.row()))
 
     def _decide(self, now: int) -> None:
         side = self.holdings[0].terms.side if self.holdings else None
@@ -278,7 +278,7 @@ class Trader:
         self.holdings.append(holding)
         self._rest = REST
         self.account.heard(now, signal)
-        self._told.append(("positions", holding.row()))
+        self._outgoing.append(("positions", holding.row()))
         self._changed = True
 
     def _quantity(self, price: Decimal, stir: Decimal, confidence: Decimal) -> Decimal:
@@ -295,14 +295,14 @@ class Trader:
         self.account.closed(holding.close(now, ending))
         self.holdings.remove(holding)
         self._rest = REST
-        self._told.append(("positions", holding.row()))
+        self._outgoing.append(("positions", holding.row()))
         self._changed = True
 
     # --- its status
 
-    def _tell_status(self, now: int) -> None:
+    def _publish_status(self, now: int) -> None:
         self._changed = False
-        self._told_at = now
+        self._published_at = now
         mandate = self.mandate
         row = {
             "id": mandate.id,
@@ -315,4 +315,4 @@ class Trader:
             "metrics": self.account.row(self._started, now if self.state in UP else self._ended),
             "updatedAt": instant(now),
         }
-        self._told.append(("trader-status", row))
+        self._outgoing.append(("trader-status", row))

@@ -300,7 +300,7 @@ def test_pub_prints_its_receipt_and_sends_what_it_was_given(service):
         *("--idempotency-key", "k1", "--replace", "traderId:t1"),
     )
     assert result.exit_code == Exit.OK
-    assert result.stdout == "2 into positions, position k3v9:5, heard by 3\n"
+    assert result.stdout == "published 2 to positions, position k3v9:5, live subscribers: 3\n"
     ((request, body),) = service.asked
     assert body == b'{"id":"a"}\n{"id":"b"}'
     assert request.headers["Idempotency-Key"] == "k1"
@@ -310,7 +310,7 @@ def test_pub_prints_its_receipt_and_sends_what_it_was_given(service):
 def test_pub_takes_stdin_and_files_and_tells_a_duplicate(service, tmp_path):
     service.data = {**RECEIPT, "duplicate": True}
     result = run("pub", "positions", "--url", service.url, input='{"id":"a"}\n\n{"id":"b"}\n')
-    assert "the same as before" in result.stdout
+    assert "a repeat, nothing was added" in result.stdout
     path = tmp_path / "one.json"
     path.write_text('{\n  "id": "c"\n}')
     result = run("pub", "positions", f"@{path}", "--url", service.url, "--json")

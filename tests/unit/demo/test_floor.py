@@ -17,7 +17,7 @@ from telecast.demo.holdings import Ending
 from telecast.demo.market import instruments, market
 from telecast.demo.pace import Pace
 from telecast.demo.risk import Kind, Limit, limits
-from telecast.demo.traders import TRANSITIONS, ServerMessage
+from telecast.demo.traders import TRANSITIONS, Outgoing
 from telecast.model import Row
 from telecast.recording import read_recording
 from tests.support.checking.story import Story
@@ -42,7 +42,7 @@ def played(
     beat: int = BEAT,
     limits: tuple[Limit, ...] = DESK_LIMITS,
     end: bool = True,
-) -> Iterable[tuple[int, list[ServerMessage]]]:
+) -> Iterable[tuple[int, list[Outgoing]]]:
     """What the floor tells, with its moments; time passes between ticks as in the demo."""
     floor = TradingFloor(desk, seed=seed, started=START, day=day, limits=limits)
     yield START, floor.open(START)
@@ -59,9 +59,7 @@ def played(
         yield now, floor.end(now)
 
 
-def synthetic(
-    seed: int, seconds: float, **options: Any
-) -> Iterable[tuple[int, list[ServerMessage]]]:
+def synthetic(seed: int, seconds: float, **options: Any) -> Iterable[tuple[int, list[Outgoing]]]:
     return played(market(seed), hire(instruments()), seconds=seconds, seed=seed, **options)
 
 

@@ -33,7 +33,7 @@ def test_a_tick_becomes_market_data_that_the_catalogue_takes():
     )
     (timed,) = parse_recording([line], CHANNELS)
     assert (timed.t, timed.channel) == (0.0, "market-data")
-    row = CHANNELS["market-data"].load(timed.told_at("2026-11-22T18:17:19.387Z"))
+    row = CHANNELS["market-data"].load(timed.published_at("2026-11-22T18:17:19.387Z"))
     assert row["id"] == "BINANCE_FUTURES:SUSHIUSDT"
     assert row["source"] == "replay"
     assert row["updatedAt"] == "2026-11-22T18:17:19.387Z"
@@ -65,7 +65,7 @@ def test_a_payload_for_a_channel_is_told_as_it_was_recorded():
         [orjson.dumps({"t": 2.5, "channel": "trader-status", "data": data, "note": "ignored"})],
         CHANNELS,
     )
-    assert timed.told_at("2027-01-01T00:00:00Z") == data
+    assert timed.published_at("2027-01-01T00:00:00Z") == data
 
 
 def test_empty_lines_count_but_say_nothing(tmp_path):

@@ -46,18 +46,20 @@ def first_cells(text: str) -> set[str]:
     return {row[0].strip("`") for row in cells(text)}
 
 
-def test_every_table_is_shown_and_no_marker_is_left(
-    tables: ModuleType, built: dict[str, str]
-) -> None:
+def test_every_table_is_shown(tables: ModuleType) -> None:
     source = "\n".join(PAGES.values())
     for name in tables.TABLES:
         assert f"\n<!-- telecast:{name} -->\n" in source, name
-    assert "<!-- telecast:" not in "\n".join(built.values())
+
+
+def test_the_committed_tables_are_what_the_code_says(built: dict[str, str]) -> None:
+    differ = [name for name, text in built.items() if text != PAGES[name]]
+    assert not differ, "run: python docs/tables.py --write"
 
 
 def test_a_marker_of_no_table_is_an_error(tables: ModuleType) -> None:
     with pytest.raises(KeyError):
-        tables.filled("<!-- telecast:setings -->")
+        tables.filled("<!-- telecast:setings -->\n")
 
 
 def test_every_setting_is_there_with_its_default(built: dict[str, str]) -> None:

@@ -126,10 +126,10 @@ def _read(source: str) -> bytes:
 
 
 def _receipt_line(channel: str, receipt: dict[str, Any]) -> str:
-    told = f"{receipt.get('accepted')} into {channel}, position {receipt.get('position')}"
+    line = f"published {receipt.get('accepted')} to {channel}, position {receipt.get('position')}"
     if receipt.get("duplicate"):
-        return f"{told}: the same as before, nothing was added"
-    return f"{told}, heard by {receipt.get('subscribers')}"
+        return f"{line}: a repeat, nothing was added"
+    return f"{line}, live subscribers: {receipt.get('subscribers')}"
 
 
 def _tell_problems(details: Any) -> bool:

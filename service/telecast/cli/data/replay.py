@@ -131,7 +131,7 @@ class Player:
             # What is sent was due when its batch began, so the first one always is.
             if lines and (not due or item.channel != items[first].channel or size > BATCH_BYTES):
                 break
-            lines.append(orjson.dumps(item.told_at(now)))
+            lines.append(orjson.dumps(item.published_at(now)))
             size += len(lines[-1]) + 1
         return b"\n".join(lines), first + len(lines)
 

@@ -102,9 +102,9 @@ def command(
             report=screen.report,
         )
         async with stream:
-            async for told in stream:
-                screen.show(told)
-                amiss = watch.see(told) if watch is not None else None
+            async for message in stream:
+                screen.show(message)
+                amiss = watch.see(message) if watch is not None else None
                 if amiss is not None:
                     raise StrictViolation(f"{amiss}.")
                 if screen.full:
@@ -130,13 +130,13 @@ class _Screen:
     def full(self) -> bool:
         return self._left == 0
 
-    def show(self, told: ServerMessage) -> None:
-        body = told.body
-        match told.type:
+    def show(self, message: ServerMessage) -> None:
+        body = message.body
+        match message.type:
             case "event":
                 # Flushed with each line: whoever reads a pipe wants it now.
-                click.echo(told.raw if self._as_json else event_line(body))
-                if self._left is not None and not told.is_row:
+                click.echo(message.raw if self._as_json else event_line(body))
+                if self._left is not None and not message.is_row:
                     self._left -= 1
             case "welcome":
                 _say(f"connected to {self._url} as {body.get('connectionId')}, {body.get('head')}")
@@ -158,7 +158,7 @@ class _Screen:
             case "error":
                 _say(f"error {body.get('code')}: {body.get('message')}")
             case _:
-                pass  # a notice is told with the end that it announces
+                pass  # a notice is printed with the end that it announces
 
     def report(self, report: Report) -> None:
         if isinstance(report, Dropped):

@@ -20,15 +20,16 @@ from telecast.cli.run.bench_run import PREFIX, ROWS, Bench, BenchRows, Run
 from telecast.config import from_environment
 
 LATE_MS = 100.0
-"""A schedule that is missed by more is told."""
+"""A schedule that is missed by more is reported."""
 
 
-def lines_of(told: Mapping[str, Any]) -> Iterator[str]:
+def lines_of(figures: Mapping[str, Any]) -> Iterator[str]:
     """The figures for a terminal."""
-    yield f"published {told['published']:,} events to {told['channel']}, {told['rate']:g} a second"
+    count, channel = figures["published"], figures["channel"]
+    yield f"published {count:,} events to {channel}, {figures['rate']:g} a second"
     yield "transport  clients  received      lost   p50 ms   p90 ms   p99 ms p99.9 ms   max ms"
     totals: Counter[str] = Counter()
-    for transport, each in told["transports"].items():
+    for transport, each in figures["transports"].items():
         times = "".join(f"{each['latency_ms'].get(n, float('nan')):9.2f}" for n in _SHOWN)
         yield f"{transport:4} {each['clients']:8,} {each['received']:9,} {each['lost']:9,}{times}"
         totals.update({name: each[name] for name in ("repeated", "drops", "told_gaps")})
@@ -39,10 +40,10 @@ def lines_of(told: Mapping[str, Any]) -> Iterator[str]:
     ):
         if totals[name]:
             yield f"{totals[name]:,} {text}"
-    if told["late_ms"] > LATE_MS:
-        yield f"The publisher fell behind its schedule by up to {told['late_ms']:.0f} ms."
-    yield f"This command used {told['own_core']:.0%} of a core."
-    if told["load_bound"]:
+    if figures["late_ms"] > LATE_MS:
+        yield f"The publisher fell behind its schedule by up to {figures['late_ms']:.0f} ms."
+    yield f"This command used {figures['own_core']:.0%} of a core."
+    if figures["load_bound"]:
         yield "It was the limit itself: ask for fewer --clients, or for a lower --rate."
 
 
@@ -104,9 +105,9 @@ def command(
         err=True,
     )
     bench = Bench(Run(url, key, rows, clients, rate, seconds))
-    told = run(bench.run(), by=uvloop.run)
+    figures = run(bench.run(), by=uvloop.run)
     if as_json:
-        click.echo(orjson.dumps(told))
+        click.echo(orjson.dumps(figures))
         return
-    for line in lines_of(told):
+    for line in lines_of(figures):
         click.echo(line)

@@ -43,21 +43,21 @@ class BenchRows:
         row = f"{self.name}-{number % ROWS}"
         match self.channel:
             case "market-data":
-                told = {"symbol": row, "price": "1.0", "exchange": self.name}
+                fields = {"symbol": row, "price": "1.0", "exchange": self.name}
             case "trader-status":
-                told = {"name": "telecast bench", "status": "RUNNING", "exchange": self.name}
+                fields = {"name": "telecast bench", "status": "RUNNING", "exchange": self.name}
             case "risk-alerts":
-                told = {"traderId": self.name, "severity": "INFO", "status": "ACTIVE"}
-                return {"id": row, **told, "createdAt": now, "message": f"{PREFIX}{number}"}
+                fields = {"traderId": self.name, "severity": "INFO", "status": "ACTIVE"}
+                return {"id": row, **fields, "createdAt": now, "message": f"{PREFIX}{number}"}
             case "positions":
                 sizes = dict.fromkeys(
                     ("quantity", "entryPrice", "currentPrice", "unrealizedPnL"), "1"
                 )
-                told = {"traderId": row, "symbol": "BENCH", "exchange": self.name, **sizes}
-                told |= {"action": "LONG", "status": "UPDATED"}
+                fields = {"traderId": row, "symbol": "BENCH", "exchange": self.name, **sizes}
+                fields |= {"action": "LONG", "status": "UPDATED"}
                 return {
                     "id": row,
-                    **told,
+                    **fields,
                     "isActive": False,
                     "updatedAt": now,
                     "reason": f"{PREFIX}{number}",
@@ -65,7 +65,7 @@ class BenchRows:
             case _:
                 raise click.UsageError(f"There are no test rows for {self.channel!r} here.")
         text = "source" if self.channel == "market-data" else "reason"
-        return {"id": row, **told, "updatedAt": now, text: f"{PREFIX}{number}"}
+        return {"id": row, **fields, "updatedAt": now, text: f"{PREFIX}{number}"}
 
     @property
     def filters(self) -> dict[str, list[str]]:
@@ -111,7 +111,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a run was told to do."""
+    """What a run is to do."""
 
     url: str
     key: str | None
@@ -211,13 +211,13 @@ class Bench:
             report=listener.report,
         )
         async with stream:
-            async for told in stream:
-                if told.type == "live":
+            async for message in stream:
+                if message.type == "live":
                     listener.live.set()
-                elif told.type in ("gap", "conflated"):
+                elif message.type in ("gap", "conflated"):
                     listener.gaps += 1
-                elif told.type == "event" and not told.is_row:
-                    self._take(listener, told.body)
+                elif message.type == "event" and not message.is_row:
+                    self._take(listener, message.body)
 
     def _take(self, listener: Listener, event: Mapping[str, Any]) -> None:
         number = self._asked.rows.number_of(event)

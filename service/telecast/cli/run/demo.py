@@ -24,7 +24,7 @@ from telecast.demo.floor import TradingFloor
 from telecast.demo.market import SOURCE, instruments, market
 from telecast.demo.pace import Pace
 from telecast.demo.risk import DESK
-from telecast.demo.traders import ServerMessage
+from telecast.demo.traders import Outgoing
 from telecast.errors import Code, OwnFault, PeerFault
 from telecast.ingress import Ingress, Scope
 from telecast.keys import KeyStore
@@ -87,11 +87,11 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
     settings = _settings(flags)
     if ticks is None:
         listed: Sequence[Instrument] = instruments()
-        tape, told = market(seed), f"a synthetic market (seed {seed})"
+        tape, source = market(seed), f"a synthetic market (seed {seed})"
     else:
         recorded = _recorded(ticks)
         listed = liveliest(item.payload for item in recorded)
-        tape, told = _played(recorded, loop=loop), f"{len(recorded):,} ticks of {ticks}"
+        tape, source = _played(recorded, loop=loop), f"{len(recorded):,} ticks of {ticks}"
     configure(settings.log_format, settings.log_level)
     principal = Principal(key_id="de300000", name="demo", scopes=frozenset(SCOPES))
     keys, secrets = KeyStore.of(principal, now=time.time)
@@ -99,7 +99,7 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
 
     async def started(url: str) -> None:
         link = url + sign_in_link(parts_of(app), principal.key_id)
-        click.echo(_greeting(url, link, secrets[principal.key_id], told))
+        click.echo(_greeting(url, link, secrets[principal.key_id], source))
         sys.stdout.flush()
 
     async def play() -> None:
@@ -128,9 +128,9 @@ def _own_command() -> str:
     return "telecast"
 
 
-def _greeting(url: str, link: str, key: str, told: str) -> str:
+def _greeting(url: str, link: str, key: str, source: str) -> str:
     return f"""
-Telecast is live, with {len(TRADERS)} paper traders on {told}. Look at it:
+Telecast is live, with {len(TRADERS)} paper traders on {source}. Look at it:
 
   {link}
   (opens the page and signs in, once, within ten minutes; later ones sign in with the key below)
@@ -200,33 +200,33 @@ class Player:
     ) -> None:
         """To the tape's end, which the synthetic market has none of."""
         floor, pace = TradingFloor(hire(listed), seed=seed, started=self._now()), Pace()
-        await self._tell(floor.open(self._now()))
+        await self._send(floor.open(self._now()))
         start = time.monotonic()
         following = next(tape, None)
         while following is not None:
-            now, told, taken = self._now(), list[ServerMessage](), 0
+            now, rows, taken = self._now(), list[Outgoing](), 0
             while following is not None and taken < TURN_TICKS and _left(start, following) <= 0:
-                told += floor.tick(now, following[1])
+                rows += floor.tick(now, following[1])
                 following = next(tape, None)
                 taken += 1
-            told += floor.beat(now)
-            await self._tell(pace.through(now, told))
+            rows += floor.beat(now)
+            await self._send(pace.through(now, rows))
             if following is not None:
                 left = _left(start, following)
                 if left < -LATE_SECONDS:
                     start -= left
                 least = TURN_SECONDS if taken < TURN_TICKS else 0
                 await asyncio.sleep(min(BEAT_SECONDS, max(least, left)))
-        await self._tell(pace.through(self._now(), floor.end(self._now())))
+        await self._send(pace.through(self._now(), floor.end(self._now())))
 
     def _now(self) -> int:
         """Milliseconds since 1970; they never fall, whatever is done to the clock."""
         return self._began + int((time.monotonic() - self._from) * 1000)
 
-    async def _tell(self, told: list[ServerMessage]) -> None:
+    async def _send(self, rows: list[Outgoing]) -> None:
         """Prices first, then what they did, in its order."""
-        told.sort(key=lambda each: each[0] != "market-data")
-        for channel, some in itertools.groupby(told, key=lambda each: each[0]):
+        rows.sort(key=lambda each: each[0] != "market-data")
+        for channel, some in itertools.groupby(rows, key=lambda each: each[0]):
             await self._publish(channel, [row for _, row in some])
 
     async def _publish(self, channel: str, rows: list[Row], replace: Scope | None = None) -> None:
