@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from aiohttp import web
 
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
-from telecast.errors import Code, JournalUnavailable, OwnFault
+from telecast.errors import Code, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
 from telecast.ingress import Ingress, IngressLimits
@@ -26,7 +25,6 @@ from telecast.keys.guesses import Guesses
 from telecast.keys.secret import new_signing_secret
 from telecast.keys.tokens import Tokens
 from telecast.lag import Lag
-from telecast.logs import redact
 from telecast.net.admission import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
 from telecast.net.streams import Streams
 from telecast.net.wire import Wires
@@ -39,14 +37,8 @@ from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
+from telecast.workers import guard, stop, trim, watch_keys
 
-log = logging.getLogger(__name__)
-
-KEYS_SECONDS = 1.0
-"""Between two looks at the keys: what a key may no longer see stops within two seconds."""
-TRIM_SECONDS = 5.0
-COMMIT_SECONDS = 10.0
-"""How long a drain waits for the journal to commit what was taken."""
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
 
@@ -101,170 +93,114 @@ async def _build(
     now: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Parts:
+    """Open the journal, make the parts around it, and set them going."""
     sys.setswitchinterval(SWITCH_SECONDS)
     await journal.open()
     stack.push_async_callback(journal.close)
+    scheduler = LoopScheduler(asyncio.get_running_loop())
+    tape = _tape(settings, catalogue, journal)
+    broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
+    stack.push_async_callback(broadcaster.close)
+    relay = Relay(journal, broadcaster)
+    sockets = Sockets(_socket_limits(settings), scheduler)
+    parts = Parts(
+        settings=settings,
+        keys=keys,
+        catalogue=catalogue,
+        journal=journal,
+        tape=tape,
+        broadcaster=broadcaster,
+        relay=relay,
+        ingress=Ingress(
+            journal,
+            tape,
+            catalogue,
+            reached=relay.reached,
+            audience=broadcaster.audience,
+            limits=_ingress_limits(settings),
+        ),
+        clients=Clients(_client_limits(settings), keys),
+        tokens=tokens,
+        sockets=sockets,
+        streams=Streams(sockets),
+        guesses=Guesses(),
+        lag=Lag(scheduler),
+        now=now,
+    )
+    await _set_going(parts, stack)
+    return parts
+
+
+async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
+    """Read the history, then start the workers. Raises OwnFault where it can't be read."""
+    following = asyncio.create_task(guard(parts, parts.relay.run))
+    stack.push_async_callback(stop, following)
+    caught_up = asyncio.create_task(parts.relay.caught_up())
+    stack.push_async_callback(stop, caught_up)
+    await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
+    if parts.broken is not None:
+        raise OwnFault(Code.JOURNAL_UNAVAILABLE, parts.broken)
+    for work in (parts.ingress.run, partial(watch_keys, parts), partial(trim, parts)):
+        stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
+    stack.push_async_callback(parts.streams.close)
+    parts.lag.begin()
+    stack.callback(parts.lag.end)
+
+
+def _tape(settings: Settings, catalogue: Catalogue, journal: Journal) -> Tape:
     floors = journal.floors()
-    tape = Tape(
+    return Tape(
         catalogue,
         floors={name: (floor.whole_from, floor.compact_from) for name, floor in floors.items()},
         most_events=settings.tape_events,
         most_bytes=settings.tape_bytes,
     )
-    broadcaster = Broadcaster(
+
+
+def _broadcaster(
+    settings: Settings,
+    tape: Tape,
+    journal: Journal,
+    scheduler: LoopScheduler,
+    now: Callable[[], float],
+) -> Broadcaster:
+    return Broadcaster(
         tape,
         journal.epoch,
-        scheduler=LoopScheduler(asyncio.get_running_loop()),
+        scheduler=scheduler,
         now=lambda: int(now() * 1000),
         journal_floor=lambda name: journal.floors()[name],
         journal=journal,
         stall_seconds=settings.stall_seconds,
         group=Wires,
     )
-    stack.push_async_callback(broadcaster.close)
-    relay = Relay(journal, broadcaster)
-    ingress = Ingress(
-        journal,
-        tape,
-        catalogue,
-        reached=relay.reached,
-        audience=broadcaster.audience,
-        limits=IngressLimits(
-            max_events=settings.max_batch_events,
-            max_event_bytes=settings.max_event_bytes,
-            backlog_events=settings.backlog_events,
-            backlog_bytes=settings.backlog_bytes,
-        ),
+
+
+def _ingress_limits(settings: Settings) -> IngressLimits:
+    return IngressLimits(
+        max_events=settings.max_batch_events,
+        max_event_bytes=settings.max_event_bytes,
+        backlog_events=settings.backlog_events,
+        backlog_bytes=settings.backlog_bytes,
     )
-    clients = Clients(
-        ClientLimits(
-            max_connections=settings.max_connections,
-            max_connections_per_key=settings.max_connections_per_key,
-            max_connections_per_address=settings.max_connections_per_address,
-            new_connections_per_second=settings.new_connections_per_second,
-            new_connections_burst=settings.new_connections_burst,
-        ),
-        keys,
+
+
+def _client_limits(settings: Settings) -> ClientLimits:
+    return ClientLimits(
+        max_connections=settings.max_connections,
+        max_connections_per_key=settings.max_connections_per_key,
+        max_connections_per_address=settings.max_connections_per_address,
+        new_connections_per_second=settings.new_connections_per_second,
+        new_connections_burst=settings.new_connections_burst,
     )
-    sockets = Sockets(
-        SocketLimits(
-            max_sockets=sockets_allowed(settings.max_sockets),
-            max_per_address=None
-            if settings.behind_proxy
-            else settings.max_connections_per_address + BESIDE_STREAMS,
-            first_byte_seconds=settings.first_byte_timeout,
-            head_seconds=settings.head_timeout,
-        ),
-        LoopScheduler(asyncio.get_running_loop()),
+
+
+def _socket_limits(settings: Settings) -> SocketLimits:
+    per_address = settings.max_connections_per_address + BESIDE_STREAMS
+    return SocketLimits(
+        max_sockets=sockets_allowed(settings.max_sockets),
+        # Behind a proxy every connection comes from the proxy's address.
+        max_per_address=None if settings.behind_proxy else per_address,
+        first_byte_seconds=settings.first_byte_timeout,
+        head_seconds=settings.head_timeout,
     )
-    streams = Streams(sockets)
-    lag = Lag(LoopScheduler(asyncio.get_running_loop()))
-    parts = Parts(
-        settings,
-        keys,
-        catalogue,
-        journal,
-        broadcaster,
-        relay,
-        ingress,
-        clients,
-        tokens,
-        sockets,
-        streams,
-        Guesses(),
-        lag,
-    )
-    following = asyncio.create_task(_guard(parts, relay.run))
-    stack.push_async_callback(_stop, following)
-    caught_up = asyncio.create_task(relay.caught_up())
-    stack.push_async_callback(_stop, caught_up)
-    await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
-    if parts.broken is not None:
-        raise OwnFault(Code.JOURNAL_UNAVAILABLE, parts.broken)
-    for work in (ingress.run, lambda: _watch_keys(parts), lambda: _trim(parts)):
-        stack.push_async_callback(_stop, asyncio.create_task(_guard(parts, work)))
-    stack.push_async_callback(streams.close)
-    lag.begin()
-    stack.callback(lag.end)
-    return parts
-
-
-async def _guard(parts: Parts, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a worker; if it ends, the service says that it is not ready, and why."""
-    try:
-        await work()
-        reason = "a worker has ended"
-    except OwnFault as fault:
-        reason = fault.message
-        log.critical("the service is not ready any more", extra={"reason": reason})
-    except Exception as fault:
-        log.critical("a worker has died; the service is not ready any more", exc_info=True)
-        reason = redact(f"{type(fault).__name__}: {fault}")
-    parts.broken = parts.broken or reason
-
-
-async def _stop(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _watch_keys(parts: Parts) -> None:
-    while True:
-        await asyncio.sleep(KEYS_SECONDS)
-        if parts.keys.reload_if_changed():
-            log.info("keys read again", extra={"count": len(parts.keys)})
-        await parts.clients.recheck()
-
-
-async def _trim(parts: Parts) -> None:
-    """Retention, a bounded piece at a time: never while history is read, whose floors hold.
-
-    Also when the journal is full: a trim makes space, or finds out that there is some again.
-    """
-    told = ""
-    while True:
-        gone = 0
-        try:
-            gone = await parts.journal.trim()
-            told = ""
-        except JournalUnavailable as fault:
-            if fault.message != told:
-                log.warning("not trimmed", extra={"reason": fault.message})
-            told = fault.message
-        # More may be left: go on soon, but let commits come in between.
-        await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
-
-
-async def drain(parts: Parts) -> None:
-    """Go down well: nobody new, everything taken is committed, every stream told and ended.
-
-    The ends are spread over `drain_seconds`, and all are told the same pause: so the clients come
-    back as spread as they went, and none of them before the last has gone.
-    """
-    parts.draining = True
-    parts.clients.close_admission()
-    try:
-        async with asyncio.timeout(COMMIT_SECONDS):
-            await parts.ingress.drain()
-    except TimeoutError:
-        # A hung disk must not keep the clients from being told. What waits is not acknowledged.
-        log.warning(
-            "the journal did not finish in time", extra={"waiting": parts.ingress.backlog[0]}
-        )
-    going = list(parts.clients)
-    pause = parts.settings.drain_seconds / max(1, len(going))
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    seconds = 0.5 + pause * (len(going) - 1)
-    for index, client in enumerate(going):
-        client.evict(
-            OwnFault(
-                Code.SHUTTING_DOWN,
-                "The service is going down; resume elsewhere or later.",
-                retry_after=seconds,
-            )
-        )
-        if client is not going[-1]:
-            behind = started + (index + 1) * pause - loop.time()
-            await asyncio.sleep(max(0.0, behind))

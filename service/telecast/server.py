@@ -1,4 +1,4 @@
-"""Runs an application on a port until it is told to stop, and goes down well."""
+"""Runs an application on a port until a signal stops it, and goes down in order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import logging
 import os
 import signal
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
 
-from telecast.app import drain, parts_of
+from telecast.app import parts_of
 from telecast.config import Settings
 from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
 from telecast.web.front.connection import Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
+from telecast.workers import drain
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Server:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """No new connections, streams told and ended, everything acknowledged in the journal."""
+        """Refuse newcomers, end each stream with a notice, commit what was acknowledged."""
         try:
             own = parts_of(self._app)
             own.draining = True
@@ -149,7 +150,7 @@ async def serve_until_stopped(
     settings: Settings,
     started: Callable[[str], Awaitable[None]],
     *,
-    beside: Callable[[], Awaitable[None]] | None = None,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. `started` gets the URL; `beside` runs meanwhile.
 
@@ -177,17 +178,19 @@ async def serve_until_stopped(
     async with Server(app, settings) as server:
         _spare_the_loop()
         await started(server.url)
-        stopped = asyncio.create_task(stop.wait())
-        tasks = [stopped]
-        if beside is not None:
-            tasks.append(asyncio.ensure_future(beside()))  # type: ignore[arg-type]
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        if beside is not None:
-            tasks[1].cancel()
-            await asyncio.wait([tasks[1]])
-        if not stop.is_set():
-            if beside is not None and not tasks[1].cancelled() and tasks[1].exception():
-                stopped.cancel()
-                raise tasks[1].exception()  # type: ignore[misc]
-            await stopped
+        await _until(stop, beside)
     log.info("gone")
+
+
+async def _until(
+    stop: asyncio.Event, beside: Callable[[], Coroutine[Any, Any, None]] | None
+) -> None:
+    """Wait for `stop`, with `beside` running meanwhile. Raises what `beside` raises."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            companion = group.create_task(beside()) if beside is not None else None
+            await stop.wait()
+            if companion is not None:
+                companion.cancel()
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None

@@ -250,7 +250,7 @@ def parse_query(
         raise PeerFault(Code.BAD_REQUEST, "`delivery` must be conflated or all.")
     max_rate = _rate(single["maxRate"]) if "maxRate" in single else None
     if max_rate is not None and delivery == "all":
-        raise PeerFault(Code.BAD_REQUEST, "`maxRate` conflates: it does not go with delivery=all.")
+        raise PeerFault(Code.BAD_REQUEST, "`maxRate` conflates: not with delivery=all.")
     client_id = single.get("clientId")
     return StreamQuery(
         client_id=None if client_id is None else _identifier(client_id, "clientId"),

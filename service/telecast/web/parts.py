@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -21,9 +22,10 @@ from telecast.model import Principal
 from telecast.net.admission import Sockets
 from telecast.net.streams import Streams
 from telecast.relay import Relay
+from telecast.tape.tape import Tape
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Parts:
     """Built in this order by `app.create_app`, closed in reverse."""
 
@@ -31,6 +33,7 @@ class Parts:
     keys: KeyStore
     catalogue: Catalogue
     journal: Journal
+    tape: Tape
     broadcaster: Broadcaster
     relay: Relay
     ingress: Ingress
@@ -40,6 +43,8 @@ class Parts:
     streams: Streams
     guesses: Guesses
     lag: Lag
+    now: Callable[[], float]
+    """Seconds since 1970."""
     frames_refused: Counter[str] = field(default_factory=Counter)
     """Reason to WebSockets that were ended because of a frame."""
     draining: bool = False

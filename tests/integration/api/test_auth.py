@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 import pytest
 
-import telecast.app
+import telecast.workers
 from telecast.errors import SettingsError
 from telecast.keys import KeyStore, create_key, revoke_key
 from telecast.logs import configure
@@ -268,7 +268,7 @@ async def keyed(
     **rights: Any,
 ) -> AsyncIterator[Live]:
     """A service on a keys file that is looked at all the time. "bot" has the rights, "desk" all."""
-    monkeypatch.setattr(telecast.app, "KEYS_SECONDS", 0.005)
+    monkeypatch.setattr(telecast.workers, "KEYS_SECONDS", 0.005)
     every = ("read", "publish", "metrics")
     secrets = {
         "desk": create_key(path, "desk", every),

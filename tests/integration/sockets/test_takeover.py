@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from telecast.app import drain
 from telecast.clients import Client
 from telecast.web.streams.takeover import MOST_BEHIND, _Behind
+from telecast.workers import drain
 from tests.support.fakes import told_by, ws_frames
 from tests.support.payloads import alert, position, price
 from tests.support.service.live import PATIENCE, Live, served

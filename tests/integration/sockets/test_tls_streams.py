@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from telecast.app import drain
 from telecast.errors import PeerFault
 from telecast.net.tls import TransportWire
 from telecast.net.wire import HIGH_WATER
+from telecast.workers import drain
 from tests.support.fakes import ws_frames
 from tests.support.payloads import alert, position
 from tests.support.service.certificate import OPENSSL, Certificate, certify

@@ -22,6 +22,7 @@ FLOORS = (
     ("fanout",),
     ("net", "relay", "ingress", "clients", "lag"),
     ("web", "demo", "recording"),
+    ("workers",),
     ("app",),
     ("server",),
     ("cli",),

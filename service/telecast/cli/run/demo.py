@@ -105,7 +105,7 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
     async def play() -> None:
         parts = parts_of(app)
         player = Player(parts.ingress, principal)
-        await player.sweep(parts.broadcaster.tape)
+        await player.sweep(parts.tape)
         await player.play(((at / speed, row) for at, row in tape), listed, seed=seed)
         click.echo("The tape is over; everything stays to be looked at until Ctrl-C.")
 

@@ -78,7 +78,7 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != parts.journal.epoch:
             raise _other_epoch()
-    rows, upto, more = await _rows(parts.broadcaster.tape, selection, after, limit)
+    rows, upto, more = await _rows(parts.tape, selection, after, limit)
     told = {"position": str(position), "more": more}
     if more:
         told["cursor"] = f"{position}.{upto}"
@@ -123,7 +123,7 @@ async def history(request: web.Request) -> web.Response:
         position = Position.parse(asked)
         if position.epoch != epoch:
             raise _other_epoch()
-        if position.seq > parts.broadcaster.tape.head:
+        if position.seq > parts.tape.head:
             raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
         after = position.seq
     events, upto, more = await _read(parts, entry.name, selection, after, limit)
@@ -138,7 +138,7 @@ async def history(request: web.Request) -> web.Response:
 async def _read(
     parts: Parts, name: str, selection: Selection, after: int, limit: int
 ) -> tuple[list[bytes], int, bool]:
-    tape, head = parts.broadcaster.tape, parts.broadcaster.tape.head
+    tape, head = parts.tape, parts.tape.head
     found: list[bytes] = []
     scanned = size = 0
     while True:

@@ -164,11 +164,11 @@ def build_registry(parts: Parts) -> Registry:
         "Events that wait to be committed.",
         lambda: [({}, parts.ingress.backlog[0])],
     )
-    gauge("head_seq", "The newest seq told.", lambda: [({}, broadcaster.tape.head)])
+    gauge("head_seq", "The newest seq told.", lambda: [({}, parts.tape.head)])
     gauge(
         "tape_events",
         "Events in memory.",
-        lambda: [({"channel": n}, len(log)) for n, log in broadcaster.tape.logs.items()],
+        lambda: [({"channel": n}, len(log)) for n, log in parts.tape.logs.items()],
     )
     _LiveHistogram(
         "telecast_event_loop_lag_seconds",

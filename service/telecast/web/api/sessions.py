@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from aiohttp import web
@@ -34,7 +33,7 @@ async def ticket(request: web.Request) -> web.Response:
     )
     told = {
         "ticket": text,
-        "expiresAt": rfc3339(time.time() + TICKET.seconds),
+        "expiresAt": rfc3339(parts.now() + TICKET.seconds),
         "doors": list(TRANSPORTS),
     }
     return ok(told, status=201, headers=NO_STORE)

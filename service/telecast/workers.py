@@ -1,0 +1,101 @@
+"""What runs beside the requests: retention, the watch over the keys, the guard, and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from telecast.errors import Code, JournalUnavailable, OwnFault
+from telecast.logs import redact
+from telecast.web.parts import Parts
+
+log = logging.getLogger(__name__)
+
+KEYS_SECONDS = 1.0
+"""Between two looks at the keys: what a key may no longer see stops within two seconds."""
+TRIM_SECONDS = 5.0
+COMMIT_SECONDS = 10.0
+"""How long a drain waits for the journal to commit what was taken."""
+
+
+async def guard(parts: Parts, work: Callable[[], Awaitable[None]]) -> None:
+    """Run a worker; if it ends, the service says that it is not ready, and why."""
+    try:
+        await work()
+        reason = "a worker has ended"
+    except OwnFault as fault:
+        reason = fault.message
+        log.critical("the service is not ready any more", extra={"reason": reason})
+    except Exception as fault:
+        log.critical("a worker has died; the service is not ready any more", exc_info=True)
+        reason = redact(f"{type(fault).__name__}: {fault}")
+    parts.broken = parts.broken or reason
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def watch_keys(parts: Parts) -> None:
+    while True:
+        await asyncio.sleep(KEYS_SECONDS)
+        if parts.keys.reload_if_changed():
+            log.info("keys read again", extra={"count": len(parts.keys)})
+        await parts.clients.recheck()
+
+
+async def trim(parts: Parts) -> None:
+    """Retention, a bounded piece at a time: never while history is read, whose floors hold.
+
+    Also when the journal is full: a trim makes space, or finds out that there is some again.
+    """
+    logged = ""
+    while True:
+        gone = 0
+        try:
+            gone = await parts.journal.trim()
+            logged = ""
+        except JournalUnavailable as fault:
+            if fault.message != logged:
+                log.warning("not trimmed", extra={"reason": fault.message})
+            logged = fault.message
+        # More may be left: go on soon, but let commits come in between.
+        await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
+
+
+async def drain(parts: Parts) -> None:
+    """Go down in order: refuse newcomers, commit what was taken, then end every stream.
+
+    The ends are spread over `drain_seconds`, and every client is given the same pause. So they
+    come back as spread as they went, and none of them before the last one has gone.
+    """
+    parts.draining = True
+    parts.clients.close_admission()
+    try:
+        async with asyncio.timeout(COMMIT_SECONDS):
+            await parts.ingress.drain()
+    except TimeoutError:
+        # A hung disk must not keep the clients from their notice. What waits is not acknowledged.
+        log.warning(
+            "the journal did not finish in time", extra={"waiting": parts.ingress.backlog[0]}
+        )
+    going = list(parts.clients)
+    pause = parts.settings.drain_seconds / max(1, len(going))
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    seconds = 0.5 + pause * (len(going) - 1)
+    for index, client in enumerate(going):
+        client.evict(
+            OwnFault(
+                Code.SHUTTING_DOWN,
+                "The service is going down; resume elsewhere or later.",
+                retry_after=seconds,
+            )
+        )
+        if client is not going[-1]:
+            behind = started + (index + 1) * pause - loop.time()
+            await asyncio.sleep(max(0.0, behind))
