@@ -3,7 +3,9 @@
 TelecastError
 ├── Refused          the service answered, and said no
 ├── BadAnswer        something answered that does not speak our protocol
-└── Unreachable      nobody answered
+├── Unreachable      nobody answered
+├── Behind           the caller took what came too slowly, and had asked to be told so
+└── Closed           the client was closed by its own side
 """
 
 from __future__ import annotations
@@ -19,18 +21,6 @@ from telecast.errors import CODES, Code, Rule, TelecastError
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may well succeed (RFC 9110 §15)."""
-
-CLOSED_FOR_GOOD: Mapping[int, tuple[str, int]] = {
-    1002: (Code.BAD_REQUEST, 400),
-    1003: (Code.BAD_REQUEST, 400),
-    1007: (Code.BAD_REQUEST, 400),
-    1009: (Code.BODY_TOO_LARGE, 413),
-    4400: (Code.BAD_REQUEST, 400),
-    4401: (Code.UNAUTHENTICATED, 401),
-    4403: (Code.FORBIDDEN, 403),
-    4409: (Code.REPLACED, 409),
-}
-"""Close codes after which coming back unchanged is of no use, what they mean."""
 
 MOST_TOLD_SECONDS = 300.0
 """The longest wait that a server may impose: beyond it a typo in a proxy would be for ever."""
@@ -51,8 +41,8 @@ class ClientFault(TelecastError):
 class Refused(ClientFault):
     """The service said no. `code`, `message` and `details` are the server's own words.
 
-    `status` is the HTTP status, or for a closed WebSocket the one that its close code stands
-    for; `retry_after` the seconds that the server asked to wait, 0 where it did not.
+    `status` is the HTTP status, or for a stream that was ended the one that its code stands for;
+    `retry_after` the seconds that the server asked to wait, 0 where it did not.
     """
 
     def __init__(
@@ -64,11 +54,14 @@ class Refused(ClientFault):
         details: Any = None,
         advice: str | None = None,
         retry_after: float = 0.0,
+        retryable: bool | None = None,
     ) -> None:
         known = CODES.get(code)
         if advice is None:
             advice = known.advice if known else "The message says what was wrong."
-        rule = Rule(status, None, status in WORTH_RETRYING, advice)
+        if retryable is None:
+            retryable = status in WORTH_RETRYING
+        rule = Rule(status, None, retryable, advice)
         super().__init__(code, message, rule, details)
         self.status = status
         self.retry_after = retry_after
@@ -90,6 +83,23 @@ class Unreachable(ClientFault):
         super().__init__("UNREACHABLE", message, Rule(503, None, True, advice))
 
 
+class Behind(ClientFault):
+    """`follow` with `when_full="fail"`: the buffer is full. Go on from the last position."""
+
+    def __init__(self, size: int) -> None:
+        message = f"{size} changes wait to be taken: the caller is slower than they come."
+        advice = "Handle changes faster, or let `when_full` be wait or conflate."
+        super().__init__("BEHIND", message, Rule(503, None, True, advice))
+
+
+class Closed(ClientFault):
+    """The client was closed while something still waited for it."""
+
+    def __init__(self) -> None:
+        advice = "Stay within `async with Client(...)` while you use it."
+        super().__init__("CLOSED", "This client is closed.", Rule(503, None, False, advice))
+
+
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
     """The REST error body (wire contract, section 10), or the best to be made of another."""
     wait = seconds_of(headers.get("Retry-After"), time.time())
@@ -102,6 +112,7 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
             details=error.get("details"),
             advice=error.get("advice"),
             retry_after=wait,
+            retryable=_yes_or_no(error.get("retryable")),
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         pass
@@ -121,6 +132,10 @@ def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:
         retry_after=wait,
         advice="Check the address, and what stands between here and the service.",
     )
+
+
+def _yes_or_no(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def seconds_of(retry_after: str | None, now: float) -> float:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -17,6 +22,9 @@ MAX_REFUSAL_BYTES = 64 * 1024
 """An error body is a few hundred bytes; nobody may make us read a film instead."""
 LOST = (aiohttp.ClientError, OSError, TimeoutError, asyncio.IncompleteReadError)
 """What a request or a stream fails with when the connection is not made, or dies."""
+
+Key = str | Callable[[], str | Awaitable[str]] | None
+"""A key, or what gives the one that is good now: called before each connection and request."""
 
 
 def base_of(url: str) -> URL:
@@ -51,19 +59,72 @@ def words(fault: BaseException) -> str:
     return str(fault) or type(fault).__name__
 
 
-def open_session(key: str | None, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How to get to one service: its address, who asks, and what lies in between."""
+
+    base: URL
+    key: Key = None
+    tls: ssl.SSLContext | None = None
+    proxy: URL | None = None
+
+    @classmethod
+    def to(
+        cls,
+        url: str,
+        key: Key = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> Access:
+        """`tls` None: the system's certificates. `proxy` None: as HTTP_PROXY, HTTPS_PROXY and
+        NO_PROXY say, which are not asked for addresses of this machine.
+
+        Raises ValueError for an address or a key that can never work.
+        """
+        base = base_of(url)
+        if isinstance(key, str):
+            check_key(key)
+        chosen = _proxy_for(base) if proxy is None else URL(proxy)
+        return cls(base=base, key=key, tls=tls, proxy=chosen)
+
+    @property
+    def renews(self) -> bool:
+        """Whether the key may be another one at the next call."""
+        return callable(self.key)
+
+    async def headers(self) -> dict[str, str]:
+        """The key goes as `Authorization: Bearer`. Raises ValueError for what is no key."""
+        key = self.key
+        if callable(key):
+            given = key()
+            key = given if isinstance(given, str) else await given
+            check_key(key)
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+def _proxy_for(base: URL) -> URL | None:
+    host = base.host or ""
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    found = getproxies().get(base.scheme)
+    return None if here or not found or proxy_bypass(host) else URL(found)
+
+
+def open_session(access: Access, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
     """A session whose every answer but 1xx and 2xx raises Refused with the server's words.
 
-    The key goes as `Authorization: Bearer`; no redirect is followed, so it goes nowhere else.
+    No redirect is followed, so that the key goes nowhere else.
     """
-    headers = {"User-Agent": f"telecast/{__version__}"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
     return aiohttp.ClientSession(
-        headers=headers,
+        connector=aiohttp.TCPConnector(ssl=True if access.tls is None else access.tls),
+        headers={"User-Agent": f"telecast/{__version__}"},
         timeout=timeout,
         middlewares=(_judge,),
         cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=access.proxy,
     )
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import aiohttp
+import orjson
 from aiohttp import WSMsgType
-from yarl import URL
 
 from telecast.client.faults import BadAnswer, Refused
-from telecast.client.http import CONNECT_SECONDS, LOST, below, open_session, words
+from telecast.client.http import CONNECT_SECONDS, LOST, Access, below, open_session, words
 from telecast.client.sse import Parser, TooLong
 
 Transport = Literal["ws", "sse"]
@@ -23,6 +23,10 @@ FAREWELL_SECONDS = 1.0
 """How long a WebSocket's close may wait for the answer to its close frame."""
 WAITS: Mapping[int, float] = {1013: 1.0, 4410: 5.0, 4429: 2.0}
 """Seconds to stay away at least after these close codes (wire contract, section 8)."""
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 class Cut(Exception):
@@ -43,15 +47,28 @@ class Cut(Exception):
 
 
 class Line(Protocol):
-    """An open connection. `ids`: this transport tells positions as ids."""
+    """An open connection. `ids`: this transport tells positions as ids.
+
+    `heard_at` is when the last byte came, by the loop's clock, while somebody reads.
+    """
 
     ids: bool
+    heard_at: float
 
     async def read(self, patience: float) -> tuple[bytes, str | None]:
         """The next message's JSON and its id. Raises Cut; also when `patience` seconds are silent.
 
         A cancelled read leaves nothing to go on with: close the line.
         """
+        ...
+
+    async def send(self, action: Mapping[str, Any]) -> bool:
+        """Send an action; False where this transport has none. Raises Cut."""
+        ...
+
+    async def probe(self, seconds: float) -> None:
+        """Ask for a sign of life, for so long at most: `heard_at` moves on when there is one.
+        Raises nothing."""
         ...
 
     async def close(self) -> None:
@@ -62,8 +79,7 @@ class Line(Protocol):
 
 async def open_line(
     transport: Transport,
-    base: URL,
-    key: str | None,
+    access: Access,
     query: Query,
     resume: str | None,
     silence: float,
@@ -73,10 +89,11 @@ async def open_line(
     `silence` is how many seconds without a byte are a dead line before the server has said its
     own interval. Raises Cut, Refused (final) or BadAnswer.
     """
+    headers = await access.headers()
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
-    session = open_session(key, timeout)
+    session = open_session(access, timeout)
     try:
-        return await _OPEN[transport](session, base, query, resume)
+        return await _OPEN[transport](session, access, headers, query, resume)
     except BaseException as fault:
         await session.close()
         if isinstance(fault, Refused) and fault.retryable:
@@ -91,30 +108,43 @@ _HEARD = (aiohttp.ServerDisconnectedError, aiohttp.ClientResponseError)
 
 
 async def _open_sse(
-    session: aiohttp.ClientSession, base: URL, query: Query, resume: str | None
+    session: aiohttp.ClientSession,
+    access: Access,
+    headers: Mapping[str, str],
+    query: Query,
+    resume: str | None,
 ) -> Line:
-    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    base = access.base
+    headers = {**headers, "Accept": "text/event-stream", "Cache-Control": "no-store"}
     if resume is not None:
         headers["Last-Event-ID"] = resume
-        query = [pair for pair in query if pair[0] != "since"]
+        query = [pair for pair in query if pair[0] not in ("since", "replay")]
     response = await session.get(below(base, "sse/telemetry"), params=query, headers=headers)
     if response.status != 200 or response.content_type != "text/event-stream":
         response.close()
         raise BadAnswer(
             f"{base} answers {response.status} with {response.content_type}, not an event stream."
         )
-    return SseLine(session, response)
+    return SseLine(session, response, access)
 
 
 async def _open_ws(
-    session: aiohttp.ClientSession, base: URL, query: Query, resume: str | None
+    session: aiohttp.ClientSession,
+    access: Access,
+    headers: Mapping[str, str],
+    query: Query,
+    resume: str | None,
 ) -> Line:
+    base = access.base
     if resume is not None:
-        query = [*(pair for pair in query if pair[0] != "since"), ("since", resume)]
+        kept = (pair for pair in query if pair[0] not in ("since", "replay"))
+        query = [*kept, ("since", resume)]
     try:
         socket = await session.ws_connect(
             below(base, "ws/telemetry"),
             params=query,
+            headers=headers,
+            autoping=False,
             timeout=aiohttp.ClientWSTimeout(ws_close=FAREWELL_SECONDS),
             max_msg_size=MAX_MESSAGE_BYTES,
             decode_text=False,
@@ -132,8 +162,12 @@ class SseLine:
 
     ids = True
 
-    def __init__(self, session: aiohttp.ClientSession, response: aiohttp.ClientResponse) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, response: aiohttp.ClientResponse, access: Access
+    ) -> None:
+        self.heard_at = _now()
         self._session = session
+        self._access = access
         self._response = response
         self._parser = Parser()
         self._ready: deque[tuple[bytes, str | None]] = deque()
@@ -143,6 +177,7 @@ class SseLine:
             try:
                 async with asyncio.timeout(patience):
                     chunk = await self._response.content.readany()
+                self.heard_at = _now()
                 events = self._parser.feed(chunk)
             except TimeoutError:
                 raise Cut(f"silent for {patience:g} s", wait=self._retry) from None
@@ -152,6 +187,20 @@ class SseLine:
                 raise Cut("the stream ended", wait=self._retry)
             self._ready.extend((event.data, event.id) for event in events)
         return self._ready.popleft()
+
+    async def send(self, action: Mapping[str, Any]) -> bool:
+        return False
+
+    async def probe(self, seconds: float) -> None:
+        """An event stream goes one way: what is asked is whether the service answers at all."""
+        try:
+            timeout = aiohttp.ClientTimeout(total=seconds)
+            url = below(self._access.base, "livez")
+            async with self._session.get(url, timeout=timeout) as answer:
+                await answer.read()
+        except (Refused, *LOST):
+            return
+        self.heard_at = _now()
 
     @property
     def _retry(self) -> float:
@@ -163,31 +212,48 @@ class SseLine:
 
 
 class WsLine:
-    """GET /ws/telemetry. Pings are answered by the library: they are the sign of life."""
+    """GET /ws/telemetry. Pings are answered while somebody reads: they are the sign of life."""
 
     ids = False
 
     def __init__(
         self, session: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse[bool]
     ) -> None:
+        self.heard_at = _now()
         self._session = session
         self._socket = socket
 
     async def read(self, patience: float) -> tuple[bytes, str | None]:
+        while True:
+            message = await self._receive(patience)
+            self.heard_at = _now()
+            match message.type:
+                case WSMsgType.PING:
+                    await self._quietly(self._socket.pong(message.data), FAREWELL_SECONDS)
+                case WSMsgType.PONG:
+                    pass
+                case _:
+                    return self._judge(message)
+
+    async def _receive(self, patience: float) -> Any:
         try:
             async with asyncio.timeout(patience):
-                message = await self._socket.receive()
+                return await self._socket.receive()
         except TimeoutError:
             raise Cut(f"silent for {patience:g} s") from None
         except LOST as fault:
             raise Cut(words(fault)) from None
+
+    @staticmethod
+    def _judge(message: Any) -> tuple[bytes, None]:
+        """A message's bytes. Raises Cut for all that is no text."""
         match message.type:
             case WSMsgType.TEXT:
                 return message.data, None
             case WSMsgType.CLOSE:
                 code = int(message.data)
                 text = f" ({message.extra})" if message.extra else ""
-                # A code that says "not again" is judged by the stream, which has heard the notice.
+                # Whether to come back is for the stream to say, which has seen the notice.
                 raise Cut(f"closed with {code}{text}", code=code, wait=WAITS.get(code, 0.0))
             case WSMsgType.ERROR:
                 raise Cut(f"unreadable: {message.data}")
@@ -195,6 +261,25 @@ class WsLine:
                 raise Cut("a binary message came: the contract has none")
             case _:
                 raise Cut("the connection broke off")
+
+    async def send(self, action: Mapping[str, Any]) -> bool:
+        try:
+            await self._socket.send_str(orjson.dumps(action).decode())
+        except LOST as fault:
+            raise Cut(words(fault)) from None
+        return True
+
+    async def probe(self, seconds: float) -> None:
+        await self._quietly(self._socket.ping(), seconds)
+
+    @staticmethod
+    async def _quietly(sending: Coroutine[Any, Any, None], seconds: float) -> None:
+        """Send a frame for which there may be no room, or no one any more: reading shows that."""
+        try:
+            async with asyncio.timeout(seconds):
+                await sending
+        except LOST:
+            pass
 
     async def close(self) -> None:
         try:

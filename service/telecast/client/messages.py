@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +49,7 @@ class Cursor:
         self._proven: str | None = None
         self._epoch: str | None = None
         self._in_snapshot = False
+        self._awaited: set[str] = set()
 
     @property
     def proven(self) -> str | None:
@@ -63,6 +65,20 @@ class Cursor:
         """A new connection: what the last one left unfinished counts for nothing."""
         self._in_snapshot = False
         self._epoch = None
+        self._awaited.clear()
+
+    def expect(self, channels: Iterable[str]) -> None:
+        """Channels are being added to the selection: no position covers them yet.
+
+        None is proven until their snapshots are complete, and what was is forgotten: whoever
+        came back with it would never see their rows.
+        """
+        self._proven = self._since = None
+        self._awaited |= set(channels)
+
+    def refused(self, channels: Iterable[str]) -> None:
+        """These are not to come after all."""
+        self._awaited -= set(channels)
 
     def take(self, raw: bytes, event_id: str | None, *, ids: bool) -> ServerMessage:
         """Read one message. `ids`: the transport has ids, and this message's is `event_id`, if any.
@@ -80,6 +96,10 @@ class Cursor:
             position = self._by_id(event_id) if ids else self._by_body(kind, body)
         except (PositionMalformed, KeyError, TypeError):
             raise Garbled(f"no position: {raw[:80]!r}") from None
+        if kind in ("snapshot", "resume") and self._awaited:
+            self._awaited -= set(body.get("channels") or ())
+        if self._awaited:
+            position = None
         if kind == "snapshot":
             # The rows before it are forgotten, and with them what a position would go on from.
             self._proven = self._since = None

@@ -16,15 +16,7 @@ from yarl import URL
 
 from telecast.client.backoff import Backoff
 from telecast.client.faults import BadAnswer, Refused, Unreachable
-from telecast.client.http import (
-    CONNECT_SECONDS,
-    LOST,
-    base_of,
-    below,
-    check_key,
-    open_session,
-    words,
-)
+from telecast.client.http import CONNECT_SECONDS, LOST, Access, Key, below, open_session, words
 
 PATIENCE_SECONDS = 60.0
 """How long a request is repeated: longer than a restart, shorter than an operator's lunch."""
@@ -59,8 +51,8 @@ class Publisher:
 
     def __init__(
         self,
-        url: str,
-        key: str | None,
+        url: str | Access,
+        key: Key = None,
         *,
         patience: float = PATIENCE_SECONDS,
         insist: bool = True,
@@ -74,8 +66,8 @@ class Publisher:
         `report` hears of each failed try and of the seconds until the next.
         Raises ValueError for an address or a key that can never work.
         """
-        self._base = base_of(url)
-        self._key = None if key is None else check_key(key)
+        self._access = url if isinstance(url, Access) else Access.to(url, key)
+        self._base = self._access.base
         self._patience = patience
         self._insist = insist
         self._report = report or (lambda fault, delay: None)
@@ -132,6 +124,22 @@ class Publisher:
         told: dict[str, Any] = _expect(receipt, dict, "receipt")
         return told
 
+    async def allow(self, channel: str, filters: Mapping[str, Sequence[str]] | None = None) -> None:
+        """Ask whether the key may read this selection. Raises Refused with the server's words."""
+        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/snapshot")
+        asked = [(field, value) for field, values in (filters or {}).items() for value in values]
+        await self._ask("GET", url, params=[*asked, ("limit", "1")])
+
+    async def acknowledge(self, alert: str, note: str | None = None) -> dict[str, Any]:
+        """Acknowledge an alert as an operator; returns the alert as it is now."""
+        url = below(self._base, f"api/v1/risk-alerts/{quote(alert, safe='')}/acknowledge")
+        body = orjson.dumps({} if note is None else {"note": note})
+        headers = {"Content-Type": "application/json"}
+        told: dict[str, Any] = _expect(
+            await self._ask("POST", url, body=body, headers=headers), dict, "alert"
+        )
+        return told
+
     async def channels(self) -> list[dict[str, Any]]:
         """The catalogue, as far as the key may read it."""
         listed = await self._ask("GET", below(self._base, "api/v1/channels"))
@@ -175,12 +183,16 @@ class Publisher:
     ) -> Any:
         """The answer's `data`, after as many tries as fit into the time."""
         deadline = self._clock() + self._patience
+        asked_again = False
         while True:
             fault: Refused | Unreachable
             try:
                 data = await self._try(method, url, params, body, headers)
             except Refused as refused:
                 self._insist = True
+                if refused.status == 401 and self._access.renews and not asked_again:
+                    asked_again = True  # the key may have been replaced since it was given
+                    continue
                 if not refused.retryable:
                     raise
                 fault, told = refused, refused.retry_after
@@ -212,7 +224,8 @@ class Publisher:
     ) -> Any:
         if self._session is None:
             timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
-            self._session = open_session(self._key, timeout)
+            self._session = open_session(self._access, timeout)
+        headers = {**await self._access.headers(), **(headers or {})}
         async with self._session.request(
             method, url, params=params, data=body, headers=headers
         ) as response:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from telecast.client.backoff import Backoff
-from telecast.client.faults import (
-    CLOSED_FOR_GOOD,
-    MOST_TOLD_SECONDS,
-    BadAnswer,
-    Refused,
-    Unreachable,
-)
-from telecast.client.http import base_of, check_key
+from telecast.client.faults import MOST_TOLD_SECONDS, BadAnswer, Refused, Unreachable
+from telecast.client.http import Access, Key
 from telecast.client.lines import Cut, Line, Transport, open_line
 from telecast.client.messages import Cursor, Garbled, ServerMessage
+from telecast.client.turns import Turns
 from telecast.errors import CODES
 from telecast.model import Position
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -25,9 +23,9 @@ from telecast.protocol.messages import PROTOCOL_VERSION
 SILENT_BEATS = 3
 """Heartbeat intervals without a byte after which a line is dead (wire contract, section 8)."""
 DEFAULT_HEARTBEAT = 15.0
-ASKED_FOR = 1000
-"""The close code of an end that was asked for (RFC 6455 §7.4.1)."""
-WORDS = ("earliest", "acked")
+WELCOME_SECONDS = 15.0
+"""Longest wait for the first message: a proxy may let a handshake pass and nothing after it."""
+WORDS = ("earliest", "acked", "now")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +47,33 @@ class Reconnected:
     tries: int
 
 
-Report = Dropped | Reconnected
-Transports = Transport | Sequence[Transport] | Callable[[int], Transport]
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """Nothing has come for `seconds`, not even the answer to a question: the line may be dead."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Something came again on a line that was Silent."""
+
+
+Report = Dropped | Reconnected | Silent | Alive
+Transports = Transport | Literal["auto"] | Sequence[Transport] | Callable[[int], Transport]
 """One transport, transports in turn, or a function from the number of the connection (from 0) to
-its transport."""
+its transport. `auto` is WebSocket, and SSE where a WebSocket does not get through."""
 
 
 class Stream:
-    """An async iterator of what the server tells, over as many connections as it takes.
+    """An async iterator of what the server sends, over as many connections as it takes.
 
-    It ends by itself only when the service closes with 1000. It raises Refused for what is of
-    no use to try again, BadAnswer where no Telecast service answers, and Unreachable where
-    `insist` is False and the first try found nobody. Messages come in the order received, each
-    once; after a drop it resumes from `position`, or starts over as it first did where that is
-    None still. `report` hears of drops and returns, between the messages they stand between.
+    It ends by itself never: the service's end of a connection is no reason to stay away, unless
+    its last `notice` says so. It raises Refused for what is of no use to try again, BadAnswer
+    where no Telecast service answers, and Unreachable where `insist` is False and the first try
+    found nobody. Messages come in the order received, each once; after a drop it resumes from
+    `position`, or starts over as it first did where that is None still. `report` is called for
+    drops and returns, between the messages they stand between.
 
     Use it as a context manager: leaving it closes the connection. Cancelling the task that
     iterates, or `aclose()`, ends the stream for good; go on with a new one from `position`.
@@ -70,8 +81,8 @@ class Stream:
 
     def __init__(
         self,
-        url: str,
-        key: str | None,
+        url: str | Access,
+        key: Key,
         channels: Sequence[str],
         *,
         transport: Transports = "ws",
@@ -85,36 +96,50 @@ class Stream:
         report: Callable[[Report], None] | None = None,
         backoff: Backoff | None = None,
         pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        liveness: float | None = None,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
     ) -> None:
-        """`since` is a position, `earliest` or `acked`; None asks for a snapshot.
+        """`since` is a position, `earliest`, `now` or `acked`; None asks for a snapshot.
 
-        `max_rate` is in batches a second, `heartbeat` in seconds. Raises ValueError or
-        PositionMalformed for what could never work.
+        `max_rate` is in batches a second, `heartbeat` in seconds. With `liveness`, a line on
+        which nothing comes for so many seconds is asked for a sign of life and reported Silent.
+        Raises ValueError or PositionMalformed for what could never work.
         """
         if not channels:
             raise ValueError("Name at least one channel.")
         if since is not None and since not in WORDS:
             Position.parse(since)
-        self._base = base_of(url)
-        self._key = None if key is None else check_key(key)
-        self._transports = transport
-        self._query = _query(
-            channels, filters or {}, since, delivery, max_rate, heartbeat, client_id
-        )
+        self._access = url if isinstance(url, Access) else Access.to(url, key, tls=tls, proxy=proxy)
+        self._turns = Turns(transport)
+        self._channels = list(channels)
+        self._query = _query(filters or {}, since, delivery, max_rate, heartbeat, client_id)
+        self._filters = {name: list(values) for name, values in (filters or {}).items()}
         self._silence = SILENT_BEATS * float(heartbeat or DEFAULT_HEARTBEAT)
+        self._liveness = liveness
         self._insist = insist
         self._report = report or (lambda _: None)
         self._backoff = backoff or Backoff()
         self._pause = pause
-        self._cursor = Cursor(since)
+        self._cursor = Cursor(None if since == "now" else since)
         self._notice: dict[str, Any] | None = None
         self._tries = 0
+        self._line: Line | None = None
+        self._asked: list[str] = []
+        self._requests: dict[str, list[str]] = {}
+        self._numbers = itertools.count(1)
+        self._renewed = False
         self._messages = self._run()
 
     @property
     def position(self) -> str | None:
         """Where it is safe to resume: None until the server has told a first such place."""
         return self._cursor.proven
+
+    @property
+    def transport(self) -> Transport:
+        """What it is connected by now, or tries to be."""
+        return self._turns.now
 
     def __aiter__(self) -> Stream:
         return self
@@ -132,58 +157,145 @@ class Stream:
         """End it, saying goodbye where a connection is open. Not while another task iterates."""
         await self._messages.aclose()
 
+    async def add(self, channels: Sequence[str]) -> None:
+        """Follow these as well, with the same filters: their snapshot comes.
+
+        A WebSocket subscribes; an event stream, whose address says what it carries, is opened
+        anew and starts over with the rows of all its channels.
+        """
+        new = [name for name in channels if name not in self._channels]
+        if new:
+            self._channels += new
+            self._cursor.expect(new)
+            await self._catch_up()
+
+    async def remove(self, channels: Sequence[str]) -> None:
+        """Follow these no longer; what is on its way still comes. One channel must be left."""
+        gone = [name for name in channels if name in self._channels]
+        self._channels = [name for name in self._channels if name not in gone]
+        self._cursor.refused(gone)
+        if gone and self._line is not None:
+            self._asked = [name for name in self._asked if name not in gone]
+            with contextlib.suppress(Cut):  # the next connection does not ask for them
+                await self._line.send({"action": "unsubscribe", "channels": gone})
+
+    async def send(self, action: Mapping[str, Any]) -> bool:
+        """Send an action on the open connection; False where there is none, or it has no such."""
+        if self._line is None:
+            return False
+        try:
+            return await self._line.send(action)
+        except Cut:
+            return False
+
+    async def _catch_up(self) -> None:
+        """Have the open connection carry what was added since it was asked for."""
+        line = self._line
+        missing = [name for name in self._channels if name not in self._asked]
+        if line is None or not missing:
+            return
+        self._asked += missing
+        self._cursor.expect(missing)
+        number = f"add-{next(self._numbers)}"
+        self._requests[number] = missing
+        action: dict[str, Any] = {"action": "subscribe", "reqId": number, "channels": missing}
+        if self._filters:
+            action["filter"] = self._filters
+        with contextlib.suppress(Cut):  # the next connection asks for all of them
+            if not await line.send(action):
+                self._turns.reopen()
+                await line.close()
+
     async def _run(self) -> AsyncGenerator[ServerMessage, None]:
-        connections, answered = 0, False
+        answered = False
         while True:
-            transport = self._transport(connections)
-            connections += 1
-            line: Line | None = None
+            transport = self._turns.next()
+            watching: asyncio.Task[None] | None = None
             try:
+                self._asked = list(self._channels)
                 line = await open_line(
                     transport,
-                    self._base,
-                    self._key,
-                    self._query,
+                    self._access,
+                    [("channels", ",".join(self._asked)), *self._query],
                     self._cursor.proven,
                     self._silence,
                 )
                 answered = True
-                self._begin()
-                patience = self._silence
+                self._begin(line)
+                await self._catch_up()
+                if self._liveness is not None:
+                    watching = asyncio.create_task(self._watch(line, self._liveness))
+                patience = min(self._silence, WELCOME_SECONDS)
                 while True:
-                    told = self._cursor.take(*await line.read(patience), ids=line.ids)
-                    if told.type == "welcome":
-                        patience = self._welcomed(told, transport)
-                    self._note(told)
-                    yield told
+                    raw, event_id = await line.read(patience)
+                    message = self._cursor.take(raw, event_id, ids=line.ids)
+                    if message.type == "welcome":
+                        patience = self._welcomed(message, transport)
+                    self._note(message)
+                    yield message
             except Cut as cut:
                 answered = answered or cut.heard
-                if not answered and not self._insist:
-                    raise Unreachable(f"Nobody answers at {self._base}: {cut.why}.") from None
-                ended = cut
+                ended: Cut | Refused | BadAnswer = cut
             except Garbled as fault:
                 ended = Cut(f"garbled: {fault}")
+            except (Refused, BadAnswer) as fault:
+                ended = fault
             finally:
-                if line is not None:
-                    await line.close()
-            if ended.code == ASKED_FOR:
-                return
-            await self._come_back(ended)
+                line_now, self._line = self._line, None
+                if watching is not None:
+                    watching.cancel()
+                if line_now is not None:
+                    await line_now.close()
+            if self._turns.reopens():
+                continue
+            at_once = self._turns.failed()
+            if isinstance(ended, Cut):
+                if not answered and not self._insist and not at_once:
+                    why = f"Nobody answers at {self._access.base}: {ended.why}."
+                    raise Unreachable(why) from None
+                await self._come_back(ended, at_once=at_once)
+            elif not (at_once and self._turns.blocked_by(ended)) and not self._renews(ended):
+                raise ended
 
-    def _transport(self, connection: int) -> Transport:
-        transports = self._transports
-        if callable(transports):
-            return transports(connection)
-        if transports == "ws" or transports == "sse":
-            return transports
-        return transports[connection % len(transports)]
+    def _renews(self, fault: Refused | BadAnswer) -> bool:
+        """Whether to ask for the key anew: once for each time that it was good."""
+        again = (
+            isinstance(fault, Refused)
+            and fault.status == 401
+            and self._access.renews
+            and not self._renewed
+        )
+        self._renewed = self._renewed or again
+        return again
 
-    def _begin(self) -> None:
+    def _begin(self, line: Line) -> None:
+        self._line = line
+        self._requests.clear()
         self._cursor.connected()
         self._notice = None
 
+    async def _watch(self, line: Line, liveness: float) -> None:
+        """Ask a quiet line for a sign of life, and report when none comes in time."""
+        clock = asyncio.get_running_loop().time
+        asked_at = silent = 0.0
+        while True:
+            await asyncio.sleep(liveness / 8)
+            quiet = clock() - line.heard_at
+            if quiet < liveness * 0.75:
+                if silent:
+                    silent = 0.0
+                    self._report(Alive())
+            elif not silent:
+                silent = quiet
+                self._report(Silent(quiet))
+            if quiet >= liveness * 0.4 and clock() - asked_at >= liveness * 0.4:
+                asked_at = clock()
+                await line.probe(liveness / 4)
+
     def _welcomed(self, told: ServerMessage, transport: Transport) -> float:
         """Judge the welcome; the seconds of silence after which this line is dead."""
+        self._turns.worked()
+        self._renewed = False
         version = told.body.get("protocol")
         if version != PROTOCOL_VERSION:
             raise BadAnswer(
@@ -201,36 +313,38 @@ class Stream:
     def _note(self, told: ServerMessage) -> None:
         if told.type == "notice":
             self._notice = told.body
+            self._judge(told.body)
+        elif told.type == "error":
+            self._cursor.refused(self._requests.pop(str(told.body.get("reqId")), ()))
+        elif told.type == "ack":
+            rejected = told.body.get("rejected") or ()
+            self._cursor.refused(str(each.get("channel")) for each in rejected)
         elif told.position is not None:
             # It got somewhere: a connection that only ever ends in its snapshot did not.
             self._backoff.reset()
 
-    async def _come_back(self, cut: Cut) -> None:
-        """Wait for the next try. Raises Refused where there is none."""
+    @staticmethod
+    def _judge(notice: Mapping[str, Any]) -> None:
+        """Raises Refused where the end that is announced is final, whatever its close code: a
+        cut line shows as 1000 in some libraries, a drain as 1002 in others."""
+        if notice.get("retryable") is False:
+            code = str(notice.get("code", "REFUSED"))
+            message = str(notice.get("message", "The service ended the connection."))
+            raise Refused(code, message, status=_status(code), retryable=False)
+
+    async def _come_back(self, cut: Cut, *, at_once: bool) -> None:
+        """Wait for the next try."""
         notice, self._notice = self._notice or {}, None
-        self._give_up(cut, notice)
         why, wait = cut.why, cut.wait
         if "code" in notice:
             why = f"{notice['code']}: {notice.get('message', '')}".rstrip(".")
         told = notice.get("retryAfterMs")
         if isinstance(told, int | float):
             wait = max(wait, told / 1000)
-        delay = self._backoff.next(min(wait, MOST_TOLD_SECONDS))
+        delay = 0.0 if at_once else self._backoff.next(min(wait, MOST_TOLD_SECONDS))
         self._tries += 1
         self._report(Dropped(why, cut.code, delay, self._cursor.proven))
         await self._pause(delay)
-
-    @staticmethod
-    def _give_up(cut: Cut, notice: Mapping[str, Any]) -> None:
-        if cut.code is not None and cut.code in CLOSED_FOR_GOOD:
-            code, status = CLOSED_FOR_GOOD[cut.code]
-            code = str(notice.get("code", code))
-            raise Refused(code, str(notice.get("message", cut.why)), status=status)
-        if cut.code is None and notice.get("retryable") is False:
-            # SSE has no close codes: there the notice alone says that coming back is of no use.
-            code = str(notice.get("code", "REFUSED"))
-            message = str(notice.get("message", cut.why))
-            raise Refused(code, message, status=_status(code))
 
 
 def _status(code: str) -> int:
@@ -238,7 +352,6 @@ def _status(code: str) -> int:
 
 
 def _query(
-    channels: Sequence[str],
     filters: Mapping[str, Sequence[str]],
     since: str | None,
     delivery: str,
@@ -246,10 +359,11 @@ def _query(
     heartbeat: int | None,
     client_id: str | None,
 ) -> list[tuple[str, str]]:
-    query = [("channels", ",".join(channels)), ("delivery", delivery)]
+    query = [("delivery", delivery)]
     query += [(field, value) for field, values in filters.items() for value in values]
     for name, value in (
-        ("since", since),
+        ("since", None if since == "now" else since),
+        ("replay", "false" if since == "now" else None),
         ("maxRate", None if max_rate is None else f"{max_rate:g}"),
         ("heartbeat", None if heartbeat is None else str(heartbeat)),
         ("clientId", client_id),

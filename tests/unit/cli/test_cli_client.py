@@ -58,6 +58,8 @@ WELCOME = {
 }
 SNAPSHOT = {"type": "snapshot", "channels": ["positions"], "reason": "NEW", "timestamp": 1}
 FIRST = [WELCOME, SNAPSHOT, event(5), live(7)]
+END = {"type": "notice", "code": "BAD_REQUEST", "message": "It ends.", "retryable": False}
+"""A stream ends for good by this alone: after any close a client comes back."""
 
 
 class Service:
@@ -104,7 +106,7 @@ class Service:
         if request.path == "/ws/telemetry":
             socket = web.WebSocketResponse(compress=False)
             await socket.prepare(request)
-            for message in self.stream:
+            for message in [*self.stream, *([] if self.hold else [END])]:
                 await socket.send_str(orjson.dumps(message).decode())
             if self.hold:
                 await socket.receive()
@@ -134,15 +136,16 @@ def run(*arguments: object, env: dict[str, str] | None = None, **options: Any) -
 def test_tail_prints_a_line_per_event_and_its_status_elsewhere(service):
     service.stream = [*FIRST, event(8, "delete")]
     result = run("tail", "positions", "--url", service.url)
-    assert result.exit_code == Exit.OK
+    assert result.exit_code == Exit.ERROR
     assert result.stdout.splitlines() == [
         '20:51:07.123 positions 5 upsert p1 {"id":"p1","symbol":"BTCUSDT"}',
         '20:51:07.123 positions 8 delete p1 {"id":"p1","symbol":"BTCUSDT"}',
     ]
-    assert result.stderr.splitlines() == [
+    assert result.stderr.splitlines()[:4] == [
         f"# connected to {service.url} as c-1, k3v9:7",
         "# snapshot of positions (NEW)",
         "# live at k3v9:7, after 1 events",
+        "Error: It ends.",
     ]
 
 
@@ -244,12 +247,12 @@ def test_strict_ends_with_five_and_says_why(service, stream, options, said):
     result = run("tail", "positions", "--url", service.url, "--strict", *options)
     assert result.exit_code == Exit.STRICT
     assert said in result.stderr
-    assert run("tail", "positions", "--url", service.url, *options).exit_code == Exit.OK
+    assert run("tail", "positions", "--url", service.url, *options).exit_code == Exit.ERROR
 
 
 def test_strict_is_content_with_a_stream_in_order(service):
     service.stream = [*FIRST, CONFLATED, event(9)]
-    result = run("tail", "positions", "--url", service.url, "--strict")
+    result = run("tail", "positions", "--url", service.url, "--strict", "--count", 1)
     assert result.exit_code == Exit.OK
     assert "# conflated: left out within 8 to 9, 3 events" in result.stderr
 

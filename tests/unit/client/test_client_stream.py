@@ -206,12 +206,12 @@ class Waits:
 class Client:
     """A stream whose waits take no time, and what it reported."""
 
-    def __init__(self, url: str, transport: Any, **options: Any) -> None:
+    def __init__(self, url: str, transport: Any, key: Any = "tc_key", **options: Any) -> None:
         self.reports: list[Dropped | Reconnected] = []
         self.waits = Waits()
         self.stream = Stream(
             url,
-            "tc_key",
+            key,
             ["positions"],
             transport=transport,
             report=self.reports.append,
@@ -480,16 +480,17 @@ async def test_some_close_codes_are_final_and_the_notice_says_why(serve, code):
     assert len(server.asked) == 1
 
 
-@pytest.mark.parametrize(("code", "status"), [(4401, 401), (4403, 403), (4409, 409)])
-async def test_a_final_close_without_notice_tells_its_text(serve, code, status):
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1012, 4401, 4409])
+async def test_without_a_final_notice_no_close_code_keeps_it_away(serve, code):
     async def script(peer):
-        await peer.open(welcome())
-        await peer.close(code, "as it is")
+        await peer.open(welcome(), live(7))
+        await peer.close(code)
 
-    server = await serve(script)
-    with pytest.raises(Refused, match=rf"closed with {code} \(as it is\)") as caught:
-        await Client(server.url, "ws").until("never")
-    assert caught.value.status == status
+    server = await serve(script, settled)
+    client = Client(server.url, "ws")
+    await client.until("live", 2)
+    assert client.reports[0].code == code
+    assert server.since(1) == "k3v9:7"
 
 
 async def test_at_sse_a_notice_that_is_not_retryable_is_final(serve):
@@ -538,18 +539,6 @@ async def test_retry_is_the_least_wait_at_sse(serve):
     client = Client(server.url, "sse")
     await client.until("live", 2)
     assert client.waits.seconds == [2.5]
-
-
-async def test_a_close_that_was_asked_for_ends_it(serve):
-    async def script(peer):
-        await peer.open(welcome(), live(7))
-        await peer.close(1000)
-
-    server = await serve(script)
-    assert [each.type for each in await Client(server.url, "ws").until("never")] == [
-        "welcome",
-        "live",
-    ]
 
 
 @both
