@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from telecast.errors import CODES, Code, Rule, TelecastError
+from telecast.errors import CODES, Rule, TelecastError
 
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may well succeed (RFC 9110 §15)."""
