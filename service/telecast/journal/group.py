@@ -71,7 +71,17 @@ class Group:
     (None for one that was erased).
     """
 
-    __slots__ = ("_known", "_rows", "entries", "head", "keys", "moved", "notes", "timestamp")
+    __slots__ = (
+        "_first",
+        "_known",
+        "_rows",
+        "entries",
+        "head",
+        "keys",
+        "moved",
+        "notes",
+        "timestamp",
+    )
 
     def __init__(
         self,
@@ -80,8 +90,11 @@ class Group:
         timestamp: int,
         rows: Mapping[RowKey, int],
         known: Mapping[str, Known],
+        first: int = 0,
     ) -> None:
+        """Numbers begin at `first`, or behind the head where that is higher."""
         self.head = head
+        self._first = first
         self.timestamp = timestamp
         self.entries: list[Entry] = []
         self.moved: dict[RowKey, int] = {}
@@ -108,15 +121,16 @@ class Group:
         if elsewhere:
             raise Conflict(elsewhere)
         count = len(batch.records)
-        if self.head + count > MAX_SEQ:
+        start = max(self.head + 1, self._first)
+        if start + count - 1 > MAX_SEQ:
             raise JournalUnavailable("The journal has used up its numbers: start a new one.")
         receipt = Receipt(
             count=count,
-            first_seq=self.head + 1 if count else 0,
-            last_seq=self.head + count,
+            first_seq=start if count else 0,
+            last_seq=start + count - 1 if count else self.head,
             timestamp=self.timestamp,
         )
-        self._take(batch)
+        self._take(batch, receipt.last_seq - count)
         if asked is not None:
             self.keys[asked.key] = Known(asked.digest, receipt)
         return receipt
@@ -125,8 +139,8 @@ class Group:
         seq = self.moved.get(row)
         return self._rows.get(row, 0) if seq is None else seq
 
-    def _take(self, batch: Batch) -> None:
-        seq, timestamp = self.head, self.timestamp
+    def _take(self, batch: Batch, seq: int) -> None:
+        timestamp = self.timestamp
         keep, moved = self.entries.append, self.moved
         for record in batch.records:
             seq += 1

@@ -925,3 +925,19 @@ async def test_no_statement_scans_what_grows(path: Path) -> None:
             scans = [step for step in plan if step.startswith("SCAN")]
             allowed = ("json_each", "SCAN w", "superseded", "CONSTANT", "SCAN (subquery")
             assert all(any(word in step for word in allowed) for step in scans), plan
+
+
+def test_a_copy_of_a_log_is_no_journal_and_the_other_way_round(tmp_path: Path) -> None:
+    copy, journal = str(tmp_path / "copy.db"), str(tmp_path / "journal.db")
+    store.Store(copy, KEEP, copy_of="c0ffee1234").close()
+    store.Store(copy, KEEP, copy_of="c0ffee1234").close()
+    store.Store(journal, KEEP).close()
+    for path, copy_of, words in (
+        (copy, None, "no journal of its own"),
+        (copy, "c0ffee9999", "another log"),
+        (journal, "c0ffee1234", "no copy of a log"),
+    ):
+        before = Path(path).read_bytes()
+        with pytest.raises(JournalCorrupt, match=words):
+            store.Store(path, KEEP, copy_of=copy_of)
+        assert Path(path).read_bytes() == before

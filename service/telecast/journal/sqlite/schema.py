@@ -113,11 +113,11 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: str) -> None:
+def prepare(path: str, copy_of: str | None = None) -> None:
     """Make a journal where there is none; else make sure that it is a sound one of ours.
 
-    A file that is refused is not changed in any way. The caller holds the lock. Raises
-    JournalCorrupt, JournalUnavailable.
+    A file that is refused is not changed in any way. The caller holds the lock. `copy_of` is the
+    epoch of the log that the file is a copy of. Raises JournalCorrupt, JournalUnavailable.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise JournalUnavailable(
@@ -125,10 +125,12 @@ def prepare(path: str) -> None:
         )
     with explained(path):
         if header := _read_header(path):
-            _check_mark(path, *inspect(path, header))
+            epoch, head = inspect(path, header)
+            _check_kind(path, epoch, copy_of)
+            _check_mark(path, epoch, head)
             _upgrade(path)
         else:
-            _create(path)
+            _create(path, copy_of)
 
 
 def inspect(path: str, header: bytes | None = None) -> tuple[str, int]:
@@ -214,7 +216,27 @@ def _check_mark(path: str, epoch: str, head: int) -> None:
         )
 
 
-def _create(path: str) -> None:
+def _check_kind(path: str, epoch: str, copy_of: str | None) -> None:
+    with closing(connect(path, "ro")) as connection:
+        copy = connection.execute("SELECT 1 FROM meta WHERE name = 'copy'").fetchone()
+    if copy_of is None and copy is not None:
+        raise JournalCorrupt(
+            f"{path} is one node's copy of a log and no journal of its own: start with "
+            "--journal nats://... as before, or name another file."
+        )
+    if copy_of is not None and copy is None:
+        raise JournalCorrupt(
+            f"{path} is a journal and no copy of a log: name another file as the copy."
+        )
+    if copy_of is not None and copy_of != epoch:
+        raise JournalCorrupt(
+            f"{path} is the copy of another log, or of one that was made anew or restored since "
+            f"(its epoch is {epoch}, the log's is {copy_of}). Check the address; if the log is "
+            "right, move the file away, and a new copy is made from the log."
+        )
+
+
+def _create(path: str, copy_of: str | None) -> None:
     """Make the file under another name and move it: a crash leaves a whole one or none."""
     if Path(path).exists() and Mark(path).read() is not None:
         raise corrupt(path, "it is empty, but was not before")
@@ -232,7 +254,9 @@ def _create(path: str) -> None:
         # and if that is left beside the file, nobody who only reads can open it again.
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.executescript(f"BEGIN; {_TABLES}")
-        connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (new_epoch(),))
+        connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (copy_of or new_epoch(),))
+        if copy_of is not None:
+            connection.execute("INSERT INTO meta VALUES ('copy', 'of a log')")
         connection.execute("COMMIT")
     for leftover in (f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,9 +121,16 @@ class Store:
     nothing can be written until the journal is opened anew.
     """
 
-    def __init__(self, path: str, retention: Mapping[str, Retention]) -> None:
-        """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock."""
-        prepare(path)
+    def __init__(
+        self, path: str, retention: Mapping[str, Retention], *, copy_of: str | None = None
+    ) -> None:
+        """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock.
+
+        `copy_of` is the epoch of the log that this database is only a copy of: it syncs nothing,
+        since the log is the truth.
+        """
+        prepare(path, copy_of)
+        self._copy = copy_of is not None
         self.full: str | None = None
         self.failed: str | None = None
         self._path = path
@@ -136,7 +143,8 @@ class Store:
             try:
                 self._configure()
                 self._load()
-                self._harden()
+                if not self._copy:
+                    self._harden()
             except BaseException:
                 self._database.close()
                 raise
@@ -147,7 +155,7 @@ class Store:
             raise JournalUnavailable(
                 f"{self._path} lies on a file system without shared memory: use a local disk."
             )
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA synchronous = {'OFF' if self._copy else 'FULL'}")
         self._database.execute("PRAGMA secure_delete = OFF")
         self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
         self._database.executescript(_PROCEDURES)
@@ -191,8 +199,24 @@ class Store:
     def floors(self) -> dict[str, Floor]:
         return {name: channel.floor for name, channel in self._channels.items()}
 
-    def group(self, batches: Sequence[Batch], timestamp: int) -> Group:
-        """An empty group that knows of the database what these batches ask about."""
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written meanwhile is one transaction. If any of it fails, the store has failed:
+        what it remembers may be ahead of the database."""
+        self._write("BEGIN IMMEDIATE", ())
+        try:
+            yield
+            self._write("COMMIT", ())
+        except BaseException as error:
+            self.failed = self.failed or f"Writing {self._path} failed ({error}): restart."
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
+
+    def group(self, batches: Sequence[Batch], timestamp: int, *, first: int = 0) -> Group:
+        """An empty group that knows of the database what these batches ask about.
+
+        Its entries are numbered from `first` on, where that is beyond the head."""
         asked_rows = {row for batch in batches for row in batch.expect}
         asked_keys = {batch.idempotency.key for batch in batches if batch.idempotency}
         rows: dict[RowKey, int] = {}
@@ -209,7 +233,7 @@ class Store:
                     )
                     raise JournalUnavailable(self.failed)
                 known[key] = Known(bytes.fromhex(digest), Receipt(count, first, last, at))
-        return Group(head=self.head, timestamp=timestamp, rows=rows, known=known)
+        return Group(head=self.head, timestamp=timestamp, rows=rows, known=known, first=first)
 
     def commit(self, group: Group) -> None:
         """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""
@@ -233,7 +257,7 @@ class Store:
         self._write(
             _COMMIT,
             (
-                self.head + 1,
+                group.entries[0].seq if group.entries else 0,
                 group.timestamp,
                 _json(described),
                 b"".join(values),
