@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv-dev"
 BOOT = ROOT / ".venv-dev-boot"
-PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+PYTHON = VENV / "bin/python"
 STAMP = VENV / "ready"
 TOX = "tox>=4.30"
 COMMANDS = {"demo": "demo", "test": "py"}
@@ -101,9 +101,8 @@ def main(arguments: list[str]) -> int:
     if rest:  # a bare "--" would empty {posargs}, and with it the defaults of tox.ini
         command += ["--", *rest]
     os.chdir(ROOT)
-    if os.name == "posix":  # become tox: Ctrl-C and signals then reach it alone and once
-        os.execve(command[0], command, environment())
-    return subprocess.call(command, env=environment())
+    # Become tox: Ctrl-C and signals then reach it alone and once.
+    return os.execve(command[0], command, environment())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from environs import Env, EnvValidationError
+from marshmallow import ValidationError
 
 from telecast.config.kinds import KINDS, WRONG
 from telecast.config.table import PREFIX, About, Settings, table
@@ -81,23 +81,6 @@ def load_one(
     return values[name]
 
 
-class _Chosen(Env):
-    """environs over values that were already chosen, instead of over the process's environment.
-
-    It reads, validates and gathers the mistakes; `_get_value` is the hook by which environs' own
-    FileAwareEnv reads from elsewhere.
-    """
-
-    def __init__(self, chosen: Mapping[str, object]) -> None:
-        super().__init__(eager=False)
-        self._chosen = chosen
-        for kind, field in KINDS.items():
-            self.add_parser_from_field(kind, field)
-
-    def _get_value(self, env_key: str, default: Any) -> Any:
-        return self._chosen.get(env_key, default)
-
-
 class _Sources:
     """Where each setting comes from. `problems` grows as sources are read."""
 
@@ -121,24 +104,17 @@ class _Sources:
 
     def read(self, wanted: Iterable[About]) -> dict[str, Any]:
         """The values by name; a wrong one is None and leaves a sentence in `problems`."""
-        wanted = tuple(wanted)
-        found = {about.name: self._find(about) for about in wanted}
-        env = _Chosen({name: hit[0] for name, hit in found.items() if hit is not None})
-        values = {
-            about.name: getattr(env, about.kind)(
-                about.name, about.default, validate=about.validators
-            )
-            for about in wanted
-        }
-        wrong: Any = {}
-        try:
-            env.seal()
-        except EnvValidationError as error:
-            wrong = error.error_messages
+        values: dict[str, Any] = {}
         for about in wanted:
-            hit = found[about.name]
-            if about.name in wrong and hit is not None:
-                self.problems.append(_wrong(about, *hit, wrong[about.name]))
+            values[about.name], hit = about.default, self._find(about)
+            if hit is None:
+                continue
+            try:
+                field = KINDS[about.kind](validate=about.validators)
+                values[about.name] = field.deserialize(hit[0])
+            except ValidationError as fault:
+                values[about.name] = None
+                self.problems.append(_wrong(about, *hit, map(str, fault.messages)))
         return values
 
     def unknown(self) -> list[str]:

@@ -6,7 +6,6 @@ The options of the command line and the reference page are made from `table()`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,8 +57,26 @@ class About:
         return found
 
 
-def _about(kind: str, unit: str, why: str, **bounds: Any) -> Mapping[str, About]:
-    return {"about": About(kind=kind, unit=unit, why=why, **bounds)}
+def _setting(default: Any, kind: str, why: str, unit: str = "", **bounds: Any) -> Any:
+    """A field of Settings with its line of the table."""
+    about = About(kind=kind, unit=unit, why=why, **bounds)
+    return field(default=default, metadata={"about": about})
+
+
+def _whole(default: int, least: int, most: int, unit: str, why: str) -> Any:
+    return _setting(default, "whole", why, unit, least=least, most=most)
+
+
+def _size(default: int, least: int, most: int, why: str) -> Any:
+    return _setting(default, "size", why, "bytes", least=least, most=most)
+
+
+def _number(default: float, least: float, most: float, why: str, unit: str = "seconds") -> Any:
+    return _setting(default, "number", why, unit, least=least, most=most)
+
+
+def _word(default: str, choices: tuple[str, ...], why: str) -> Any:
+    return _setting(default, "word", why, choices=choices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,316 +87,176 @@ class Settings:
     """
 
     # where it listens and what it reads
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_about("text", "", "Address to listen on; off loopback it wants TLS or a proxy."),
+    host: str = _setting(
+        "127.0.0.1", "text", "Address to listen on. Off loopback it needs TLS or behind_proxy."
     )
-    port: int = field(
-        default=8080,
-        metadata=_about(
-            "whole", "TCP port; 0: any that is free", "Port to listen on.", least=0, most=65535
-        ),
+    port: int = _whole(8080, 0, 65535, "TCP port; 0: any that is free", "Port to listen on.")
+    journal: str = _setting(
+        "sqlite:telecast.db",
+        "journal",
+        "Where events are kept. `memory:` forgets them when the service stops.",
     )
-    journal: str = field(
-        default="sqlite:telecast.db",
-        metadata=_about("journal", "", "Where events are kept; memory forgets them at the end."),
+    keys: Path = _setting(
+        Path("keys.toml"),
+        "place",
+        "The keys file. `telecast keys new` makes it; the service reads it again when it changes.",
     )
-    keys: Path = field(
-        default=Path("keys.toml"),
-        metadata=_about(
-            "place", "", "The keys file; `telecast keys new` makes it. Read again when it changes."
-        ),
+    secret_file: Path = _setting(
+        Path("telecast.secret"),
+        "place",
+        "Signs browser sessions. The first start makes it; only this user can read it.",
     )
-    secret_file: Path = field(
-        default=Path("telecast.secret"),
-        metadata=_about(
-            "place", "", "Signs browser sessions; made at the first start, for this user's eyes."
-        ),
+    config: Path | None = _setting(None, "present_file", "A TOML file with any of these settings.")
+    tls_cert: Path | None = _setting(
+        None, "present_file", "Certificate chain (PEM) to serve TLS with."
     )
-    config: Path | None = field(
-        default=None, metadata=_about("present_file", "", "A TOML file with any of these settings.")
+    tls_key: Path | None = _setting(None, "present_file", "Private key (PEM) of the certificate.")
+    behind_proxy: bool = _setting(
+        False, "switch", "A proxy in front ends TLS; its X-Forwarded-For is trusted."
     )
-    tls_cert: Path | None = field(
-        default=None,
-        metadata=_about("present_file", "", "Certificate chain (PEM) to serve TLS with."),
-    )
-    tls_key: Path | None = field(
-        default=None, metadata=_about("present_file", "", "Private key (PEM) of the certificate.")
-    )
-    behind_proxy: bool = field(
-        default=False,
-        metadata=_about(
-            "switch", "", "A proxy in front ends TLS and its X-Forwarded-For is to be believed."
-        ),
-    )
-    allowed_origins: tuple[str, ...] = field(
-        default=(),
-        metadata=_about(
-            "origins", "", "Other origins whose pages may connect; our own always may."
-        ),
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "origins", "Other web origins whose pages may connect. The service's own always may."
     )
     # what it says
-    log_format: str = field(
-        default="auto",
-        metadata=_about(
-            "word",
-            "",
-            "How to log; auto is text on a terminal and JSON elsewhere.",
-            choices=("auto", "json", "text"),
-        ),
+    log_format: str = _word(
+        "auto",
+        ("auto", "json", "text"),
+        "Format of the log. `auto` is text on a terminal and JSON elsewhere.",
     )
-    log_level: str = field(
-        default="info",
-        metadata=_about(
-            "word",
-            "",
-            "The least severe that is logged.",
-            choices=("debug", "info", "warning", "error"),
-        ),
+    log_level: str = _word(
+        "info", ("debug", "info", "warning", "error"), "The least severe level that is logged."
     )
     # who connects, and how many
-    max_connections: int = field(
-        default=10_000,
-        metadata=_about(
-            "whole",
-            "connections",
-            "An open one costs about 19 KiB and a file descriptor.",
-            least=1,
-            most=1_000_000,
-        ),
+    max_connections: int = _whole(
+        10_000,
+        1,
+        1_000_000,
+        "connections",
+        "Open streams. Each costs about 19 KiB and a file descriptor.",
     )
-    max_connections_per_key: int = field(
-        default=2_000,
-        metadata=_about(
-            "whole",
-            "connections",
-            "One key that runs wild must not lock the others out.",
-            least=1,
-            most=1_000_000,
-        ),
+    max_connections_per_key: int = _whole(
+        2_000,
+        1,
+        1_000_000,
+        "connections",
+        "Open streams of one key, so that one key can not lock out the others.",
     )
-    max_connections_per_address: int = field(
-        default=2_000,
-        metadata=_about(
-            "whole",
-            "connections",
-            "Nor one host; behind a NAT many users share one.",
-            least=1,
-            most=1_000_000,
-        ),
+    max_connections_per_address: int = _whole(
+        2_000,
+        1,
+        1_000_000,
+        "connections",
+        "Open streams of one address. Behind a NAT many users share one.",
     )
-    new_connections_per_second: int = field(
-        default=2_000,
-        metadata=_about(
-            "whole",
-            "streams a second",
-            "After a restart all come back together; this spreads them.",
-            least=1,
-            most=100_000,
-        ),
+    new_connections_per_second: int = _whole(
+        2_000,
+        1,
+        100_000,
+        "streams a second",
+        "New streams admitted. After a restart all come back together; this spreads them.",
     )
-    new_connections_burst: int = field(
-        default=5_000,
-        metadata=_about(
-            "whole",
-            "streams at once",
-            "So many come back without being sent away again.",
-            least=1,
-            most=1_000_000,
-        ),
+    new_connections_burst: int = _whole(
+        5_000,
+        1,
+        1_000_000,
+        "streams at once",
+        "New streams that are admitted at once, before the rate above applies.",
     )
-    max_sockets: int = field(
-        default=0,
-        metadata=_about(
-            "whole",
-            "sockets; 0: what the limit of open files leaves",
-            "All that is connected, streams or not; beyond it a newcomer is closed unheard.",
-            least=0,
-            most=10_000_000,
-        ),
+    max_sockets: int = _whole(
+        0,
+        0,
+        10_000_000,
+        "sockets; 0: what the limit of open files leaves",
+        "All connections, streams or not. Beyond it a new connection is closed at once.",
     )
     # what one connection may ask
-    max_channels: int = field(
-        default=32,
-        metadata=_about(
-            "whole",
-            "channels a connection",
-            "Eight times what there are; bounds a selection.",
-            least=1,
-            most=1_000,
-        ),
+    max_channels: int = _whole(
+        32, 1, 1_000, "channels a connection", "Channels that one connection may subscribe to."
     )
-    max_filter_values: int = field(
-        default=256,
-        metadata=_about(
-            "whole",
-            "values a selection",
-            "Each is looked up for every event of its channel.",
-            least=1,
-            most=10_000,
-        ),
+    max_filter_values: int = _whole(
+        256,
+        1,
+        10_000,
+        "values a selection",
+        "Filter values of one connection. Each is looked up for every event of its channel.",
     )
-    max_frame_bytes: int = field(
-        default=64 * KIB,
-        metadata=_about(
-            "size",
-            "bytes",
-            "The largest WebSocket message taken; an event fits in with room.",
-            least=KIB,
-            most=16 * MIB,
-        ),
+    max_frame_bytes: int = _size(
+        64 * KIB, KIB, 16 * MIB, "The largest WebSocket message that a client may send."
     )
-    actions_per_second: float = field(
-        default=10.0,
-        metadata=_about(
-            "number",
-            "actions a second",
-            "A person and a bot ask less; each may cost a snapshot.",
-            least=0.1,
-            most=10_000,
-        ),
+    actions_per_second: float = _number(
+        10.0,
+        0.1,
+        10_000,
+        "Actions of one connection. Each may cost a snapshot.",
+        "actions a second",
     )
-    actions_burst: int = field(
-        default=40,
-        metadata=_about(
-            "whole",
-            "actions at once",
-            "A desktop that opens all its windows.",
-            least=1,
-            most=10_000,
-        ),
+    actions_burst: int = _whole(
+        40,
+        1,
+        10_000,
+        "actions at once",
+        "Actions of one connection at once, such as a desktop that opens all its windows.",
     )
-    publishes_per_second: float = field(
-        default=2_000.0,
-        metadata=_about(
-            "number",
-            "events a second a connection",
-            "One feed must leave room for the others.",
-            least=0.1,
-            most=1_000_000,
-        ),
+    publishes_per_second: float = _number(
+        2_000.0,
+        0.1,
+        1_000_000,
+        "Publishes of one WebSocket, so that one feed leaves room for the others.",
+        "events a second a connection",
     )
     # what one publish may bring, and what may wait
-    max_body_bytes: int = field(
-        default=8 * MIB,
-        metadata=_about(
-            "size",
-            "bytes",
-            "The largest request body; it is held in memory while it is validated.",
-            least=KIB,
-            most=1024 * MIB,
-        ),
+    max_body_bytes: int = _size(
+        8 * MIB,
+        KIB,
+        1024 * MIB,
+        "The largest request body. It is held in memory while it is checked.",
     )
-    max_batch_events: int = field(
-        default=4_096,
-        metadata=_about(
-            "whole",
-            "events",
-            "A batch commits as one; seq numbering has 4,096 places for it.",
-            least=1,
-            most=4_096,
-        ),
+    max_batch_events: int = _whole(
+        4_096, 1, 4_096, "events", "Events in one publish. They commit together."
     )
-    max_event_bytes: int = field(
-        default=32 * KIB,
-        metadata=_about(
-            "size",
-            "bytes",
-            "The largest event; every receiver must be able to hold it.",
-            least=256,
-            most=MIB,
-        ),
+    max_event_bytes: int = _size(32 * KIB, 256, MIB, "The largest event, as JSON.")
+    backlog_events: int = _whole(
+        20_000,
+        1,
+        10_000_000,
+        "events",
+        "Events that wait for the journal. Beyond it a publish gets 503 with Retry-After.",
     )
-    backlog_events: int = field(
-        default=20_000,
-        metadata=_about(
-            "whole",
-            "events",
-            "Waiting for the journal; beyond it publishers are told 503 and when to return.",
-            least=1,
-            most=10_000_000,
-        ),
-    )
-    backlog_bytes: int = field(
-        default=64 * MIB,
-        metadata=_about("size", "bytes", "The same in memory.", least=MIB, most=16 * 1024 * MIB),
+    backlog_bytes: int = _size(
+        64 * MIB, MIB, 16 * 1024 * MIB, "Bytes of the events that wait for the journal."
     )
     # what is remembered for those who come back
-    tape_events: int = field(
-        default=50_000,
-        metadata=_about(
-            "whole",
-            "events a channel",
-            "Resumes this far back are served without touching the journal.",
-            least=1,
-            most=10_000_000,
-        ),
+    tape_events: int = _whole(
+        50_000,
+        1,
+        10_000_000,
+        "events a channel",
+        "Events kept in memory. A resume from this far back does not read the journal.",
     )
-    tape_bytes: int = field(
-        default=32 * MIB,
-        metadata=_about(
-            "size",
-            "bytes",
-            "The same in memory, for each channel.",
-            least=MIB,
-            most=16 * 1024 * MIB,
-        ),
+    tape_bytes: int = _size(
+        32 * MIB, MIB, 16 * 1024 * MIB, "Bytes of the events kept in memory, for each channel."
     )
     # how long it waits
-    stall_seconds: float = field(
-        default=45.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "A socket that took no byte for so long is gone; slow but moving is not.",
-            least=1,
-            most=3600,
-        ),
+    stall_seconds: float = _number(
+        45.0, 1, 3600, "A client whose socket takes no byte for this long is disconnected."
     )
-    drain_seconds: float = field(
-        default=5.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "At shutdown: for telling clients, committing what waits, closing.",
-            least=0,
-            most=300,
-        ),
+    drain_seconds: float = _number(
+        5.0, 0, 300, "At shutdown: the time over which the streams are ended."
     )
-    drain_notice: float = field(
-        default=0.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "At shutdown: /readyz says no and the port stays open, so that a balancer sees it.",
-            least=0,
-            most=300,
-        ),
+    drain_notice: float = _number(
+        0.0,
+        0,
+        300,
+        "At shutdown: how long /readyz answers 503 while the port stays open, for load balancers.",
     )
-    first_byte_timeout: float = field(
-        default=5.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "A new connection that has said nothing is closed; so is a TLS handshake.",
-            least=0.1,
-            most=3600,
-        ),
+    first_byte_timeout: float = _number(
+        5.0,
+        0.1,
+        3600,
+        "A new connection that has sent nothing is closed after this; so is a TLS handshake.",
     )
-    head_timeout: float = field(
-        default=10.0,
-        metadata=_about(
-            "number",
-            "seconds",
-            "For a request's head to arrive: who drips it holds a socket for nothing.",
-            least=0.1,
-            most=3600,
-        ),
-    )
-    body_timeout: float = field(
-        default=30.0,
-        metadata=_about("number", "seconds", "For a request's body to arrive.", least=1, most=3600),
-    )
+    head_timeout: float = _number(10.0, 0.1, 3600, "The time for a request's head to arrive.")
+    body_timeout: float = _number(30.0, 1, 3600, "The time for a request's body to arrive.")
 
 
 def table() -> tuple[About, ...]:
