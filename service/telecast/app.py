@@ -25,8 +25,8 @@ from telecast.keys.guesses import Guesses
 from telecast.keys.secret import new_signing_secret
 from telecast.keys.tokens import Tokens
 from telecast.lag import Lag
-from telecast.net.admission import BESIDE_STREAMS, SocketLimits, Sockets, sockets_allowed
-from telecast.net.streams import Streams
+from telecast.net.admission import BESIDE_STREAMS, Admission, SocketLimits, sockets_allowed
+from telecast.net.streams import StreamWires
 from telecast.net.wire import Wires
 from telecast.relay import Relay
 from telecast.tape.tape import Tape
@@ -102,7 +102,7 @@ async def _build(
     broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
     stack.push_async_callback(broadcaster.close)
     relay = Relay(journal, broadcaster)
-    sockets = Sockets(_socket_limits(settings), scheduler)
+    admission = Admission(_socket_limits(settings), scheduler)
     parts = Parts(
         settings=settings,
         keys=keys,
@@ -121,8 +121,8 @@ async def _build(
         ),
         clients=Clients(_client_limits(settings), keys),
         tokens=tokens,
-        sockets=sockets,
-        streams=Streams(sockets),
+        admission=admission,
+        streams=StreamWires(admission),
         guesses=Guesses(),
         lag=Lag(scheduler),
         now=now,

@@ -26,7 +26,7 @@ class ClientLimits:
 
 
 def _ignore(_: object) -> None:
-    """Nobody is there yet, or any more."""
+    """No handler is set yet, or any more."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -40,13 +40,13 @@ class Client:
     transport: str
     opened_at: float
     reads_only: bool = False
-    """It showed no key but a ticket or a cookie: whatever its key may do, it only reads."""
+    """It came with a ticket or a cookie, not with a key: it only reads, whatever its key may do."""
     subscriber: Subscriber | None = None
     narrow: Callable[[Principal], None] = field(default=_ignore)
     evict: Callable[[TelecastError], None] = field(default=_ignore)
 
     def let_go(self) -> None:
-        """Forget its stream. Else they hold each other, until the garbage collector comes."""
+        """Forget its stream: two that refer to each other would wait for the garbage collector."""
         self.subscriber, self.narrow, self.evict = None, _ignore, _ignore
 
 
@@ -74,7 +74,7 @@ class Clients:
         self._by_key: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._by_address: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._namesakes: defaultdict[tuple[str, str], dict[Client, None]] = defaultdict(dict)
-        """(key, clientId) to those that call themselves so."""
+        """(key, clientId) to the clients with this name."""
         self._closing = False
 
     def __len__(self) -> int:
@@ -105,10 +105,14 @@ class Clients:
 
     def _admit(self, client: Client) -> None:
         if self._closing:
-            raise OwnFault(Code.SHUTTING_DOWN, "The service is going down.", retry_after=1)
+            raise OwnFault("SHUTTING_DOWN", "The service is shutting down.", retry_after=1)
         if not self._newcomers.take(self._clock()):
             wait = 1 + self._newcomers.wait()
-            raise OwnFault(Code.OVERLOADED, "Too many connect at once.", retry_after=round(wait, 1))
+            raise OwnFault(
+                "OVERLOADED",
+                "Too many clients connect at once.",
+                retry_after=round(wait, 1),
+            )
         limits, key_id, address = self._limits, client.principal.key_id, client.address
         by_key, by_address = self._by_key.get(key_id, ()), self._by_address.get(address, ())
         most_here = limits.max_connections_per_address
@@ -127,8 +131,8 @@ class Clients:
             if ghost is None:
                 name, most = full[0]
                 raise PeerFault(
-                    Code.TOO_MANY_CONNECTIONS,
-                    f"{name} ({most}) is reached.",
+                    "TOO_MANY_CONNECTIONS",
+                    f"The limit {name} ({most}) is reached.",
                     {name: most},
                     retry_after=5,
                 )
@@ -160,7 +164,7 @@ class Clients:
         return tuple(self._namesakes.get((client.principal.key_id, client.client_id), ()))
 
     def _groups(self, client: Client) -> Iterator[tuple[defaultdict[Any, dict[Client, None]], Any]]:
-        """Where it stands, and under what."""
+        """The groups that it is in, and its name in each."""
         key_id = client.principal.key_id
         yield self._by_key, key_id
         yield self._by_address, client.address
@@ -168,7 +172,9 @@ class Clients:
             yield self._namesakes, (key_id, client.client_id)
 
     def _end(self, client: Client) -> None:
-        client.evict(PeerFault(Code.REPLACED, "A newer connection of the same clientId is here."))
+        client.evict(
+            PeerFault("REPLACED", "A newer connection of the same clientId took its place.")
+        )
         self.leave(client)
 
     def leave(self, client: Client) -> None:

@@ -86,7 +86,7 @@ class Server:
 
     def _receiver(self) -> Callable[[], asyncio.Protocol]:
         """What makes something of each connection that is accepted."""
-        server, sockets = self._runner.server, parts_of(self._app).sockets
+        server, admission = self._runner.server, parts_of(self._app).admission
         assert server is not None
         make = server.request_factory
 
@@ -97,16 +97,16 @@ class Server:
         server.request_factory = asked
 
         def receive() -> asyncio.Protocol:
-            if sockets.full():
+            if admission.full():
                 return TurnedAway()
             connection = Connection(
                 server,
-                sockets,
+                admission,
                 access_log=None,  # middlewares.correlate logs
                 auto_decompress=False,  # no body of ours is compressed: a small one stays small
                 keepalive_timeout=IDLE_SECONDS,
             )
-            sockets.arrive(connection)
+            admission.arrive(connection)
             return connection
 
         return receive

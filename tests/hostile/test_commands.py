@@ -217,13 +217,13 @@ async def test_messages_that_come_at_once_do_not_keep_the_loop_from_others(
     """A thousand publishes in one write held it for 80 ms, and each connection can send as many."""
     monkeypatch.setattr(websocket, "SLICE", 0.0)
     turns, seen = 0, []
-    obey = ws._Connection._obey
+    obey = ws._WsStream._obey
 
     def noting(self: Any, text: str) -> None:
         seen.append(turns)
         obey(self, text)
 
-    monkeypatch.setattr(ws._Connection, "_obey", noting)
+    monkeypatch.setattr(ws._WsStream, "_obey", noting)
     async with served() as live, connected(live) as (reader, writer):
         writer.write(request("ws", live.secrets["desk"], {}))
         await reader.readuntil(b"\r\n\r\n")
@@ -244,14 +244,14 @@ async def test_a_fault_of_ours_over_one_message_ends_that_connection_alone_with_
     monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     """The answer of a failed request, 500 and all, was written where the client reads frames."""
-    broken = getattr(ws._Connection, place)
+    broken = getattr(ws._WsStream, place)
 
     def breaking(self: Any, command: Any) -> None:
         if command.req_id == "poison":
             raise RuntimeError("canary")
         broken(self, command)
 
-    monkeypatch.setattr(ws._Connection, place, breaking)
+    monkeypatch.setattr(ws._WsStream, place, breaking)
     async with served() as live, live.ws() as bystander, live.ws() as reader:
         await bystander.expect("welcome")
         await reader.expect("welcome")

@@ -253,7 +253,7 @@ async def test_a_fault_of_ours_that_quotes_a_secret_tells_it_to_nobody(
                 patch.setattr(publishing, "parse_json", break_down)
                 heard = str(await live.refused("positions", position()))
             elif place == "ws":
-                patch.setattr(ws._Connection, "_act", break_down)
+                patch.setattr(ws._WsStream, "_act", break_down)
                 async with live.ws() as reader:
                     await reader.send("heartbeat")
                     reported, code = await reader.rest()

@@ -15,7 +15,7 @@ from unittest import mock
 
 from telecast.fanout import backfill, cohort, fetcher
 from telecast.net import wire
-from telecast.net.plain import SocketWire
+from telecast.net.plain import PlainWire
 from telecast.tape import compacted
 from telecast.tape.tape import Tape
 from tests.simulation.cable import Cable
@@ -47,7 +47,7 @@ def kernel_of(loop: Loop, spent: Callable[[], bool]) -> Iterator[None]:
 
     `spent` says whether all descriptors are in use.
     """
-    keep, abort = SocketWire.keep, SocketWire.abort
+    keep, abort = PlainWire.keep, PlainWire.abort
 
     def fromfd(fd: int, *_: int) -> Socket:
         if spent():
@@ -61,27 +61,27 @@ def kernel_of(loop: Loop, spent: Callable[[], bool]) -> Iterator[None]:
         assert loop.files[fd].open
         return loop.files[fd].cable.unacknowledged().to_bytes(4, sys.byteorder)
 
-    def spy_keep(own: SocketWire, data: bytes, taken: int) -> bool:
+    def spy_keep(own: PlainWire, data: bytes, taken: int) -> bool:
         loop.counts["held back"] += 1
         cable = _cable(own)
         cable.high = wire.HIGH_WATER
         cable.hand(data[taken:])
         return keep(own, data, taken)
 
-    def spy_abort(own: SocketWire) -> None:
+    def spy_abort(own: PlainWire) -> None:
         _cable(own).dropped = True
         abort(own)
 
     with (
         mock.patch.object(socket, "fromfd", fromfd),
         mock.patch.object(fcntl, "ioctl", ioctl),
-        mock.patch.object(SocketWire, "keep", spy_keep),
-        mock.patch.object(SocketWire, "abort", spy_abort),
+        mock.patch.object(PlainWire, "keep", spy_keep),
+        mock.patch.object(PlainWire, "abort", spy_abort),
     ):
         yield
 
 
-def _cable(own: SocketWire) -> Cable:
+def _cable(own: PlainWire) -> Cable:
     sock: Any = own._sock
     cable: Cable = sock.cable
     return cable

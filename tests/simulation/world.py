@@ -443,7 +443,7 @@ class World:
             "fetches": len(own._fetcher),
             "due": len(own._flusher._due),
             "ready": sum(each.state is not State.CLOSED for each in own._ready),
-            "sockets": len(self.own.sockets),
+            "sockets": len(self.own.admission),
             "streams": len(self.own.streams),
         }
         assert not any(left.values()), left

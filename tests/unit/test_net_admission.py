@@ -13,8 +13,8 @@ from telecast.net.admission import (
     RESERVED_FILES,
     SILENT,
     SLOW_HEAD,
+    Admission,
     SocketLimits,
-    Sockets,
     raise_open_files,
     sockets_allowed,
 )
@@ -34,17 +34,17 @@ def clock() -> Clock:
     return Clock()
 
 
-def room(clock: Clock, **limits: Any) -> Sockets:
+def room(clock: Clock, **limits: Any) -> Admission:
     standard = {
         "max_sockets": 100,
         "max_per_address": None,
         "first_byte_seconds": 5.0,
         "head_seconds": 10.0,
     }
-    return Sockets(SocketLimits(**(standard | limits)), clock)
+    return Admission(SocketLimits(**(standard | limits)), clock)
 
 
-def connect(sockets: Sockets, address: str = "192.0.2.1") -> One:
+def connect(sockets: Admission, address: str = "192.0.2.1") -> One:
     one = One()
     sockets.arrive(one)
     assert sockets.enter(one, address)

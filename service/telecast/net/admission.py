@@ -1,7 +1,7 @@
 """Connections before anybody knows who asks: how many there are, and how long one may be silent.
 
-A stream is counted by `clients`, which knows its key, and refused in words. Here a connection is a
-socket: past these bounds it is closed, for words would cost what the bound is there to save.
+`clients` counts streams, knows their keys, and refuses with a reason. Here a connection is only a
+socket: past these bounds it is closed without one, since to answer would cost what the bound saves.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Waited(Protocol):
     """A connection as it is seen from here."""
 
     def late(self, why: str) -> None:
-        """End it: SILENT, it said nothing at all; SLOW_HEAD, its request did not get complete."""
+        """End it: SILENT, no byte came; SLOW_HEAD, its request did not become complete."""
         ...
 
 
-class Sockets:
-    """Every connection from its accept to its end. All is called on the loop, and never awaits."""
+class Admission:
+    """Every connection from its accept to its end. All methods run on the loop and never await."""
 
     def __init__(self, limits: SocketLimits, scheduler: Scheduler) -> None:
         self.closed: Counter[str] = Counter()
@@ -105,7 +105,7 @@ class Sockets:
             self._addresses[another] = self._addresses.pop(one)
 
     def leave(self, one: object) -> None:
-        """It is gone; harmless to say again."""
+        """It is gone. Harmless when it was reported already."""
         for line in (self._silent, self._asking):
             line.pop(cast(Waited, one), None)
         address = self._addresses.pop(one, None)
@@ -127,7 +127,7 @@ class Sockets:
     def _look(self) -> None:
         now, due = self._scheduler.time(), self._due or 0.0
         self._due = None
-        # After a stall of our own what they sent may wait to be read: the next look will tell.
+        # After a stall of ours, what they sent may wait to be read: the next look decides.
         if now < due + LOOK_SECONDS:
             for line, seconds, why in (
                 (self._silent, self._limits.first_byte_seconds, SILENT),

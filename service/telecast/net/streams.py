@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
-from telecast.net.admission import Sockets
+from telecast.net.admission import Admission
 from telecast.net.wire import Wire
 
 CLOSE_SECONDS = 5.0
-"""How long streams that were told to end may take for it when the service goes down."""
+"""How long streams that are ending may take for it when the service goes down."""
 
 
-class Streams:
-    def __init__(self, sockets: Sockets) -> None:
-        self._sockets = sockets
+class StreamWires:
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
         self._wires: set[Wire] = set()
         self._all_gone: asyncio.Event | None = None
 
@@ -23,18 +23,18 @@ class Streams:
 
     def add(self, wire: Wire, protocol: object) -> None:
         """`protocol` is what had the connection before."""
-        self._sockets.pass_on(protocol, wire)
+        self._admission.pass_on(protocol, wire)
         wire.on_gone = self._gone
         self._wires.add(wire)
 
     def _gone(self, wire: Wire) -> None:
         self._wires.discard(wire)
-        self._sockets.leave(wire)
+        self._admission.leave(wire)
         if self._all_gone is not None and not self._wires:
             self._all_gone.set()
 
     async def close(self) -> None:
-        """Wait for those that were told to end, then drop the rest."""
+        """Wait for the streams that are ending, then drop the rest."""
         self._all_gone = asyncio.Event()
         if self._wires:
             try:

@@ -7,7 +7,7 @@ import asyncio
 from telecast.net import wire
 
 
-class TransportWire(wire.Wire, asyncio.Protocol):
+class TlsWire(wire.Wire, asyncio.Protocol):
     __slots__ = ("_transport",)
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -19,7 +19,7 @@ class TransportWire(wire.Wire, asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> int:
         if self._transport.is_closing():
-            # uvloop raises for a connection that is lost before we have heard of it.
+            # uvloop raises for a connection whose loss it has not reported yet.
             return len(data)
         self._transport.write(data)
         return -1 if self.full else len(data)
@@ -51,6 +51,7 @@ class TransportWire(wire.Wire, asyncio.Protocol):
         self._transport.abort()
 
     def _let_go(self) -> None:
+        self.send = wire.forget
         self._transport.close()
 
     # --- what the event loop calls
@@ -62,10 +63,10 @@ class TransportWire(wire.Wire, asyncio.Protocol):
         self._has_room()
 
     def data_received(self, data: bytes) -> None:
-        self._hear(data)
+        self._on_data(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.send = wire.forget
         self.full, self._when_drained = False, None
-        self._say_end()
-        self._say_gone()
+        self._report_end()
+        self._report_gone()

@@ -1,7 +1,8 @@
-"""A stream's connection, which is its own: how bytes leave and come, and how it is seen that they
-don't. aiohttp is past it by then (`takeover.py`); nothing else touches the socket of a stream.
+"""A stream's connection: how bytes leave and arrive, and how the service sees that they don't.
+aiohttp has let go of it by then (`takeover.py`); nothing else touches the socket of a stream.
 
-There are two: a `SocketWire` sends by itself, a `TransportWire` leaves it to the event loop.
+There are two kinds: a `PlainWire` calls the kernel itself, a `TlsWire` leaves that to the event
+loop, which encrypts.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class TcpSocket(Protocol):
 
 
 def _ignore(_: object) -> None:
-    """Nobody is there yet, or any more."""
+    """No handler is set yet, or any more."""
 
 
 def forget(data: bytes) -> int:
@@ -64,13 +65,13 @@ def forget(data: bytes) -> int:
 
 
 class Wire(ABC):
-    """A Sink over one connection, and what its peer sends. `on_close` ends it as its transport
-    does."""
+    """A Sink over one connection, and what its peer sends. `on_close` ends the stream in the way
+    of its protocol."""
 
     __slots__ = (
-        "_hear",
-        "_hear_end",
         "_lent",
+        "_on_data",
+        "_on_end",
         "_when_drained",
         "full",
         "on_close",
@@ -88,8 +89,8 @@ class Wire(ABC):
         self.on_close: Callable[[TelecastError], None] = _ignore
         self.on_gone: Callable[[Wire], None] = _ignore
         """Called once, when the connection is closed and nothing waits any more."""
-        self._hear: Callable[[bytes], None] = _ignore
-        self._hear_end: Callable[[], None] | None = None
+        self._on_data: Callable[[bytes], None] = _ignore
+        self._on_end: Callable[[], None] | None = None
         self._when_drained: list[Callable[[], None]] | None = None
         self._lent = lent
         self._set_option(_TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
@@ -144,10 +145,10 @@ class Wire(ABC):
 
     # --- what the peer sends
 
-    def listen(self, hear: Callable[[bytes], None], hear_end: Callable[[], None]) -> None:
-        """Hand on what comes, and that nothing will come any more: the peer has ended its side or
-        is gone, or `abort` was called. Never from within a call of a method here."""
-        self._hear, self._hear_end = hear, hear_end
+    def listen(self, on_data: Callable[[bytes], None], on_end: Callable[[], None]) -> None:
+        """Hand on what arrives, and once that nothing will arrive any more: the peer has ended its
+        side or is gone, or `abort` was called. Never from within a call of a method here."""
+        self._on_data, self._on_end = on_data, on_end
         self.resume()
 
     @abstractmethod
@@ -174,9 +175,8 @@ class Wire(ABC):
 
     def end(self) -> None:
         """Let go of the connection: it closes when the peer has taken what waits, or has had
-        USER_TIMEOUT_MS for it. Nothing is written or heard any more."""
-        self.send = forget
-        self._hear, self._hear_end, self.on_close = _ignore, None, _ignore
+        USER_TIMEOUT_MS for it. Nothing is written or read any more."""
+        self._on_data, self._on_end, self.on_close = _ignore, None, _ignore
         self._when_drained = None
         self._set_option(_TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         self._let_go()
@@ -188,7 +188,8 @@ class Wire(ABC):
         """Bytes that wait on our side."""
 
     @abstractmethod
-    def _let_go(self) -> None: ...
+    def _let_go(self) -> None:
+        """Write and read nothing more, and close once nothing waits."""
 
     def _has_room(self) -> None:
         """LOW_WATER was reached."""
@@ -197,13 +198,13 @@ class Wire(ABC):
         for callback in callbacks or ():
             callback()
 
-    def _say_end(self) -> None:
+    def _report_end(self) -> None:
         """To whoever listens, once."""
-        hear_end, self._hear_end = self._hear_end, None
-        if hear_end is not None:
-            hear_end()
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
-    def _say_gone(self) -> None:
+    def _report_gone(self) -> None:
         on_gone, self.on_gone = self.on_gone, _ignore
         on_gone(self)
 
@@ -218,16 +219,16 @@ class Wire(ABC):
             log.debug("socket option", extra={"option": option, "reason": str(fault)})
 
     def _unacknowledged(self) -> int:
-        """Bytes that the kernel holds for the peer, where it says so: how a trickle is seen to
-        move. It takes more from us in steps of half of NOTSENT_LOWAT, which a slow reader needs
-        long for."""
+        """Bytes that the kernel holds for the peer, where it says so. A trickle is seen to move by
+        this: from us the kernel takes steps of half of NOTSENT_LOWAT, for each of which a slow
+        reader needs long."""
         if self._lent is None:
             return 0
         try:
-            told = fcntl.ioctl(self._lent.fileno(), termios.TIOCOUTQ, bytes(4))
+            queued = fcntl.ioctl(self._lent.fileno(), termios.TIOCOUTQ, bytes(4))
         except _CLOSED:
             return 0
-        return int.from_bytes(told, sys.byteorder)
+        return int.from_bytes(queued, sys.byteorder)
 
 
 class Wires:

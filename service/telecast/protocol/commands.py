@@ -176,12 +176,13 @@ def _command(
     action = body.get("action")
     if not isinstance(action, str) or action not in _ACTIONS:
         # What is no string is not quoted: lists within lists would be, until the stack is full.
-        told = repr(action[:64]) if isinstance(action, str) else "but a string of this list"
-        close = nearest(action[:64], _ACTIONS) if isinstance(action, str) else ""
-        told = told if "action" in body else "nothing"
-        raise PeerFault(
-            Code.UNKNOWN_ACTION, f"There is no action {told}.{close}", {"actions": list(_ACTIONS)}
-        )
+        if isinstance(action, str):
+            message = f"There is no action {action[:64]!r}.{nearest(action[:64], _ACTIONS)}"
+        elif "action" in body:
+            message = "`action` must be a string."
+        else:
+            message = "The message has no `action`."
+        raise PeerFault("UNKNOWN_ACTION", message, {"actions": list(_ACTIONS)})
     allowed = _ACTIONS[action]
     for name in body:
         if name not in allowed and name not in ("action", "reqId"):

@@ -19,8 +19,8 @@ from telecast.keys.guesses import Guesses
 from telecast.keys.tokens import Tokens
 from telecast.lag import Lag
 from telecast.model import Principal
-from telecast.net.admission import Sockets
-from telecast.net.streams import Streams
+from telecast.net.admission import Admission
+from telecast.net.streams import StreamWires
 from telecast.relay import Relay
 from telecast.tape.tape import Tape
 
@@ -39,8 +39,8 @@ class Parts:
     ingress: Ingress
     clients: Clients
     tokens: Tokens
-    sockets: Sockets
-    streams: Streams
+    admission: Admission
+    streams: StreamWires
     guesses: Guesses
     lag: Lag
     now: Callable[[], float]

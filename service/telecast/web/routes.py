@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from telecast.errors import Code, PeerFault
+from telecast.errors import PeerFault
 from telecast.web.api import channels, health, metrics, publish, sessions
 from telecast.web.page import files
 from telecast.web.streams import sse, ws
@@ -13,7 +13,7 @@ API = "/api/v1"
 
 
 async def not_yet(request: web.Request) -> web.StreamResponse:
-    raise PeerFault(Code.NOT_AVAILABLE, f"{request.path} is not offered yet.")
+    raise PeerFault("NOT_AVAILABLE", f"This service does not offer {request.path} yet.")
 
 
 def routes() -> list[web.RouteDef]:

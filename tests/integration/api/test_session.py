@@ -239,7 +239,10 @@ async def test_who_asks_is_answered_even_to_nobody():
         me = await live.get(SESSION, who=None)
         assert me == {
             "signedIn": False,
-            "why": {"code": "UNAUTHENTICATED", "message": "This needs a key."},
+            "why": {
+                "code": "UNAUTHENTICATED",
+                "message": "Send a key: X-API-Key or Authorization: Bearer.",
+            },
         }
         me = await live.get(SESSION)
         assert "publish" in me["scopes"]

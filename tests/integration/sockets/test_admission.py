@@ -51,10 +51,10 @@ async def test_over_the_sockets_in_all_a_newcomer_is_closed_unheard_and_streams_
                 async with bare(live.url) as turned_away:
                     turned_away.send(head("GET", "/livez"))
                     assert await turned_away.rest() == b""
-            assert live.parts.sockets.closed == {FULL: 20}
+            assert live.parts.admission.closed == {FULL: 20}
             first.send(head("POST", "/api/v1/tickets", live.secrets["desk"]))
             assert (await first.answer()).status == 201
-        await live.until(lambda: len(live.parts.sockets) == 1)
+        await live.until(lambda: len(live.parts.admission) == 1)
         await live.publish("positions", position())
         await reader.events()
 
@@ -71,7 +71,7 @@ async def test_one_address_can_not_take_all_sockets(monkeypatch: pytest.MonkeyPa
             assert (await line.answer()).status == 200
         async with bare(live.url) as third:
             assert await third.rest() == b""
-        assert live.parts.sockets.closed == {CROWDED: 1}
+        assert live.parts.admission.closed == {CROWDED: 1}
         async with bare(live.url, local_addr=("127.0.0.2", 0)) as other:
             other.send(head("GET", "/livez"))
             assert (await other.answer()).status == 200
@@ -101,7 +101,7 @@ async def test_what_is_closed_at_the_transport_is_told_in_the_metrics() -> None:
         assert reported["telecast_sockets_closed_total", "malformed"] == 1
         assert reported["telecast_sockets_closed_total", "full"] == 0
         assert reported["telecast_wrong_keys_total", "UNAUTHENTICATED"] == 1
-        assert reported["telecast_sockets",] == len(live.parts.sockets) > 0
+        assert reported["telecast_sockets",] == len(live.parts.admission) > 0
 
 
 # --- open files

@@ -29,17 +29,17 @@ async def timed(**settings: Any) -> AsyncIterator[tuple[Live, Clock]]:
     """The service, whose sockets are timed by the test's clock."""
     async with served(**settings) as live:
         clock = Clock()
-        live.parts.sockets._scheduler = clock
+        live.parts.admission._scheduler = clock
         yield live, clock
 
 
 async def begun(live: Live, count: int = 1) -> None:
     """So many heads have begun to come in."""
-    await live.until(lambda: len(live.parts.sockets._asking) == count)
+    await live.until(lambda: len(live.parts.admission._asking) == count)
 
 
 async def connected(live: Live, count: int = 1) -> None:
-    await live.until(lambda: len(live.parts.sockets._silent) == count)
+    await live.until(lambda: len(live.parts.admission._silent) == count)
 
 
 async def test_who_says_nothing_is_closed_after_five_seconds_without_a_word() -> None:
@@ -50,7 +50,7 @@ async def test_who_says_nothing_is_closed_after_five_seconds_without_a_word() ->
         assert (await asks.answer()).status == 200
         clock.pass_by(1.2)
         assert await line.rest() == b""
-        assert live.parts.sockets.closed == {SILENT: 1}
+        assert live.parts.admission.closed == {SILENT: 1}
         asks.send(head("GET", "/livez"))
         assert (await asks.answer()).status == 200
 
@@ -60,14 +60,14 @@ async def test_half_a_head_is_answered_408_after_ten_seconds() -> None:
         line.send(head("GET", "/livez", "x")[:-2])
         await begun(live)
         clock.pass_by(9.9)
-        assert len(live.parts.sockets) == 1
+        assert len(live.parts.admission) == 1
         clock.pass_by(1.2)
         answer = await line.answer()
         assert (answer.status, answer.error["code"]) == (408, "TOO_SLOW")
         assert answer.headers["connection"] == "close"
         assert await line.rest() == b""
-        assert live.parts.sockets.closed == {SLOW_HEAD: 1}
-        assert len(live.parts.sockets) == 0
+        assert live.parts.admission.closed == {SLOW_HEAD: 1}
+        assert len(live.parts.admission) == 0
 
 
 async def test_a_head_that_drips_is_cut_off_all_the_same() -> None:
@@ -94,7 +94,7 @@ async def test_a_thousand_of_them_are_cut_off_together_and_others_are_served() -
             clock.pass_by(11.1)
             for reader, _ in lines:
                 assert (await reader.read()).startswith(b"HTTP/1.1 408")
-            await live.until(lambda: len(live.parts.sockets) == 1)
+            await live.until(lambda: len(live.parts.admission) == 1)
         finally:
             for _, writer in lines:
                 writer.transport.abort()
@@ -132,8 +132,8 @@ async def test_a_stream_is_no_request_that_takes_too_long(transport: str) -> Non
         clock.pass_by(3600)
         await live.publish("positions", position())
         await reader.events()
-        assert not live.parts.sockets.closed
-        assert not live.parts.sockets._asking
+        assert not live.parts.admission.closed
+        assert not live.parts.admission._asking
 
 
 async def test_what_is_left_of_a_refused_body_is_not_taken_for_a_slow_head() -> None:
@@ -150,7 +150,7 @@ async def test_what_is_left_of_a_refused_body_is_not_taken_for_a_slow_head() -> 
         clock.pass_by(60)
         line.send(head("GET", "/livez"))
         assert (await line.answer()).status == 200
-        assert not live.parts.sockets.closed
+        assert not live.parts.admission.closed
 
 
 @pytest.mark.parametrize(
@@ -166,13 +166,13 @@ async def test_a_body_that_does_not_come_is_given_up(request_: tuple[str, str, s
     async with timed(body_timeout=0.2) as (live, clock), bare(live.url) as line:
         key = live.secrets["desk"] if path == PUBLISH else None
         line.send(head(method, path, key, JSON, length) + b"5")
-        await live.until(lambda: live.parts.sockets.closed[SLOW_BODY] == 1)
+        await live.until(lambda: live.parts.admission.closed[SLOW_BODY] == 1)
         answer = await line.answer()
         assert (answer.status, answer.error["code"]) == (408, "TOO_SLOW")
         assert answer.headers["connection"] == "close"
         assert live.parts.journal.head == 0
         clock.pass_by(60)
-        assert live.parts.sockets.closed == {SLOW_BODY: 1}, "it is no slow head as well"
+        assert live.parts.admission.closed == {SLOW_BODY: 1}, "it is no slow head as well"
 
 
 async def test_a_body_that_is_too_large_by_its_own_word_is_not_waited_for() -> None:
@@ -198,7 +198,7 @@ async def test_a_body_that_takes_its_time_but_comes_is_taken() -> None:
     async with timed() as (live, clock), bare(live.url) as line:
         body = orjson.dumps(position())
         line.send(head("POST", PUBLISH, live.secrets["desk"], JSON, f"Content-Length: {len(body)}"))
-        sockets = live.parts.sockets
+        sockets = live.parts.admission
         await live.until(lambda: len(sockets) and not (sockets._silent or sockets._asking))
         for start in range(0, len(body), 16):
             clock.pass_by(20)
@@ -221,8 +221,8 @@ async def test_who_takes_nothing_of_the_answers_is_dropped(monkeypatch: pytest.M
             await loop.sock_connect(greedy, at(live))
             asked = head("GET", "/page/main.js") * 500
             asking = asyncio.create_task(loop.sock_sendall(greedy, asked))
-            await live.until(lambda: len(live.parts.sockets) == 2)
-            await live.until(lambda: len(live.parts.sockets) == 1)
+            await live.until(lambda: len(live.parts.admission) == 2)
+            await live.until(lambda: len(live.parts.admission) == 1)
             asking.cancel()
             await asyncio.wait([asking])
         reads.send(head("GET", "/livez"))
@@ -254,8 +254,8 @@ async def test_behind_tls_the_same_holds(
         clock.pass_by(12)
         assert await silent.rest() == b""
         assert (await slow.answer()).status == 408
-        await live.until(lambda: len(live.parts.sockets) == 0)
-        assert live.parts.sockets.closed == {SILENT: 1, SLOW_HEAD: 1}
+        await live.until(lambda: len(live.parts.admission) == 0)
+        assert live.parts.admission.closed == {SILENT: 1, SLOW_HEAD: 1}
     assert not caplog.records
 
 
@@ -269,12 +269,12 @@ async def test_a_tls_handshake_that_stops_or_is_none_is_ended_and_its_place_is_f
     ):
         stops.send(bytes.fromhex("160301"))
         plain.send(head("GET", "/livez"))
-        await live.until(lambda: len(live.parts.sockets) == 2)
+        await live.until(lambda: len(live.parts.admission) == 2)
         await stops.rest()
         assert not (await plain.rest()).startswith(b"HTTP/1.1 2")
-        assert live.parts.sockets.full()
+        assert live.parts.admission.full()
         clock.pass_by(2)
-        assert len(live.parts.sockets) == 0
+        assert len(live.parts.admission) == 0
         async with bare(live.url):  # it need not shake hands: a busy machine is not as quick
-            await live.until(lambda: len(live.parts.sockets) == 1)
+            await live.until(lambda: len(live.parts.admission) == 1)
     assert not [each for each in caplog.records if each.exc_info], "no traceback for a bad guest"

@@ -142,7 +142,7 @@ async def test_it_is_refused_and_closed_and_what_follows_it_is_not_done(
             assert answer.headers["x-correlation-id"]
             assert await line.rest() == b"", "one answer, and the connection is closed"
         assert live.parts.journal.head == 0, "nothing was smuggled in"
-        assert live.parts.sockets.closed == {MALFORMED: 1}
+        assert live.parts.admission.closed == {MALFORMED: 1}
         assert len(said(caplog)) == 1
         logged = "".join(str(vars(record)) for record in caplog.records)
         assert secret not in logged + answer.body.decode()
@@ -205,7 +205,7 @@ async def test_odd_but_allowed_is_answered_as_what_it_is(
                 line.send(head(method, path))
                 answer = await line.answer()
                 assert answer.status == status
-        assert not live.parts.sockets.closed
+        assert not live.parts.admission.closed
 
 
 @pytest.mark.parametrize(

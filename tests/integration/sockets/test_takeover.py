@@ -46,7 +46,7 @@ async def live(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Live]:
         yield live
         await live.everybody_gone()
         await live.session.close()
-        await live.until(lambda: not len(live.parts.streams) and not len(live.parts.sockets))
+        await live.until(lambda: not len(live.parts.streams) and not len(live.parts.admission))
         assert live.parts.clients.opened == live.parts.clients.closed
     assert not [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")]
 
@@ -88,14 +88,14 @@ async def held(
     """With room in the kernel for less than the answer before; `behind` comes in one packet with
     the request."""
     loop, sock = asyncio.get_running_loop(), socket.socket()
-    others: set[Any] = set(live.parts.sockets._addresses)
+    others: set[Any] = set(live.parts.admission._addresses)
     known = set(live.parts.clients)
     sock.setblocking(False)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
     try:
         await loop.sock_connect(sock, ("127.0.0.1", int(live.url.rpartition(":")[2])))
-        await live.until(lambda: live.parts.sockets._addresses.keys() - others)
-        (protocol,) = live.parts.sockets._addresses.keys() - others
+        await live.until(lambda: live.parts.admission._addresses.keys() - others)
+        (protocol,) = live.parts.admission._addresses.keys() - others
         server: Any = protocol.transport  # type: ignore[attr-defined]
         server.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_048)
         key = live.secrets["desk"]
@@ -229,7 +229,7 @@ async def test_what_comes_behind_the_request_in_whatever_pieces_is_heard_once_an
 @TRANSPORTS
 async def test_of_a_stream_aiohttp_keeps_nothing(live: Live, transport: str) -> None:
     await live.session.close()
-    await live.until(lambda: not len(live.parts.sockets))
+    await live.until(lambda: not len(live.parts.admission))
     server, tasks = live.server._runner.server, asyncio.all_tasks()
     assert server is not None
     port = int(live.url.rpartition(":")[2])
@@ -253,7 +253,7 @@ async def test_no_file_is_left_open_when_streams_have_come_and_gone(
     live: Live, transport: str
 ) -> None:
     await live.session.close()
-    await live.until(lambda: not len(live.parts.sockets))
+    await live.until(lambda: not len(live.parts.admission))
     before, port = files(), int(live.url.rpartition(":")[2])
     for at in range(50):
         line = await dial(transport, port, live.secrets["desk"], channels="positions")
@@ -265,7 +265,7 @@ async def test_no_file_is_left_open_when_streams_have_come_and_gone(
         async with held(live, transport, channels="positions"):
             pass
     await live.everybody_gone()
-    await live.until(lambda: not len(live.parts.streams) and not len(live.parts.sockets))
+    await live.until(lambda: not len(live.parts.streams) and not len(live.parts.admission))
     await live.until(lambda: files() == before)
 
 
@@ -281,7 +281,7 @@ async def test_without_a_free_file_it_is_refused_in_words_and_nothing_is_left(
     asked = request(transport, live.secrets["desk"], {"channels": "positions"})
     asked = asked.replace(b"Accept: text/event-stream\r\n", b"")
     await live.session.close()
-    await live.until(lambda: not len(live.parts.sockets))
+    await live.until(lambda: not len(live.parts.admission))
     before = files()
     with monkeypatch.context() as patched:
         patched.setattr(socket, "fromfd", none_left)
@@ -292,7 +292,7 @@ async def test_without_a_free_file_it_is_refused_in_words_and_nothing_is_left(
                 assert (answer.status, answer.error["code"]) == (503, "OVERLOADED")
                 assert answer.headers["retry-after"]
                 assert not len(live.parts.clients), "it is counted no more when it is told"
-    await live.until(lambda: not len(live.parts.sockets))
+    await live.until(lambda: not len(live.parts.admission))
     await live.until(lambda: files() == before)
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from telecast.errors import PeerFault
-from telecast.net.tls import TransportWire
+from telecast.net.tls import TlsWire
 from telecast.net.wire import HIGH_WATER
 from telecast.workers import drain
 from tests.support.fakes import ws_frames
@@ -37,20 +37,20 @@ async def live(certificate: Certificate, caplog: pytest.LogCaptureFixture) -> As
         yield live
         await live.everybody_gone()
         await live.session.close()
-        await live.until(lambda: not len(live.parts.streams) and not len(live.parts.sockets))
+        await live.until(lambda: not len(live.parts.streams) and not len(live.parts.admission))
     assert not [each for each in caplog.records if each.levelname in ("WARNING", "ERROR")]
 
 
 @asynccontextmanager
 async def opened(
     live: Live, transport: str, **query: object
-) -> AsyncIterator[tuple[Reader, TransportWire]]:
+) -> AsyncIterator[tuple[Reader, TlsWire]]:
     """A stream that is live, and the server's end of it."""
     before = set(live.parts.streams._wires)
     async with live.transport(transport, **query) as reader:
         await reader.opening()
         (wire,) = live.parts.streams._wires - before
-        assert isinstance(wire, TransportWire)
+        assert isinstance(wire, TlsWire)
         yield reader, wire
 
 

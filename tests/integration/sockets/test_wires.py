@@ -16,10 +16,10 @@ import pytest
 
 from telecast.errors import OwnFault
 from telecast.fanout.cohort import PIECE_BYTES
-from telecast.net.plain import SocketWire
-from telecast.net.tls import TransportWire
+from telecast.net.plain import PlainWire
+from telecast.net.tls import TlsWire
 from telecast.net.wire import HIGH_WATER, LOW_WATER, USER_TIMEOUT_MS, Wire, Wires
-from telecast.web.streams.takeover import own_socket
+from telecast.web.streams.takeover import duplicate_socket
 
 RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER of no time: closing is a reset."""
@@ -98,12 +98,12 @@ class Exchange:
         transport = await self.accepted.get()
         wire: Wire
         if self.kind == "socket":
-            own = own_socket(transport)
+            own = duplicate_socket(transport)
             assert own is not None
             transport.abort()
-            wire = SocketWire(own, asyncio.get_running_loop())
+            wire = PlainWire(own, asyncio.get_running_loop())
         else:
-            wire = TransportWire(transport)
+            wire = TlsWire(transport)
         line = Line(wire, peer)
 
         def end() -> None:
@@ -445,7 +445,7 @@ async def test_the_stalled_share_what_they_were_written_at_once() -> None:
         piece = bytes(1_000)
         exchange.group.write(piece, 0, 3)
         for line in lines:
-            assert isinstance(line.wire, SocketWire)
+            assert isinstance(line.wire, PlainWire)
             assert line.wire._waiting is not None
             assert line.wire._waiting[-1] is piece
 
@@ -464,6 +464,6 @@ async def test_without_a_free_descriptor_it_is_refused_with_a_pause(
             "T", (), {"get_extra_info": lambda _, name: line.peer if name == "socket" else None}
         )()
         with pytest.raises(OwnFault) as refused:
-            own_socket(transport)
+            duplicate_socket(transport)
         assert refused.value.code == "OVERLOADED"
         assert refused.value.retryable

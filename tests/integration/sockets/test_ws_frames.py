@@ -27,7 +27,7 @@ from telecast.protocol.frames import (
     Reason,
 )
 from telecast.web.streams import websocket, ws
-from telecast.web.streams.websocket import AT_ONCE, UNREAD
+from telecast.web.streams.websocket import AT_ONCE, UNREAD, Reading
 from tests.support.fakes import ws_frames
 from tests.support.payloads import price
 from tests.support.service.live import PATIENCE, Live, served
@@ -51,11 +51,11 @@ async def dialled(live: Live, **query: Any) -> AsyncIterator[WsLine]:
         line.cut()
 
 
-def connection(live: Live) -> ws._Connection:
+def connection(live: Live) -> ws._WsStream:
     """The server's end of the one connection there is."""
     (client,) = live.parts.clients
     end = client.narrow.__self__  # type: ignore[attr-defined]
-    assert isinstance(end, ws._Connection)
+    assert isinstance(end, ws._WsStream)
     return end
 
 
@@ -385,7 +385,7 @@ async def test_who_is_not_read_any_more_can_not_fill_our_memory_either() -> None
     limits = {"actions_per_second": 1e6, "actions_burst": 1_000_000}
     async with served(**limits) as live, dialled(live, receive_buffer=4_096) as line:
         socket = connection(live)._socket
-        await stuffed(line, HEARTBEAT, lambda: socket._paused)
+        await stuffed(line, HEARTBEAT, lambda: socket._reading is Reading.PAUSED)
         frames = socket._frames
         assert frames is not None
         assert len(frames) <= UNREAD + READ

@@ -658,9 +658,9 @@ async def test_a_stream_holds_nothing_of_its_request_and_what_it_held_is_freed_w
     def there() -> Counter[str]:
         objects = gc.get_objects()
         return Counter(
-            "stream" if isinstance(each, ws._Connection | sse._Connection) else "request"
+            "stream" if isinstance(each, ws._WsStream | sse._SseStream) else "request"
             for each in objects
-            if isinstance(each, ws._Connection | sse._Connection | web.BaseRequest | Connection)
+            if isinstance(each, ws._WsStream | sse._SseStream | web.BaseRequest | Connection)
         )
 
     async with served() as live:
@@ -681,7 +681,7 @@ async def test_an_event_stream_whose_client_goes_on_sending_is_dropped() -> None
     async with served() as live:
         line = await dial("sse", int(live.url.rpartition(":")[2]), live.secrets["desk"])
         await live.until(lambda: len(live.parts.streams) == 1)
-        await line._send(bytes(sse.UNHEARD_BYTES))
+        await line._send(bytes(sse.UNREAD_BYTES))
         await live.publish("positions", position("p1"))
         assert len(live.parts.streams) == 1, "as much is let pass"
         await line._send(b"and on")

@@ -26,7 +26,7 @@ from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Floor
 from telecast.journal.group import Group, check
 from telecast.model import SCOPES, Entry, Event, Principal
-from telecast.net.plain import SocketWire
+from telecast.net.plain import PlainWire
 from telecast.net.wire import Wire, Wires
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import SSE, WS, Transport
@@ -76,7 +76,7 @@ def quote(seq: int, symbol: str = "BTC-USDT") -> Event:
 def wire_that_takes_all() -> Wire:
     """Over a socket whose `send` runs no Python."""
     sock: Any = SimpleNamespace(family=socket.AF_UNIX, send=len, fileno=lambda: -1)
-    return SocketWire(sock, loop=cast(Any, None))
+    return PlainWire(sock, loop=cast(Any, None))
 
 
 def cohort_of(size: int, transport: Transport = WS) -> Cohort:

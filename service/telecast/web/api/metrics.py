@@ -92,12 +92,12 @@ def build_registry(parts: Parts) -> Registry:
     gauge(
         "sockets",
         "Open connections, those that have not asked for anything included.",
-        lambda: [({}, len(parts.sockets))],
+        lambda: [({}, len(parts.admission))],
     )
     counter(
         "sockets_closed_total",
         "Connections, no streams, that the service closed, by why.",
-        lambda: [({"why": why}, parts.sockets.closed[why]) for why in WHY],
+        lambda: [({"why": why}, parts.admission.closed[why]) for why in WHY],
     )
     counter(
         "wrong_keys_total",

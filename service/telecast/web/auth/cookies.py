@@ -1,6 +1,6 @@
 """Who asks when it is a browser: by a ticket in a stream's address, or by a cookie.
 
-Whoever comes this way only reads. A page of ours can be made to send its cookies, never a key.
+A browser only reads: another page can make it send its cookies, but never a key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RENEW_SECONDS = 3600.0
 """A cookie older than this is replaced when it is used."""
 
 BROWSER = web.RequestKey("browser", bool)
-"""Set where no key was shown: the asker only reads."""
+"""Set where the request had no key: whoever asks only reads."""
 _TICKET = web.RequestKey("ticket", Token)
 _COOKIES = web.RequestKey("cookies", list[str])
 
@@ -145,7 +145,7 @@ def sign_out(request: web.Request) -> None:
 
 
 def sign_in_link(parts: Parts, key_id: str) -> str:
-    """The end of an address that signs in once: a fragment, which no server or log ever sees."""
+    """The end of an address that signs in once: a fragment, which browsers never send."""
     ticket = parts.tokens.issue(SIGN_IN, key_id, parts.keys.fingerprint(key_id) or "")
     return f"/#ticket={ticket}"
 

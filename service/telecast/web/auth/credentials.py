@@ -1,4 +1,4 @@
-"""Who asks, and from which page."""
+"""Who asks: the key in a header, else what a browser sends; and which pages may ask."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 def key_holder(request: web.Request) -> Principal | None:
     """The holder of the key in X-API-Key or Authorization: Bearer; None without one.
 
-    Raises PeerFault 401, or 429 when too many that are none came from this address.
+    Raises PeerFault 401, or 429 when this address has sent too many wrong keys.
     """
     secret = request.headers.get("X-API-Key")
     if secret is None:
@@ -40,7 +40,7 @@ def known(request: web.Request, secret: str) -> Principal:
 
 
 def authenticate(request: web.Request) -> Principal:
-    """The holder of the key, else of the ticket or session that a browser shows.
+    """The holder of the key, else of the ticket or session that a browser sends.
 
     Raises PeerFault 401 or 429, or 403 where another page makes a browser ask.
     """
@@ -48,7 +48,7 @@ def authenticate(request: web.Request) -> Principal:
     if principal is None:
         principal = holder(request)
         if principal is None:
-            raise PeerFault(Code.UNAUTHENTICATED, "This needs a key.")
+            raise PeerFault("UNAUTHENTICATED", "Send a key: X-API-Key or Authorization: Bearer.")
         check_origin(request)
         check_site(request)
     request[PRINCIPAL] = principal
@@ -71,7 +71,7 @@ def check_origin(request: web.Request) -> None:
     origin = request.headers.get("Origin")
     if origin is None or origin in parts_from(request).settings.allowed_origins:
         return
-    # Behind a proxy we don't see the scheme that the browser used: the host tells.
+    # Behind a proxy we don't see the scheme that the browser used: the host decides.
     if _host(origin) == (request.host or "").lower():
         return
     raise PeerFault(
@@ -101,8 +101,8 @@ def check_site(request: web.Request) -> None:
 def address_of(request: web.Request) -> str:
     """The peer's address; behind a proxy the one that the proxy has seen."""
     if parts_from(request).settings.behind_proxy:
-        # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's own
-        # word; those before it are anybody's.
+        # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's;
+        # those before it may be anybody's.
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         last = forwarded.rsplit(",", 1)[-1].strip()
         if last:

@@ -34,8 +34,8 @@ def ok_bytes(
     data: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> web.Response:
     """The envelope around JSON that is made already."""
-    told = orjson.dumps(rfc3339(time.time()))
-    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, told)
+    now = orjson.dumps(rfc3339(time.time()))
+    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, now)
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 
@@ -79,7 +79,7 @@ def stream_refusal(fault: TelecastError) -> web.Response:
 
 
 def _jitter() -> float:
-    """Spreads those who are told the same: not all come back at once."""
+    """Spreads clients that get the same pause: not all come back at once."""
     return random.uniform(1.0, 2.0)  # noqa: S311 - no secret
 
 

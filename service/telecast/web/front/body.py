@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import hdrs, web
 
-from telecast.errors import Code, PeerFault
+from telecast.errors import PeerFault
 from telecast.net.admission import SLOW_BODY
 from telecast.web.parts import parts_from
 
@@ -16,12 +16,15 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
 
     `bound` names that limit.
 
-    Raises PeerFault: UNSUPPORTED_MEDIA_TYPE, BODY_TOO_LARGE (at once where its length is told), or
+    Raises PeerFault: UNSUPPORTED_MEDIA_TYPE; BODY_TOO_LARGE, at once where Content-Length says so;
     TOO_SLOW when it is not complete within `body_timeout`.
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
-        raise PeerFault(Code.UNSUPPORTED_MEDIA_TYPE, "Bodies are taken uncompressed.")
-    too_large = PeerFault(Code.BODY_TOO_LARGE, f"The body is over {bound} ({most}).", {bound: most})
+        raise PeerFault(
+            "UNSUPPORTED_MEDIA_TYPE",
+            "Send the body uncompressed: this service takes no Content-Encoding.",
+        )
+    too_large = PeerFault("BODY_TOO_LARGE", f"The body is over {bound} ({most}).", {bound: most})
     if (request.content_length or 0) > most:
         raise too_large
     parts = parts_from(request)
@@ -33,8 +36,8 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
                 if len(body) > most:
                     raise too_large
     except TimeoutError:
-        parts.sockets.closed[SLOW_BODY] += 1
+        parts.admission.closed[SLOW_BODY] += 1
         raise PeerFault(
-            Code.TOO_SLOW, f"The body did not come within {parts.settings.body_timeout:g} s."
+            "TOO_SLOW", f"The body was not complete within {parts.settings.body_timeout:g} s."
         ) from None
     return body

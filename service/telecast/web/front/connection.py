@@ -1,4 +1,4 @@
-"""One connection: aiohttp's HTTP over it, with deadlines and our own words for what is no HTTP."""
+"""One connection: HTTP by aiohttp, with deadlines, and our error bodies for what it can't parse."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any, cast
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
-from telecast.errors import Code, OwnFault, PeerFault, TelecastError
-from telecast.net.admission import MALFORMED, SLOW_HEAD, Sockets
+from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.net.admission import MALFORMED, SLOW_HEAD, Admission
 from telecast.net.wire import USER_TIMEOUT_MS
 from telecast.web.front.answers import refusal
 
@@ -23,40 +23,40 @@ _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
 class Connection(web.RequestHandler):
-    """Tells `sockets` how far a request has come. aiohttp has no deadline for a head."""
+    """Reports to `admission` how far a request has come. aiohttp has no deadline for a head."""
 
-    __slots__ = ("_body", "_busy", "_sockets")
+    __slots__ = ("_admission", "_body", "_busy")
 
-    def __init__(self, server: web.Server, sockets: Sockets, **options: Any) -> None:
+    def __init__(self, server: web.Server, admission: Admission, **options: Any) -> None:
         """`options` are aiohttp's."""
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
-        self._sockets = sockets
+        self._admission = admission
         self._busy = False
         self._body: StreamReader | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
         address = peer[0] if isinstance(peer, tuple) else "unknown"
-        if self._sockets.enter(self, address):
+        if self._admission.enter(self, address):
             _bound_patience(transport)
             super().connection_made(transport)
         else:
             _drop(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._sockets.leave(self)
+        self._admission.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         # What comes while a request is served, or belongs to its body, has its own deadlines.
         if data and not self._busy and (self._body is None or self._body.is_eof()):
-            self._sockets.begin(self)
+            self._admission.begin(self)
         super().data_received(data)
 
     def asked(self, body: StreamReader) -> None:
         """A request's head is complete, and is served now."""
         self._busy, self._body = True, body
-        self._sockets.asked(self)
+        self._admission.asked(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -71,7 +71,7 @@ class Connection(web.RequestHandler):
             return
         # uvloop's transport may be closed already without having said so: to write would raise.
         if why == SLOW_HEAD and not self.transport.is_closing():
-            fault = PeerFault(Code.TOO_SLOW, "The request's head did not come in time.")
+            fault = PeerFault("TOO_SLOW", "The request's head was not complete in time.")
             self.transport.write(_bare(fault))
         self.force_close()
 
@@ -87,7 +87,7 @@ class Connection(web.RequestHandler):
         fault: TelecastError
         if isinstance(exc, HttpProcessingError):
             reason = _reason(exc)
-            self._sockets.closed[MALFORMED] += 1
+            self._admission.closed[MALFORMED] += 1
             log.info(
                 "malformed request",
                 extra={
@@ -96,12 +96,12 @@ class Connection(web.RequestHandler):
                     "correlation_id": correlation,
                 },
             )
-            fault = PeerFault(Code.MALFORMED_REQUEST, f"This is no HTTP/1.1 request: {reason}.")
+            fault = PeerFault("MALFORMED_REQUEST", f"This is not valid HTTP/1.1: {reason}.")
         else:
             log.error("unhandled", exc_info=exc, extra={"correlation_id": correlation})
-            fault = OwnFault(Code.INTERNAL, "Something broke; the log has it.")
+            fault = OwnFault("INTERNAL", "Internal error: the service's log has it.")
         if request.writer.output_size:
-            raise ConnectionError("An answer has begun: nothing else can be said.")
+            raise ConnectionError("An answer has begun: no other can be sent.")
         response = refusal(fault)
         response.headers["X-Correlation-ID"] = correlation
         response.force_close()
@@ -130,7 +130,7 @@ def _drop(transport: asyncio.BaseTransport) -> None:
 def _reason(fault: HttpProcessingError) -> str:
     """Why it is no HTTP, without what was sent: that may be a secret."""
     if isinstance(fault, InvalidURLError):
-        return "Its target is no address"
+        return "the request target is not a valid address"
     return fault.message.partition("\n")[0].partition(": b")[0].rstrip(":")[:128]
 
 

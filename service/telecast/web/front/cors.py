@@ -7,24 +7,24 @@ from collections.abc import Iterable
 import aiohttp_cors
 from aiohttp import web
 
-TAKEN = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
-TAKEN_OURS = ("X-API-Key", "X-Correlation-ID", "Cache-Control")
-TOLD = ("X-Correlation-ID", "Retry-After")
+ACCEPTED = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+ACCEPTED_OURS = ("X-API-Key", "X-Correlation-ID", "Cache-Control")
+EXPOSED = ("X-Correlation-ID", "Retry-After")
 PREFLIGHT_SECONDS = 600
 
 
 def allow_origins(
     app: web.Application, routes: Iterable[web.AbstractRoute], origins: Iterable[str]
 ) -> None:
-    """Let pages of these origins, each named and none by a star, use REST and the SSE transport.
+    """Let pages of these origins use REST and the SSE transport. Each is named; there is no star.
 
-    Credentials are allowed since a stream that a ticket opened comes back with a cookie. A
-    WebSocket knows no CORS: its handler looks at the Origin itself.
+    Credentials are allowed since a stream that a ticket opened comes back with a cookie. CORS does
+    not cover WebSockets: their handler checks the Origin itself.
     """
     options = aiohttp_cors.ResourceOptions(  # type: ignore[no-untyped-call]
         allow_credentials=True,
-        allow_headers=(*TAKEN, *TAKEN_OURS),
-        expose_headers=TOLD,
+        allow_headers=(*ACCEPTED, *ACCEPTED_OURS),
+        expose_headers=EXPOSED,
         max_age=PREFLIGHT_SECONDS,
     )
     defaults = dict.fromkeys(origins, options)

@@ -22,10 +22,10 @@ _HOST = re.compile(
 def check_head(request: web.BaseRequest) -> None:
     """Raises PeerFault MALFORMED_REQUEST, which also closes the connection."""
     if request.version < HttpVersion10:
-        raise _malformed("HTTP/1.1 or 1.0 is spoken here.")
+        raise _malformed("This service speaks HTTP/1.1 and HTTP/1.0.")
     if request.method == hdrs.METH_CONNECT:
         # What follows would be for somebody else (RFC 9110 §9.3.6).
-        raise _malformed("This is no proxy.")
+        raise _malformed("This service is not a proxy: it takes no CONNECT.")
     # RFC 9112 §6.1; the parser accepts other codings before it, which would be left undone, and
     # chunks in HTTP/1.0, whose readers know none.
     coding = request.headers.get(hdrs.TRANSFER_ENCODING)
@@ -35,7 +35,7 @@ def check_head(request: web.BaseRequest) -> None:
         raise _malformed("The only Transfer-Encoding taken is chunked, in HTTP/1.1.")
     # RFC 9112 §3.2; the parser sees to it that there is one.
     if not _HOST.fullmatch(request.headers.get(hdrs.HOST, "")):
-        raise _malformed("Its Host is none.")
+        raise _malformed("The Host header is not a valid host name or address.")
 
 
 def without_expectation(message: Any) -> Any:

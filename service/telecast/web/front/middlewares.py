@@ -70,8 +70,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         check_head(request)
         return await handler(request)
     except TelecastError as fault:
-        if fault.code == Code.MALFORMED_REQUEST:
-            parts_from(request).sockets.closed[MALFORMED] += 1
+        if fault.code == "MALFORMED_REQUEST":
+            parts_from(request).admission.closed[MALFORMED] += 1
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         return refusal(fault)
@@ -86,16 +86,16 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Allow"] = status.headers["Allow"]
         return response
     except web.RequestPayloadError:
-        return refusal(PeerFault(Code.BAD_REQUEST, "The body can't be read as its headers say."))
+        return refusal(PeerFault("BAD_REQUEST", "The body does not match what its headers say."))
     except ConnectionResetError:
-        # The peer went before its answer began: nothing is broken, and nobody is left to be told.
+        # The peer went before its answer began: nothing failed, and nobody reads an answer.
         return web.Response(status=400)
     except Exception:
         log.exception("unhandled")
         if request.get(BEGUN) and request.transport is not None:
             # A 500 now would stand in the middle of a stream: its end without one says as much.
             request.transport.abort()
-        return refusal(OwnFault(Code.INTERNAL, "Something broke; the log has it."))
+        return refusal(OwnFault("INTERNAL", "Internal error: the service's log has it."))
 
 
 async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:

@@ -17,18 +17,18 @@ from telecast.protocol import messages
 from telecast.protocol.framing import SSE, SSE_HTTP10, SseTransport, sse_retry
 from telecast.protocol.subscription import readable
 from telecast.web.front.answers import retry_after, stream_refusal
-from telecast.web.streams.stream import Stream, now_ms
+from telecast.web.streams.stream import ServedStream, now_ms
 
 RETRY_MS = (1_000, 3_000)
-"""Between these an EventSource waits before it comes back: spread, so that not all come at once."""
+"""An EventSource waits between these before it reconnects: spread, so that not all come at once."""
 FAREWELL_SECONDS = 2.0
-UNHEARD_BYTES = 64 * 1024
+UNREAD_BYTES = 64 * 1024
 """Bytes that a client may send behind its request: another request or two of a confused proxy."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Everything the key may read, or what the query asks for, until the client goes."""
-    stream = Stream(request, "sse")
+    stream = ServedStream(request, "sse")
     names = stream.query.channels
     if names is None:
         names = readable(stream.parts.catalogue, stream.session.principal)
@@ -40,7 +40,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     rejected = [each.as_json() for each in asked.rejected]
 
     def serve(wire: Wire, _: bytes) -> None:
-        _Connection(stream, wire, transport).serve(rejected)
+        _SseStream(stream, wire, transport).serve(rejected)
 
     try:
         await stream.open(request, head, serve)
@@ -53,7 +53,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
 
 
 class _Head(EventSourceResponse):
-    """Without pings: heartbeats are ours, with a position in them."""
+    """Without aiohttp-sse's pings: our heartbeats carry a position."""
 
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         if self.prepared:
@@ -64,16 +64,16 @@ class _Head(EventSourceResponse):
         return writer
 
 
-class _Connection:
-    """One event stream: hands the subscriber to the broadcaster, and hears nothing but the end."""
+class _SseStream:
+    """One event stream: hands the subscriber to the broadcaster, and waits for the end."""
 
-    def __init__(self, stream: Stream, wire: Wire, transport: SseTransport) -> None:
+    def __init__(self, stream: ServedStream, wire: Wire, transport: SseTransport) -> None:
         self._stream = stream
         self._wire = wire
         self._transport = transport
         self._broadcaster = stream.parts.broadcaster
         self._subscriber = stream.subscriber(transport, wire, expects_life=False)
-        self._unheard = UNHEARD_BYTES
+        self._unread = UNREAD_BYTES
         self._ended = False
 
     def serve(self, rejected: list[dict[str, str]]) -> None:
@@ -81,15 +81,15 @@ class _Connection:
         self._wire.on_close = self._close
         stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
         stream.client.narrow = self._narrow
-        told = (stream.welcome(), stream.ack("subscribe", None, rejected))
+        greeting = (stream.welcome(), stream.ack("subscribe", None, rejected))
         retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
-        self._wire.write(self._transport.join([retry, *map(self._transport.message, told)]))
+        self._wire.write(self._transport.join([retry, *map(self._transport.message, greeting)]))
         broadcaster.attach(subscriber, stream.query.start)
-        self._wire.listen(self._hear, self._over)
+        self._wire.listen(self._discard, self._over)
 
-    def _hear(self, data: bytes) -> None:
-        self._unheard -= len(data)
-        if self._unheard < 0:
+    def _discard(self, data: bytes) -> None:
+        self._unread -= len(data)
+        if self._unread < 0:
             self._wire.abort()
 
     def _narrow(self, principal: Principal) -> None:
@@ -119,7 +119,7 @@ class _Connection:
 
 
 def _last_words(fault: TelecastError, transport: SseTransport) -> list[bytes]:
-    """The reason; and when to come back, in the one form that an EventSource heeds."""
+    """The reason, and when to come back in the only form that an EventSource obeys."""
     if not fault.retryable:
         return [transport.message(messages.notice(now_ms(), fault))]
     wait = int(retry_after(fault) * 1000)

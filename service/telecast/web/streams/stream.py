@@ -29,16 +29,16 @@ from telecast.web.streams.takeover import take_over
 log = logging.getLogger(__name__)
 
 Serve = Callable[[Wire, bytes], None]
-"""Begins to serve a connection; what its peer sent already comes with it. Who serves calls
-`Stream.end` when it is over."""
+"""Begins to serve a connection, given what its peer has sent already. Calls `ServedStream.end`
+when the stream is over."""
 
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Stream:
-    """One connection over either transport: who asks, for what, and its place in the fan-out."""
+class ServedStream:
+    """One connection over either transport: who asks for what, and its subscriber."""
 
     def __init__(self, request: web.Request, transport: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
@@ -83,7 +83,7 @@ class Stream:
         self.parts.clients.admit(self.client)
         request[CONNECTION] = self.client.connection_id
         token = connection_id.set(self.client.connection_id)
-        # Until it is served there is nobody who could tell the client why: it is just ended.
+        # Until it is served nothing can send the client a reason: it is just ended.
         ended: list[TelecastError] = []
         self.client.evict = ended.append
         try:
@@ -119,7 +119,7 @@ class Stream:
             self.end()
 
     def end(self) -> None:
-        """It is over, once, whoever has said so: the log knows whose it was."""
+        """It is over. Called once; the log line says whose stream it was."""
         client = self.client
         self._leave()
         self._context.run(
@@ -169,7 +169,7 @@ class Stream:
         rejected: list[dict[str, str]],
         extra: dict[str, object] | None = None,
     ) -> Message:
-        """What holds now."""
+        """The selection that holds now."""
         return messages.ack(
             now_ms(),
             action=action,
@@ -182,15 +182,15 @@ class Stream:
         )
 
     def narrow(self, principal: Principal, subscriber: Subscriber) -> bool:
-        """Apply changed rights and say so; False when nothing is left that it may read."""
+        """Apply changed rights and send what holds now; False when nothing is left to read."""
         rejected = self.session.narrow(principal)
         selection = selection_of(self.session)
         if selection == subscriber.selection:
             return True
         if not selection and (self.client.transport == "sse" or not principal.may("read")):
             return False
-        told = [each.as_json() for each in rejected]
-        self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, told))
+        lost = [each.as_json() for each in rejected]
+        self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, lost))
         self.parts.broadcaster.change(subscriber, selection)
         return True
 

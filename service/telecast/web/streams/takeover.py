@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from telecast.errors import Code, OwnFault
-from telecast.net.plain import SocketWire
-from telecast.net.tls import TransportWire
+from telecast.errors import OwnFault
+from telecast.net.plain import PlainWire
+from telecast.net.tls import TlsWire
 from telecast.net.wire import Wire
 
 MOST_BEHIND = 64 * 1024
@@ -19,17 +19,16 @@ MOST_BEHIND = 64 * 1024
 
 
 async def take_over(request: web.Request, response: web.StreamResponse) -> tuple[Wire, bytes]:
-    """Answer with this head. The connection is the wire's then, and aiohttp lets go of the rest as
-    soon as the handler returns: protocol, tasks, parser and request are more than all that a
-    stream needs.
+    """Answer with this head, and make the connection a wire's. aiohttp frees the rest when the
+    handler returns: its protocol, tasks, parser and request take more memory than a stream does.
 
-    Also gives what the peer sent behind an upgrade. Raises ConnectionError, the peer is gone;
-    OwnFault OVERLOADED, no more files can be opened, and then nothing was answered.
+    Also returns what the peer sent behind an upgrade. Raises ConnectionError where the peer is
+    gone, and OwnFault OVERLOADED where no more files can be opened; then nothing was answered.
     """
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("gone before it was answered")
-    sock = own_socket(transport)
+    sock = duplicate_socket(transport)
     try:
         behind = await _answer(request, response, transport)
     except BaseException:
@@ -40,9 +39,9 @@ async def take_over(request: web.Request, response: web.StreamResponse) -> tuple
     if sock is not None:
         # The descriptor is another one: what closes here is aiohttp's, and not the connection.
         transport.abort()
-        return SocketWire(sock, loop), behind
+        return PlainWire(sock, loop), behind
     protocol = request.protocol
-    wire = TransportWire(transport)
+    wire = TlsWire(transport)
     # To aiohttp the connection is lost.
     protocol.transport = None
     loop.call_soon(protocol.connection_lost, None)
@@ -67,7 +66,7 @@ async def _answer(
 
 
 class _Behind:
-    """The connection's parser, to aiohttp, until nothing comes through it any more."""
+    """Stands in for the connection's parser until aiohttp hands nothing on any more."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self.data = bytearray()
@@ -81,11 +80,12 @@ class _Behind:
         return False, b""
 
     def feed_eof(self) -> None:
-        """It is lost to aiohttp, and that was us."""
+        """aiohttp has lost the connection: we took it."""
 
 
-def own_socket(transport: asyncio.Transport) -> socket.socket | None:
-    """A socket of our own for this connection; None where only the transport can serve it."""
+def duplicate_socket(transport: asyncio.Transport) -> socket.socket | None:
+    """A second descriptor for this connection, which nobody else uses; None where only the
+    transport can serve it, as with TLS."""
     lent = transport.get_extra_info("socket")
     if lent is None or transport.get_extra_info("sslcontext") is not None:
         return None
@@ -94,7 +94,9 @@ def own_socket(transport: asyncio.Transport) -> socket.socket | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             raise OwnFault(
-                Code.OVERLOADED, "No more connections can be had.", retry_after=5
+                "OVERLOADED",
+                "No more files can be opened now.",
+                retry_after=5,
             ) from None
         raise ConnectionResetError("gone before it was answered") from None
     sock.setblocking(False)

@@ -1,7 +1,18 @@
 """A WebSocket, from the handshake to the end of the connection (RFC 6455 §4.2, §7).
 
-Not aiohttp's WebSocketResponse: that takes unmasked frames, versions 7 and 8, close codes which
-may not be sent, and any number of fragments, and offers no place to be stricter.
+Theory of operation. Bytes arrive in callbacks and become frames; frames become messages, which the
+receiver gets one at a time. Three things must hold, at every moment:
+
+- One client never holds up the others: after AT_ONCE messages or SLICE seconds the rest WAITs for
+  the next turn of the loop. test_ws_frames.py floods a connection and watches another.
+- What waits is bounded: beyond UNREAD bytes the wire is PAUSED, and TCP slows the peer down. While
+  the wire is full nothing is handed out, since an answer would have no room.
+- A close is said before it is done: our close frame goes out once, and nothing behind it. The peer
+  has FAREWELL_SECONDS to answer. A peer whose frames are broken is read, and DISCARDed, meanwhile:
+  to close a socket with unread bytes resets it, and the close frame would be lost.
+
+aiohttp's WebSocketResponse is not used: it takes unmasked frames, versions 7 and 8, close codes
+that may not be sent and any number of fragments, and offers no place to be stricter.
 """
 
 from __future__ import annotations
@@ -12,7 +23,9 @@ import binascii
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from contextvars import copy_context
+from enum import Enum
 from typing import Protocol
 
 from aiohttp import HttpVersion11, web
@@ -28,7 +41,7 @@ log = logging.getLogger(__name__)
 FAREWELL_SECONDS = 2.0
 """How long the peer has to answer our close frame, and to take what came before it."""
 ANSWER_SECONDS = 0.5
-"""How long we go on as if nothing were, when what the peer sends can't be read any more."""
+"""How long our side stays open when the peer's frames can't be read any more."""
 UNREAD = 64 * 1024
 """Bytes received and not yet acted upon at which no more is read from the socket."""
 
@@ -44,7 +57,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 def check_version(request: web.Request) -> None:
     """Raises PeerFault UPGRADE_REQUIRED, whose answer names ours (RFC 6455 §4.4)."""
     if request.headers.getall("Sec-WebSocket-Version", ["13"]) != ["13"]:
-        raise PeerFault(Code.UPGRADE_REQUIRED, "This is version 13 of the protocol alone.")
+        raise PeerFault("UPGRADE_REQUIRED", "Only version 13 of the WebSocket protocol is spoken.")
 
 
 def has_body(request: web.Request) -> bool:
@@ -99,7 +112,7 @@ def _is_nonce(key: str) -> bool:
 
 
 class Receiver(Protocol):
-    """Who is told what the peer sends."""
+    """Who gets what the peer sends."""
 
     def receive(self, message: str | Frame) -> None:
         """A text message, or a frame that is neither text nor close. May raise FrameFault."""
@@ -114,11 +127,30 @@ class Receiver(Protocol):
         ...
 
 
+class Reading(Enum):
+    """What becomes of the bytes that the peer sends."""
+
+    FLOWING = "messages are handed out as they arrive"
+    WAITING = "messages wait: for room to answer, or for the other connections' turn"
+    PAUSED = "so many bytes wait that nothing more is read from the wire"
+    DISCARDING = "the bytes can't be read as frames, and are thrown away"
+    OVER = "nothing is received any more"
+
+
+MOVES: Mapping[Reading, frozenset[Reading]] = {
+    Reading.FLOWING: frozenset({Reading.WAITING, Reading.DISCARDING, Reading.OVER}),
+    Reading.WAITING: frozenset({Reading.FLOWING, Reading.PAUSED, Reading.DISCARDING, Reading.OVER}),
+    Reading.PAUSED: frozenset({Reading.FLOWING, Reading.DISCARDING, Reading.OVER}),
+    Reading.DISCARDING: frozenset({Reading.OVER}),
+    Reading.OVER: frozenset(),
+}
+
+
 class WebSocket:
     """What the peer of an upgraded connection sends, one message at a time, and how it ends.
 
-    What is sent goes through the wire, and is the receiver's; only close frames are sent from here.
-    While the wire is full, one message is handed out and no more: replies have nowhere to go.
+    The receiver sends through the wire; only close frames are sent from here. While the wire is
+    full, one message is handed out and no more: there is no room for replies.
     """
 
     __slots__ = (
@@ -126,9 +158,8 @@ class WebSocket:
         "_farewell",
         "_finishing",
         "_frames",
-        "_paused",
+        "_reading",
         "_receiver",
-        "_waiting",
         "_wire",
     )
 
@@ -137,17 +168,30 @@ class WebSocket:
         self._wire = wire
         self._receiver: Receiver | None = receiver
         self._frames: Frames | None = Frames(max_message)
+        self._reading = Reading.FLOWING
         self._farewell: asyncio.TimerHandle | None = None
+        """Runs once our close frame is out."""
         self._finishing: asyncio.TimerHandle | None = None
-        self._waiting = False
-        """Whether messages wait for room, or for the others' turn to be over."""
-        self._paused = False
+        """Runs while DISCARDING."""
         self._context = copy_context()
 
+    def move(self, reading: Reading) -> None:
+        """The only way in which this changes, and with it what is kept and read."""
+        before = self._reading
+        if reading not in MOVES[before]:
+            raise AssertionError(f"no way from {before.name} to {reading.name}")
+        self._reading = reading
+        if reading in (Reading.DISCARDING, Reading.OVER):
+            self._frames = None
+        if reading is Reading.PAUSED:
+            self._wire.pause()
+        elif before is Reading.PAUSED and reading is not Reading.OVER:
+            self._wire.resume()
+
     def open(self, behind: bytes) -> None:
-        """Take what comes in from now on, and what came behind the request already."""
-        self._wire.listen(self._hear, self.stop)
-        self._hear(behind)
+        """Take what arrives from now on, and what already arrived behind the request."""
+        self._wire.listen(self._take_in, self.stop)
+        self._take_in(behind)
 
     @property
     def closing(self) -> bool:
@@ -160,48 +204,54 @@ class WebSocket:
             self._close(code.to_bytes(2, "big") + _shortened(reason))
 
     def stop(self) -> None:
-        """Nothing is received any more."""
-        receiver, self._receiver = self._receiver, None
-        if receiver is None:
+        """Nothing is received any more. Harmless when that is so already."""
+        if self._reading is Reading.OVER:
             return
-        self._frames = None
+        self.move(Reading.OVER)
+        receiver, self._receiver = self._receiver, None
         if self._finishing is not None:
             self._finishing.cancel()
-        receiver.over()
+        if receiver is not None:
+            receiver.over()
         if self._farewell is not None and not self._wire.buffered():
             self._farewell.cancel()
 
-    def _hear(self, data: bytes) -> None:
+    def _take_in(self, data: bytes) -> None:
         frames = self._frames
         if frames is None or not frames.feed(data):
             return
-        if not self._waiting:
+        if self._reading is Reading.FLOWING:
             self._hand_out()
-        if self._waiting and len(frames) > UNREAD and not self._paused:
-            self._paused = True
-            self._wire.pause()
+        if self._reading is Reading.WAITING and len(frames) > UNREAD:
+            self.move(Reading.PAUSED)
 
     def _hand_out(self) -> None:
-        """All that has come, unless it would hold up others, or the replies did not fit."""
-        self._waiting = False
+        """All that has arrived, unless that would hold up others, or the replies did not fit."""
+        if self._frames is None:
+            return
         try:
-            self._receive_all()
+            more = self._receive_some(self._frames)
         except FrameFault as fault:
             self._give_up_reading(fault)
+            return
         except Exception:
             log.exception("unhandled")
             self._wire.abort()
-        if self._paused and not self._waiting:
-            self._paused = False
-            self._wire.resume()
+            more = False
+        if self._reading is Reading.OVER:
+            return
+        if more and self._reading is Reading.FLOWING:
+            self.move(Reading.WAITING)
+        elif not more and self._reading is not Reading.FLOWING:
+            self.move(Reading.FLOWING)
 
-    def _receive_all(self) -> None:
-        """Raises FrameFault."""
+    def _receive_some(self, frames: Frames) -> bool:
+        """Whether more waits, for which this is called again. Raises FrameFault."""
         until, left = time.monotonic() + SLICE, AT_ONCE
-        while self._frames is not None and self._receiver is not None:
-            taken = self._frames.take()
+        while self._receiver is not None:
+            taken = frames.take()
             if taken is None:
-                return
+                return False
             if isinstance(taken, Frame) and taken.opcode == CLOSE:
                 if not self.closing:
                     self._close(taken.payload[:2])
@@ -210,26 +260,25 @@ class WebSocket:
                 self._receiver.receive(taken)
             left -= 1
             if self._wire.full and not self.closing:
-                self._waiting = True
                 self._wire.when_drained(self._soon)
-                return
+                return True
             if not left or time.monotonic() >= until:
-                self._waiting = True
                 self._soon()
-                return
+                return True
+        return False
 
     def _soon(self) -> None:
-        # Whoever calls, it is this connection that the log is told of.
+        # Whoever calls, the log lines are those of this connection.
         asyncio.get_running_loop().call_soon(self._hand_out, context=self._context)
 
     def _give_up_reading(self, fault: FrameFault) -> None:
-        """Throw away what still comes until the peer hangs up, or has had its time.
+        """Throw away what still arrives until the peer hangs up, or has had its time.
 
         Closed at once, a connection with unread bytes is reset, and our close frame is lost with
         it. Ended at once, a proxy ends the client's too, which then can't answer our close frame
         and takes the end for an accident.
         """
-        self._frames = None
+        self.move(Reading.DISCARDING)
         if self._receiver is not None:
             self._receiver.refuse(fault)
         loop = asyncio.get_running_loop()

@@ -26,7 +26,7 @@ from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
 from telecast.protocol.framing import WS, Message, ws_pong
 from telecast.protocol.limits import TokenBucket
 from telecast.web.front.answers import refusal, retry_after
-from telecast.web.streams.stream import Stream, now_ms, selection_of
+from telecast.web.streams.stream import ServedStream, now_ms, selection_of
 from telecast.web.streams.websocket import WebSocket, check_version, has_body, upgrade
 
 log = logging.getLogger(__name__)
@@ -34,37 +34,40 @@ log = logging.getLogger(__name__)
 SUBPROTOCOL = "telecast.v1"
 CONTROLS_PER_SECOND = 20.0
 CONTROLS_BURST = 200.0
-"""Pings and pongs of a client. Ours asks for a pong every 5 s at the most, and libraries ping
-every second at the most; the burst is for what comes at once after a line was stuck."""
+"""Pings and pongs of a client. We ask for a pong every 5 s at the most, and libraries ping every
+second at the most; the burst is for what arrives at once after a line was stuck."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Upgrade and serve one client until it goes."""
     if has_body(request):
-        response = refusal(PeerFault(Code.BAD_REQUEST, "The request of a WebSocket has no body."))
+        response = refusal(PeerFault("BAD_REQUEST", "A WebSocket request must not have a body."))
         response.force_close()  # what follows may be a body or a request: it is read as neither
         return response
     check_version(request)
-    stream = Stream(request, "ws")
+    stream = ServedStream(request, "ws")
     rejected: list[dict[str, str]] = []
     if stream.query.channels is not None:
         asked = stream.session.ask(stream.query.channels, stream.query.fields)
         rejected = [each.as_json() for each in asked.rejected]
     elif stream.query.fields:
-        raise PeerFault(Code.UNKNOWN_FILTER, "A filter in the query needs `channels` beside it.")
+        raise PeerFault(
+            "UNKNOWN_FILTER",
+            "Over WebSocket a filter in the query needs `channels` too.",
+        )
     answer = upgrade(request, SUBPROTOCOL)
 
     def serve(wire: Wire, behind: bytes) -> None:
-        _Connection(stream, wire).serve(behind, rejected)
+        _WsStream(stream, wire).serve(behind, rejected)
 
     await stream.open(request, answer, serve)
     return answer
 
 
-class _Connection:
-    """One WebSocket: reads commands, and hands the subscriber to the broadcaster."""
+class _WsStream:
+    """One WebSocket: acts on commands, and hands the subscriber to the broadcaster."""
 
-    def __init__(self, stream: Stream, wire: Wire) -> None:
+    def __init__(self, stream: ServedStream, wire: Wire) -> None:
         self._stream = stream
         self._session = stream.session
         self._broadcaster = stream.parts.broadcaster
@@ -86,7 +89,7 @@ class _Connection:
         broadcaster.attach(subscriber, stream.query.start)
         self._socket.open(behind)
 
-    # --- what comes in
+    # --- what the client sends
 
     def receive(self, message: str | Frame) -> None:
         self._subscriber.alive()
@@ -108,7 +111,9 @@ class _Connection:
         if frame.opcode == BINARY:
             raise FrameFault("binary", "Messages are text.")
         if not self._controls.take(time.monotonic()):
-            raise FrameFault("control_rate", "More pings and pongs than a connection may send.")
+            raise FrameFault(
+                "control_rate", "This connection sent more pings and pongs than it may."
+            )
         if frame.opcode == PING:
             self._wire.write(ws_pong(frame.payload))
 
@@ -118,20 +123,21 @@ class _Connection:
         except Exception:
             # Else a 500 would be written where the client reads frames.
             log.exception("unhandled")
-            self._end(OwnFault(Code.INTERNAL, "Something broke; the log has it."))
+            self._end(OwnFault("INTERNAL", "Internal error: the service's log has it."))
 
     def _obey(self, text: str) -> None:
         try:
             command = self._session.receive(text, time.monotonic())
         except CommandFault as fault:
-            self._tell(messages.error(now_ms(), fault, fault.req_id))
-            if fault.final:
+            self._send(messages.error(now_ms(), fault, fault.req_id))
+            final = isinstance(fault.details, dict) and fault.details.get("final")
+            if fault.code == "TOO_MANY_BAD_MESSAGES" or final:
                 self._end(fault)
             return
         try:
             self._act(command)
         except TelecastError as fault:
-            self._tell(messages.error(now_ms(), fault, command.req_id))
+            self._send(messages.error(now_ms(), fault, command.req_id))
 
     def _act(self, command: Command) -> None:
         """Do it, and answer. Raises TelecastError."""
@@ -141,22 +147,24 @@ class _Connection:
             case Unsubscribe():
                 gone = self._session.unsubscribe(command)
                 self._broadcaster.change(self._subscriber, selection_of(self._session))
-                told = [each.as_json() for each in gone]
-                self._tell(self._stream.ack("unsubscribe", command.req_id, told))
+                rejected = [each.as_json() for each in gone]
+                self._send(self._stream.ack("unsubscribe", command.req_id, rejected))
             case Heartbeat():
                 self._broadcaster.heartbeat(self._subscriber)
             case Publish():
                 self._publish(command)
             case _:
-                raise PeerFault(Code.NOT_AVAILABLE, f"{command.action!r} is not offered yet.")
+                raise PeerFault(
+                    "NOT_AVAILABLE", f"This service does not offer {command.action!r} yet."
+                )
 
     def _subscribe(self, command: Subscribe) -> None:
         stream, first = self._stream, not self._session.started
         granted, start = self._session.subscribe(command)
         rejected = [each.as_json() for each in granted.rejected]
-        self._tell(stream.ack("subscribe", command.req_id, rejected))
+        self._send(stream.ack("subscribe", command.req_id, rejected))
         if first:
-            # `since` in the query is for whatever is subscribed first.
+            # `since` in the query counts for the first subscription.
             start = start or stream.query.start
         # A new subscribe begins these channels anew, even if their filter is the same.
         self._broadcaster.change(
@@ -185,15 +193,15 @@ class _Connection:
                 "duplicate": receipt.duplicate,
                 "subscribers": done.result().subscribers,
             }
-            self._tell(self._stream.ack("publish", req_id, [], extra))
+            self._send(self._stream.ack("publish", req_id, [], extra))
         elif isinstance(fault, TelecastError):
-            self._tell(messages.error(now_ms(), fault, req_id))
+            self._send(messages.error(now_ms(), fault, req_id))
         else:
             log.error("publish failed", exc_info=fault)
-            broken = OwnFault(Code.INTERNAL, "Something broke; the log has it.")
-            self._tell(messages.error(now_ms(), broken, req_id))
+            broken = OwnFault("INTERNAL", "Internal error: the service's log has it.")
+            self._send(messages.error(now_ms(), broken, req_id))
 
-    def _tell(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
         self._broadcaster.tell(self._subscriber, message)
 
     def _narrow(self, principal: Principal) -> None:
@@ -203,7 +211,7 @@ class _Connection:
     # --- how it ends
 
     def _end(self, fault: TelecastError) -> None:
-        """End it for the client's own reason: what was said before still goes out."""
+        """End it for something that the client did: earlier answers still go out."""
         self._broadcaster.evict(self._subscriber, fault)
 
     def _close(self, fault: TelecastError) -> None:
