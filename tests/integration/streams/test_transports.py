@@ -344,7 +344,7 @@ async def test_a_row_that_moves_between_filters_leaves_no_ghost() -> None:
         ({"channels": "positions", "maxRate": "0.1"}, "`maxRate`"),
         ({"channels": "positions", "maxRate": "NaN"}, "`maxRate`"),
         ({"channels": "positions", "maxRate": "1e3"}, "`maxRate`"),
-        ({"channels": "positions", "maxRate": "5", "delivery": "all"}, "does not go with delivery=all"),
+        ({"channels": "positions", "maxRate": "5", "delivery": "all"}, "delivery=all"),
         ({"channels": "positions", "clientId": "a\nb"}, "control characters"),
         ({"channels": "positions", "clientId": "x" * 129}, "1 to 128 characters"),
         ({"channels": "positions", "traderId": "\u2028"}, "control characters"),
