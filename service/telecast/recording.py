@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Iterable
@@ -69,6 +70,8 @@ def parse_recording(lines: Iterable[bytes], catalogue: Catalogue) -> list[Timed]
     problems: list[str] = []
     latest = 0.0
     for number, line in enumerate(lines, 1):
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
         if not line.strip():
             continue
         try:

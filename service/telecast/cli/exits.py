@@ -30,6 +30,12 @@ class StrictViolation(click.ClickException):
     exit_code = Exit.STRICT
 
 
+class OutputFault(click.ClickException):
+    """What was to be printed can't be written, such as to a full disk."""
+
+    exit_code = Exit.ERROR
+
+
 def exit_for(error: TelecastError) -> Exit:
     return Exit.AUTH if error.rule.http in (401, 403) else Exit.ERROR
 

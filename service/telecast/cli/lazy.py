@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+import io
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
 
-from telecast.cli.exits import exit_for, lines_for
+from telecast.cli.exits import Exit, exit_for, lines_for
+from telecast.cli.output import let_go_of_stdout, lines, note, prepare
 from telecast.errors import TelecastError
 
 
@@ -29,6 +32,29 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **options: Any) -> None:
         super().__init__(*args, **options)
         self._lazy = lazy
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **more: Any
+    ) -> Any:
+        """As click's own; what it prints of faults is safe for a terminal too."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **more)
+        prepare()
+        try:
+            _check_encoding(sys.argv[1:] if args is None else args)
+            done = super().main(args, standalone_mode=False, **more)
+        except click.ClickException as fault:
+            words = io.StringIO()
+            fault.show(words)
+            note(lines(words.getvalue().rstrip("\n")))
+            sys.exit(fault.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            note("Aborted!")
+            sys.exit(Exit.ERROR)
+        except BrokenPipeError:
+            let_go_of_stdout()
+            sys.exit(Exit.ERROR)
+        sys.exit(done if isinstance(done, int) else Exit.OK)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._lazy)
@@ -59,5 +85,16 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except TelecastError as error:
             for line in lines_for(error):
-                click.echo(line, err=True)
+                note(lines(line))
             ctx.exit(exit_for(error))
+
+
+def _check_encoding(args: Sequence[str]) -> None:
+    """Raises UsageError for an argument that is no UTF-8: no address, name or JSON can be."""
+    for number, arg in enumerate(args, 1):
+        try:
+            arg.encode()
+        except UnicodeEncodeError:
+            raise click.UsageError(
+                f"Argument {number} is not UTF-8: {arg.encode(errors='backslashreplace').decode()}"
+            ) from None

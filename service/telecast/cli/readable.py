@@ -8,16 +8,7 @@ from typing import Any
 
 import orjson
 
-# JSON escapes C0 already. The rest of what moves a cursor or turns text around must not
-# come from a payload: DEL, C1 (its CSI starts a terminal sequence), and the bidi controls.
-_UNSAFE = [*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, *range(0x202A, 0x202F)]
-_UNSAFE += range(0x2066, 0x206A)
-_SHOWN = {code: f"\\u{code:04x}" for code in _UNSAFE}
-
-
-def plain(text: str) -> str:
-    """The text with everything that a terminal would obey made visible instead."""
-    return text.translate(_SHOWN)
+from telecast.cli.output import plain
 
 
 def compact(data: Any) -> str:

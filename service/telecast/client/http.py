@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ def base_of(url: str) -> URL:
         base = URL(url)
     except ValueError as fault:
         raise ValueError(f"{url!r} is no address: {fault}.") from None
+    try:
+        (base.host or "").encode("idna")  # as the connection will ask the name service for it
+    except UnicodeError:
+        raise ValueError(f"{url!r} is no address: {base.host!r} is no host's name.") from None
     if base.scheme not in ("http", "https") or not base.host:
         raise ValueError(f"{url!r} is no address of a service: it reads http://127.0.0.1:8080.")
     return base.with_query(None).with_fragment(None)
@@ -52,6 +57,17 @@ def below(base: URL, path: str) -> URL:
 
 def words(fault: BaseException) -> str:
     """What went wrong, without the library's own notation."""
+    cause: BaseException = fault
+    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
+        cause = fault.certificate_error
+    elif isinstance(fault, aiohttp.ClientConnectorError):
+        cause = fault.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate verify failed: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError):
+        return f"no TLS connection: {cause.strerror}"
+    if isinstance(cause, socket.gaierror):  # its numbers are those of getaddrinfo, not of errno
+        return str(cause.strerror)
     if isinstance(fault, aiohttp.ClientConnectorError) and fault.errno:
         return os.strerror(fault.errno)
     if isinstance(fault, aiohttp.ClientPayloadError):

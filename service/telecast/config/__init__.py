@@ -146,7 +146,7 @@ class _Sources:
 
     def _parse(self, file: Path) -> dict[str, Any]:
         try:
-            return tomllib.loads(file.read_text("utf-8"))
+            return tomllib.loads(file.read_text("utf-8-sig"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             self.problems.append(f"config: {file} is no valid TOML: {error}.")
         except OSError as error:

@@ -137,7 +137,7 @@ def stamp(path: Path) -> Stamp:
 
 def _text(path: Path, *, missing_ok: bool) -> str:
     try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except FileNotFoundError:
         if missing_ok:
             return ""

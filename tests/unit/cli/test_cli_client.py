@@ -19,7 +19,8 @@ from click.testing import CliRunner, Result
 from telecast.cli import COMMANDS, main
 from telecast.cli.data.pub import payloads_of
 from telecast.cli.exits import Exit
-from telecast.cli.readable import event_line, plain
+from telecast.cli.output import plain
+from telecast.cli.readable import event_line
 from telecast.errors import PeerFault
 from telecast.protocol.framing import sse_block
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from aiohttp.client_reqrep import ConnectionKey
 
 from telecast.client import BadAnswer, Publisher, Refused, Unreachable
 from telecast.client.backoff import Backoff
 from telecast.client.faults import MOST_TOLD_SECONDS, refusal_of, seconds_of
+from telecast.client.http import base_of, words
 
 RECEIPT = {"accepted": 1, "firstSeq": 4, "lastSeq": 4, "position": "k3v9:4", "subscribers": 0}
 ROW = {"id": "p1"}
@@ -292,3 +297,30 @@ def test_a_refusal_in_other_words_still_says_what_came():
 )
 def test_retry_after_is_seconds_or_a_date_and_bounded(header, seconds):
     assert seconds_of(header, now=10.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "no TLS connection"),
+        (ConnectionRefusedError(111, "Connect call failed"), "Connection refused"),
+    ],
+)
+def test_a_fault_of_names_or_tls_is_not_read_from_the_table_of_errno(cause, said):
+    key = ConnectionKey("desk.example", 443, True, True, None, None, None, None)
+    assert said in words(aiohttp.ClientConnectorError(key, cause))
+
+
+def test_a_certificate_that_is_not_accepted_is_named_by_its_reason():
+    refused = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    refused.verify_message = "self-signed certificate"
+    key = ConnectionKey("desk.example", 443, True, True, None, None, None, None)
+    fault = aiohttp.ClientConnectorCertificateError(key, refused)
+    assert words(fault) == "certificate verify failed: self-signed certificate"
+
+
+@pytest.mark.parametrize("url", ["http://a..b", f"http://{'a' * 64}.x", "ftp://desk", "desk:80"])
+def test_what_can_be_no_address_is_said_before_anything_is_asked(url):
+    with pytest.raises(ValueError, match="is no address"):
+        base_of(url)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from telecast.cli.output import note
 from telecast.journal.sqlite.restored import restored
 
 
@@ -21,8 +22,7 @@ def restored_(file: str) -> None:
     second time, for other events; with a new epoch clients start over with a snapshot.
     """
     done = restored(file)
-    click.echo(
+    note(
         f"{file} ends at {done.head}. Its epoch is {done.epoch} now, not {done.was} any more: "
-        "clients start over with a snapshot.",
-        err=True,
+        "clients start over with a snapshot."
     )

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.keys import create_key, list_keys, revoke_key
 from telecast.model import SCOPES, Principal
@@ -115,10 +116,10 @@ def new(
     for field, value in filters:
         forced.setdefault(field, []).append(value)
     secret = create_key(path, name, scopes, channels=channels, expires=expires, forced=forced)
-    click.echo(secret)
+    show(secret)
     until = f" until {_moment(expires.timestamp())}" if expires else ""
-    click.echo(f"{name} may {', '.join(scopes)}{until}; its hash is in {path}.", err=True)
-    click.echo("This is the only time that the key is shown: store it now.", err=True)
+    note(f"{name} may {', '.join(scopes)}{until}; its hash is in {path}.")
+    note("This is the only time that the key is shown: store it now.")
 
 
 @command.command(name="list")
@@ -129,17 +130,17 @@ def list_(as_json: bool, flag: str | None) -> None:
     now = datetime.now(UTC).timestamp()
     rows = [_row(principal, now) for principal in list_keys(_file(flag))]
     if as_json:
-        click.echo(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+        show(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
         return
     if not rows:
-        click.echo("There are no keys. `telecast keys new NAME --scope read` makes one.", err=True)
+        note("There are no keys. `telecast keys new NAME --scope read` makes one.")
         return
     cells = [["ID", "NAME", "SCOPES", "CHANNELS", "EXPIRES", "FILTER"]]
     cells += [_cells(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+        show("  ".join(padded).rstrip())
 
 
 @command.command()
@@ -148,7 +149,7 @@ def list_(as_json: bool, flag: str | None) -> None:
 def revoke(id_or_name: str, flag: str | None) -> None:
     """End a key; the service closes its connections when it reads the file again."""
     gone = revoke_key(_file(flag), id_or_name)
-    click.echo(f"{gone.name} ({gone.key_id}) is revoked.", err=True)
+    note(f"{gone.name} ({gone.key_id}) is revoked.")
 
 
 def _moment(seconds: float) -> str:

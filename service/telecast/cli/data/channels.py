@@ -8,7 +8,8 @@ import click
 import orjson
 
 from telecast.cli.connection import run, service_options
-from telecast.cli.readable import plain, table
+from telecast.cli.output import plain, show
+from telecast.cli.readable import table
 from telecast.client import Publisher
 
 
@@ -24,7 +25,7 @@ def command(url: str, key: str | None, as_json: bool) -> None:
 
     found = run(ask())
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        show(orjson.dumps(found, option=orjson.OPT_INDENT_2))
         return
     cells = [["CHANNEL", "FILTERS", "WHAT"]]
     cells += [
@@ -36,4 +37,4 @@ def command(url: str, key: str | None, as_json: bool) -> None:
         for channel in found
     ]
     for line in table(cells):
-        click.echo(line)
+        show(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 import uuid
 from pathlib import Path
@@ -12,6 +13,7 @@ import orjson
 
 from telecast.cli.connection import run, service_options
 from telecast.cli.exits import Exit
+from telecast.cli.output import note, show
 from telecast.client import Publisher, Refused, Unreachable
 from telecast.errors import Code, PeerFault
 
@@ -63,7 +65,7 @@ def command(
     def waiting(fault: Refused | Unreachable, delay: float) -> None:
         nonlocal tries
         tries += 1
-        click.echo(f"# {fault.message} Trying again in {delay:.1f} s", err=True)
+        note(f"# {fault.message} Trying again in {delay:.1f} s")
 
     async def publish() -> dict[str, Any]:
         async with Publisher(
@@ -83,11 +85,12 @@ def command(
         if tries:
             _tell_repeat(once)
         raise
-    click.echo(orjson.dumps(receipt) if as_json else _receipt_line(channel, receipt))
+    show(orjson.dumps(receipt) if as_json else _receipt_line(channel, receipt))
 
 
 def payloads_of(text: bytes) -> list[dict[str, Any]]:
     """One object, an array of objects, or an object a line. Raises PeerFault BAD_JSON."""
+    text = text.removeprefix(codecs.BOM_UTF8)
     try:
         whole = orjson.loads(text)
     except orjson.JSONDecodeError as fault:
@@ -139,13 +142,13 @@ def _tell_problems(details: Any) -> bool:
         return False
     for each in problems:
         field = f", {each.get('field')}" if each.get("field") else ""
-        click.echo(f"Error: item {each.get('item')}{field}: {each.get('message')}", err=True)
+        note(f"Error: item {each.get('item')}{field}: {each.get('message')}")
     more = details.get("total", len(problems)) - len(problems)
     if more > 0:
-        click.echo(f"and {more} more", err=True)
-    click.echo("Nothing was published. Correct these fields; items count from 0.", err=True)
+        note(f"and {more} more")
+    note("Nothing was published. Correct these fields; items count from 0.")
     return True
 
 
 def _tell_repeat(once: str) -> None:
-    click.echo(f"To repeat it without doing it twice, add --idempotency-key {once}", err=True)
+    note(f"To repeat it without doing it twice, add --idempotency-key {once}")

@@ -15,6 +15,7 @@ import orjson
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.cli.connection import run, service_options
+from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Unreachable
 from telecast.recording import Timed, read_recording
 
@@ -61,7 +62,7 @@ def command(file: Path, url: str, key: str | None, speed: float, again: bool) ->
         if not again:
             raise  # it was to go to its end and did not
     finally:
-        click.echo(player.summary(), err=True)
+        note(player.summary())
 
 
 class Player:
@@ -143,4 +144,4 @@ class Player:
 
 
 def _waiting(fault: Refused | Unreachable, delay: float) -> None:
-    click.echo(f"# {fault.message} Trying again in {delay:.1f} s", err=True)
+    note(f"# {fault.message} Trying again in {delay:.1f} s")

@@ -6,6 +6,7 @@ import click
 import orjson
 
 from telecast.cli.connection import filter_option, gathered, run, service_options
+from telecast.cli.output import note, show
 from telecast.cli.readable import row_line
 from telecast.client import Publisher, Snapshot
 
@@ -33,9 +34,8 @@ def command(
 
     found = run(ask())
     for row in found.rows:
-        click.echo(orjson.dumps(row) if as_json else row_line(row))
-    click.echo(
+        show(orjson.dumps(row) if as_json else row_line(row))
+    note(
         f"# {len(found.rows)} rows; what comes next: telecast tail {channel} "
-        f"--from {found.position}",
-        err=True,
+        f"--from {found.position}"
     )

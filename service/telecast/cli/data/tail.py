@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Any, Literal
 
 import click
 
 from telecast.cli.connection import filter_option, gathered, run, service_options
 from telecast.cli.exits import StrictViolation
-from telecast.cli.readable import event_line, plain
+from telecast.cli.output import let_go_of_stdout, note, plain, show
+from telecast.cli.readable import event_line
 from telecast.client import Dropped, ServerMessage, Stream, Watch
 from telecast.client.stream import Report
 from telecast.errors import PositionMalformed
@@ -115,7 +114,7 @@ def command(
     except KeyboardInterrupt:
         pass  # the usual way to end it
     except BrokenPipeError:
-        _let_go_of_stdout()
+        let_go_of_stdout()
 
 
 class _Screen:
@@ -135,7 +134,7 @@ class _Screen:
         match message.type:
             case "event":
                 # Flushed with each line: whoever reads a pipe wants it now.
-                click.echo(message.raw if self._as_json else event_line(body))
+                show(message.raw if self._as_json else event_line(body))
                 if self._left is not None and not message.is_row:
                     self._left -= 1
             case "welcome":
@@ -174,11 +173,4 @@ def _range(body: dict[str, Any]) -> str:
 
 
 def _say(text: str) -> None:
-    click.echo(f"# {plain(text)}", err=True)
-
-
-def _let_go_of_stdout() -> None:
-    """Whoever read us has seen enough; what is still buffered must not complain at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    note(f"# {plain(text)}")

@@ -16,6 +16,7 @@ from yarl import URL
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.cli.connection import DEFAULT_URL, Address, key_option, run
+from telecast.cli.output import note, show
 from telecast.cli.run.bench_run import PREFIX, ROWS, Bench, BenchRows, Run
 from telecast.config import from_environment
 
@@ -100,14 +101,11 @@ def command(
             f"{ROWS} test rows come and go. Say --yes if that is all right."
         )
     rows = BenchRows(channel, PREFIX + uuid.uuid4().hex[:8])
-    click.echo(
-        f"# publishing {ROWS} test rows, {rows.name}-..., to {channel}; they go again at the end",
-        err=True,
-    )
+    note(f"# publishing {ROWS} test rows, {rows.name}-..., to {channel}; they go again at the end")
     bench = Bench(Run(url, key, rows, clients, rate, seconds))
     figures = run(bench.run(), by=uvloop.run)
     if as_json:
-        click.echo(orjson.dumps(figures))
+        show(orjson.dumps(figures))
         return
     for line in lines_of(figures):
-        click.echo(line)
+        show(line)

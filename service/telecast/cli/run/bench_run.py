@@ -13,6 +13,7 @@ from typing import Any, Literal
 import click
 
 from telecast.channels.catalogue import CHANNELS
+from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Stream
 from telecast.client.stream import Dropped, Report
 
@@ -270,7 +271,7 @@ class Bench:
                 if refused.code != "ROW_NOT_FOUND":
                     left.append(f"{key}: {refused.message}")
         if left:
-            click.echo(f"{len(left)} test rows could not be withdrawn; {left[0]}", err=True)
+            note(f"{len(left)} test rows could not be withdrawn; {left[0]}")
 
 
 def _first(group: BaseExceptionGroup[Any]) -> BaseException:

@@ -18,6 +18,7 @@ import uvloop
 from telecast.app import create_app, parts_of
 from telecast.channels.catalogue import CHANNELS
 from telecast.cli.options import settings_options
+from telecast.cli.output import note, show
 from telecast.config import Settings, load_settings
 from telecast.demo.desk import TRADERS, Instrument, hire, liveliest
 from telecast.demo.floor import TradingFloor
@@ -99,7 +100,7 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
 
     async def started(url: str) -> None:
         link = url + sign_in_link(parts_of(app), principal.key_id)
-        click.echo(_greeting(url, link, secrets[principal.key_id], source))
+        show(_greeting(url, link, secrets[principal.key_id], source))
         sys.stdout.flush()
 
     async def play() -> None:
@@ -107,7 +108,7 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
         player = Player(parts.ingress, principal)
         await player.sweep(parts.tape)
         await player.play(((at / speed, row) for at, row in tape), listed, seed=seed)
-        click.echo("The tape is over; everything stays to be looked at until Ctrl-C.")
+        show("The tape is over; everything stays to be looked at until Ctrl-C.")
 
     uvloop.run(serve_until_stopped(app, settings, started, beside=play))
 
@@ -239,7 +240,7 @@ class Player:
                 if fault.code == Code.SHUTTING_DOWN:
                     raise
                 if not waits:
-                    click.echo(f"The market waits: {fault.message}", err=True)
+                    note(f"The market waits: {fault.message}")
                 waits = True
                 await asyncio.sleep(retry_after(fault))
             else:
