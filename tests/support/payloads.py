@@ -48,3 +48,21 @@ def metrics(**said: Any) -> Payload:
         "winRate": 0.6,
         **said,
     }
+
+
+ORDERS = """\
+[orders]
+title = "Orders"
+filters = { symbol = "symbol", traderId = "traderId" }
+pin = ["status"]
+ends = { status = ["FILLED", "CANCELLED"] }
+retention = { events = 5_000, age = "1h" }
+stale_after = "90s"
+[orders.fields]
+id = { type = "id", example = "o1" }
+symbol = { type = "id", example = "BTCUSDT" }
+traderId = { type = "id", nullable = true, example = "t1" }
+price = { type = "decimal", min = "0", example = "67250.10" }
+status = { type = "choice", values = ["OPEN", "PARTIAL", "FILLED", "CANCELLED"] }
+"""
+"""A channel of a user's own, as channels.toml has it."""

@@ -7,7 +7,7 @@ it came as, so that its scale is kept.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +40,18 @@ class Scalar(fields.Field[Any]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         return self.read(value)
+
+    def bound(self, judge: Callable[[Any], bool], message: str) -> None:
+        """Take only values that `judge` also takes. A field without bounds pays nothing for it."""
+        read = self.read
+
+        def bounded(value: Any) -> Any:
+            taken = read(value)
+            if not judge(taken):
+                raise ValidationError(message)
+            return taken
+
+        self.read = bounded  # type: ignore[method-assign]
 
 
 class Text(Scalar, fields.String):

@@ -106,6 +106,11 @@ class Settings:
         "place",
         "Signs browser sessions. The first start makes it; only this user can read it.",
     )
+    channels: Path | None = _setting(
+        None,
+        "present_file",
+        "Channels of your own: a TOML file. `telecast channels new NAME` prints one.",
+    )
     config: Path | None = _setting(None, "present_file", "A TOML file with any of these settings.")
     tls_cert: Path | None = _setting(
         None, "present_file", "Certificate chain (PEM) to serve TLS with."

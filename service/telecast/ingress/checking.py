@@ -39,13 +39,19 @@ class Checked:
 def writable(catalogue: Catalogue, principal: Principal, channel: str) -> Channel:
     """Raises PeerFault UNKNOWN_CHANNEL or FORBIDDEN."""
     entry = catalogue.named(channel)
-    if not principal.may("publish") or not entry.reached_by(principal):
-        raise PeerFault(Code.FORBIDDEN, f"This key may not publish to {channel!r}.")
+    if not entry.writable_by(principal):
+        raise PeerFault(
+            Code.FORBIDDEN,
+            f"This key may not publish to {channel!r}: that needs the scope "
+            f"{entry.publish_scope!r} and a right to the channel.",
+        )
     return entry
 
 
 def check_scope(channel: Channel, replace: Scope | None) -> None:
-    """Raises PeerFault UNKNOWN_FILTER."""
+    """Raises PeerFault UNKNOWN_FILTER, or BAD_REQUEST for a log, which has no rows."""
+    if replace is not None and channel.mode == "log":
+        raise PeerFault(Code.BAD_REQUEST, f"{channel.name} is a log: it has no rows to replace.")
     if replace is not None and replace.field not in channel.filters:
         raise PeerFault(
             Code.UNKNOWN_FILTER,
@@ -163,7 +169,7 @@ def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str |
 
     Unlike in a selection null does not pass here: a row for everybody is not for one to write.
     """
-    for name, values in principal.forced.items():
+    for name, values in channel.forced_on(principal).items():
         if name in fields and fields[name] not in values:
             raise PeerFault(
                 Code.FORBIDDEN,

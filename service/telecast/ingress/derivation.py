@@ -79,6 +79,9 @@ class Derivation:
     def _upsert(self, key: str, row: Row, data: bytes) -> None:
         channel = self._channel
         fields = channel.fields_of(row)
+        if channel.mode == "log":
+            self._add(key, "delete", True, data, fields)
+            return
         if channel.stateless:
             before = None
         else:

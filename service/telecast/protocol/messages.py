@@ -21,12 +21,15 @@ def _message(kind: str, now: int, body: Mapping[str, Any], at: Position | None =
     return Message(kind, orjson.dumps({"type": kind, **body, "timestamp": now}), at)
 
 
-def event_of(entry: Entry, fields: Mapping[str, str | None]) -> Event:
-    """An entry as it is told over every transport: the JSON is made here, once."""
+def event_of(entry: Entry, fields: Mapping[str, str | None], word: str | None = None) -> Event:
+    """An entry as it is sent over every transport: the JSON is made here, once.
+
+    `word` is what its operation is called there, where that is not its name.
+    """
     json = b'{"type":"event","channel":%b,"seq":%d,"op":"%b","key":%b,"data":%b,"timestamp":%d}' % (
         orjson.dumps(entry.channel),
         entry.seq,
-        entry.op.encode(),
+        (word or entry.op).encode(),
         orjson.dumps(entry.key),
         entry.data,
         entry.timestamp,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from telecast.channels.catalogue import Catalogue
 from telecast.errors import Code, PeerFault
@@ -21,7 +22,7 @@ from telecast.protocol.commands import (
     within,
 )
 from telecast.protocol.limits import TokenBucket
-from telecast.protocol.subscription import Grant, Rejected, grant, narrowed
+from telecast.protocol.subscription import Grant, Rejected, grant, is_pattern, narrowed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class Session:
         self._catalogue = catalogue
         self.asked: dict[str, Fields] = {}
         """Channel to the filter asked for: what the subscriber would hear if its key let it."""
+        self._by_pattern: frozenset[str] = frozenset()
+        """Those of `asked` that were never asked for by their name."""
         self.started = False
         """Whether a subscription was granted: `since` counts only before that."""
         self._limits = limits
@@ -109,16 +112,32 @@ class Session:
         within("max_channels", len(names), self._limits.max_channels)
         granted = grant(self._catalogue, names, fields, self.principal)
         asked = {**self.asked, **granted.asked}
-        values = sum(len(each) for fields in asked.values() for each in fields.values())
-        within("max_channels", len(asked), self._limits.max_channels)
+        by_pattern = (self._by_pattern | granted.by_pattern) - (
+            granted.asked.keys() - granted.by_pattern
+        )
+        within("max_channels", len(asked) - len(by_pattern), self._limits.max_channels)
+        # What a pattern stands for is asked once, however many channels it matches.
+        counts = {name: sum(map(len, fields.values())) for name, fields in asked.items()}
+        values = max((counts[name] for name in by_pattern), default=0)
+        values += sum(count for name, count in counts.items() if name not in by_pattern)
         within("max_filter_values", values, self._limits.max_filter_values)
-        self.asked = asked
+        self.asked, self._by_pattern = asked, by_pattern
         self.started = True
         return granted
 
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
-        """Forget channels; those that were not subscribed come back as rejected."""
-        missing = [name for name in command.channels if self.asked.pop(name, None) is None]
+        """Forget channels; what matches none that is subscribed comes back as rejected."""
+        missing = []
+        for name in command.channels:
+            if is_pattern(name):
+                gone = [each for each in self.asked if fnmatchcase(each, name)]
+            else:
+                gone = [name] if name in self.asked else []
+            if not gone:
+                missing.append(name)
+            for each in gone:
+                del self.asked[each]
+        self._by_pattern &= self.asked.keys()
         return tuple(Rejected(name, Code.BAD_REQUEST, "It was not subscribed.") for name in missing)
 
     def holds(self) -> Mapping[str, dict[str, frozenset[str]]]:

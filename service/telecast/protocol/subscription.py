@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from telecast.channels.catalogue import Catalogue, Channel
 from telecast.errors import Code, PeerFault
@@ -27,11 +28,39 @@ class Grant:
 
     asked: Mapping[str, Fields]
     rejected: tuple[Rejected, ...]
+    by_pattern: frozenset[str] = frozenset()
+    """Channels that no name but a pattern alone asked for: the catalogue bounds their number."""
 
 
-def readable(catalogue: Catalogue, principal: Principal) -> tuple[str, ...]:
-    """All channels that this principal may read, in the catalogue's order."""
-    return tuple(c.name for c in catalogue.open_to(principal)) if principal.may("read") else ()
+ALL = ("*",)
+"""What is asked for where no channels are named."""
+
+
+def is_pattern(name: str) -> bool:
+    return "*" in name
+
+
+def expanded(
+    catalogue: Catalogue, names: Iterable[str], principal: Principal
+) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """Each channel that is meant, and whether it was named itself and not by a pattern alone;
+    then the patterns that nothing matched.
+
+    A pattern, such as `*` or `market-*`, means what the principal may read of what it matches.
+    """
+    open_to = [c.name for c in catalogue.open_to(principal)] if principal.may("read") else []
+    found: dict[str, bool] = {}
+    empty = []
+    for name in names:
+        if not is_pattern(name):
+            found[name] = True
+            continue
+        matched = [each for each in open_to if fnmatchcase(each, name)]
+        if not matched:
+            empty.append(name)
+        for each in matched:
+            found.setdefault(each, False)
+    return found, tuple(empty)
 
 
 def grant(
@@ -45,7 +74,12 @@ def grant(
     asked: dict[str, Fields] = {}
     rejected: list[Rejected] = []
     fault: PeerFault | None = None
-    for name in names:
+    meant, empty = expanded(catalogue, names, principal)
+    for pattern in empty:
+        message = f"No channel that this key may read matches {pattern[:64]!r}."
+        fault = fault or PeerFault(Code.FORBIDDEN, message)
+        rejected.append(Rejected(pattern[:64], Code.FORBIDDEN, message))
+    for name in meant:
         try:
             channel = catalogue.named(name)
             if not channel.reached_by(principal) or not principal.may("read"):
@@ -64,13 +98,14 @@ def grant(
                 f"None of {', '.join(asked)} has a filter {field!r}.",
                 {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
             )
-    return Grant(asked, tuple(rejected))
+    by_pattern = frozenset(name for name, named in meant.items() if not named)
+    return Grant(asked, tuple(rejected), by_pattern)
 
 
 def narrowed(channel: Channel, asked: Fields, principal: Principal) -> dict[str, frozenset[str]]:
     """The filter that holds: what was asked for AND what the principal's key forces."""
     holds = dict(asked)
-    for field, values in principal.forced.items():
+    for field, values in channel.forced_on(principal).items():
         if field in channel.filters:
             holds[field] = holds[field] & values if field in holds else values
     return holds

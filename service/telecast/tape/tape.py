@@ -66,7 +66,7 @@ class Tape:
     def event(self, entry: Entry) -> Event:
         """An entry as it is told."""
         channel = self._channels[entry.channel]
-        return event_of(entry, channel.fields_of(orjson.loads(entry.data)))
+        return event_of(entry, channel.fields_of(orjson.loads(entry.data)), channel.word(entry.op))
 
     def apply(self, event: Event) -> None:
         """Take in the next event. Events come in seq order, each once."""

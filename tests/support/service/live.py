@@ -15,6 +15,7 @@ import orjson
 from aiohttp import WSMsgType, web
 
 from telecast.app import create_app, parts_of
+from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.config import Settings
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
@@ -310,6 +311,7 @@ async def served(
     secrets: Mapping[str, str] | None = None,
     journal: Journal | str = "memory:",
     secret: bytes | None = None,
+    catalogue: Catalogue = CHANNELS,
     now: Callable[[], float] = time.time,
     trusted: ssl.SSLContext | None = None,
     **settings: Any,
@@ -325,7 +327,7 @@ async def served(
         secrets = {holder.name: issued[holder.key_id] for holder in holders}
     url, own = (journal, None) if isinstance(journal, str) else ("memory:", journal)
     chosen = Settings(**{"port": 0, "journal": url, "drain_seconds": 0.0} | settings)
-    app = create_app(chosen, keys=keys, journal=own, secret=secret, now=now)
+    app = create_app(chosen, keys=keys, catalogue=catalogue, journal=own, secret=secret, now=now)
     async with (
         Server(app, chosen) as server,
         aiohttp.ClientSession(

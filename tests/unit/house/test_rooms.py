@@ -18,7 +18,7 @@ FLOORS = (
     ("model",),
     ("channels",),
     ("protocol",),
-    ("journal", "tape", "keys", "config", "logs", "turns"),
+    ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout",),
     ("net", "relay", "ingress", "clients", "lag"),
     ("web", "demo", "recording"),

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import orjson
 
+from telecast.channel_file import read_catalogue
 from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.keys import create_key, list_keys, revoke_key
@@ -70,6 +71,11 @@ def _file(flag: str | None) -> Path:
     return path
 
 
+def _filters() -> frozenset[str]:
+    """Those of the channels that the service has, as TELECAST_CHANNELS or TELECAST_CONFIG name."""
+    return read_catalogue(load_one("channels", {})).filters
+
+
 @click.group(name="keys")
 def command() -> None:
     """Make, list and revoke the keys that clients connect with."""
@@ -115,7 +121,15 @@ def new(
     forced: dict[str, list[str]] = {}
     for field, value in filters:
         forced.setdefault(field, []).append(value)
-    secret = create_key(path, name, scopes, channels=channels, expires=expires, forced=forced)
+    secret = create_key(
+        path,
+        name,
+        scopes,
+        channels=channels,
+        expires=expires,
+        forced=forced,
+        filters=_filters(),
+    )
     show(secret)
     until = f" until {_moment(expires.timestamp())}" if expires else ""
     note(f"{name} may {', '.join(scopes)}{until}; its hash is in {path}.")
@@ -128,7 +142,7 @@ def new(
 def list_(as_json: bool, flag: str | None) -> None:
     """Show every key and its rights; never the key itself."""
     now = datetime.now(UTC).timestamp()
-    rows = [_row(principal, now) for principal in list_keys(_file(flag))]
+    rows = [_row(principal, now) for principal in list_keys(_file(flag), filters=_filters())]
     if as_json:
         show(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
         return
@@ -148,7 +162,7 @@ def list_(as_json: bool, flag: str | None) -> None:
 @keys_file
 def revoke(id_or_name: str, flag: str | None) -> None:
     """End a key; the service closes its connections when it reads the file again."""
-    gone = revoke_key(_file(flag), id_or_name)
+    gone = revoke_key(_file(flag), id_or_name, filters=_filters())
     note(f"{gone.name} ({gone.key_id}) is revoked.")
 
 

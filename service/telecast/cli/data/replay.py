@@ -13,10 +13,11 @@ from typing import Any
 import click
 import orjson
 
-from telecast.channels.catalogue import CHANNELS
+from telecast.channel_file import read_catalogue
 from telecast.cli.connection import run, service_options
 from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Unreachable
+from telecast.config import load_one
 from telecast.recording import Timed, read_recording
 
 BATCH_EVENTS = 500
@@ -47,7 +48,7 @@ def command(file: Path, url: str, key: str | None, speed: float, again: bool) ->
     `t` never falls. The whole file is checked before anything is sent. If the service restarts
     meanwhile, it goes on where it was: nothing is lost, nothing comes twice, the order stays.
     """
-    items = read_recording(file, CHANNELS)
+    items = read_recording(file, read_catalogue(load_one("channels", {})))
 
     async def play() -> None:
         async with Publisher(

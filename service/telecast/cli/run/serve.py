@@ -11,6 +11,8 @@ import uvloop
 
 from telecast import __version__
 from telecast.app import create_app
+from telecast.channel_file import read_catalogue
+from telecast.channels.catalogue import Catalogue
 from telecast.cli.options import settings_options
 from telecast.config import Settings, load_settings
 from telecast.errors import SettingsError
@@ -31,7 +33,8 @@ def command(**flags: Any) -> None:
     """
     settings = load_settings(flags)
     configure(settings.log_format, settings.log_level)
-    keys = _keys(settings)
+    catalogue = read_catalogue(settings.channels)
+    keys = _keys(settings, catalogue)
     secret = signing_secret(settings.secret_file)
 
     async def started(url: str) -> None:
@@ -40,16 +43,16 @@ def command(**flags: Any) -> None:
             extra={"url": url, "version": __version__, "journal": settings.journal},
         )
 
-    app = create_app(settings, keys=keys, secret=secret)
+    app = create_app(settings, keys=keys, catalogue=catalogue, secret=secret)
     uvloop.run(serve_until_stopped(app, settings, started))
 
 
-def _keys(settings: Settings) -> KeyStore:
+def _keys(settings: Settings, catalogue: Catalogue) -> KeyStore:
     """Fails closed: nobody can use a service without keys, so it does not start."""
     advice = f"Make one: telecast keys new NAME --scope read --scope publish --keys {settings.keys}"
     if not settings.keys.exists():
         raise SettingsError([f"There is no keys file {settings.keys}. {advice}"])
-    keys = KeyStore(settings.keys, now=time.time)
+    keys = KeyStore(settings.keys, now=time.time, filters=catalogue.filters)
     keys.load()
     if not len(keys):
         raise SettingsError([f"No key is in {settings.keys}. {advice}"])

@@ -43,12 +43,17 @@ def describe(channel: Channel) -> dict[str, Any]:
         "title": channel.title,
         "description": channel.description,
         "protocol": PROTOCOL_VERSION,
-        "mode": "keyed",
+        "mode": channel.mode,
+        "key": list(channel.key_fields),
         "filters": sorted(channel.filters),
         "retention": {
             "events": channel.retention.events,
             "seconds": int(channel.retention.seconds),
         },
+        "conflated": channel.conflated,
+        "staleAfterSeconds": channel.stale_after,
+        "publishScope": channel.publish_scope,
+        "example": channel.example,
         "schema": channel.json_schema,
     }
 

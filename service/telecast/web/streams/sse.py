@@ -15,7 +15,7 @@ from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, SSE_HTTP10, SseTransport, sse_retry
-from telecast.protocol.subscription import readable
+from telecast.protocol.subscription import ALL
 from telecast.web.front.answers import retry_after, stream_refusal
 from telecast.web.streams.stream import ServedStream, now_ms
 
@@ -29,10 +29,7 @@ UNREAD_BYTES = 64 * 1024
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Everything the key may read, or what the query asks for, until the client goes."""
     stream = ServedStream(request, "sse")
-    names = stream.query.channels
-    if names is None:
-        names = readable(stream.parts.catalogue, stream.session.principal)
-    asked = stream.session.ask(names, stream.query.fields)
+    asked = stream.session.ask(stream.query.channels or ALL, stream.query.fields)
     head = _Head(sep="\n", send_timeout=None)
     # Or a client would send its next request into a connection that ends with the stream.
     head.headers["Connection"] = "close"

@@ -1,0 +1,32 @@
+"""Reads channels.toml: what it says is judged in `telecast.channels.configured`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from telecast.channels.catalogue import CHANNELS, Catalogue
+from telecast.channels.configured import catalogue_from
+from telecast.errors import SettingsError
+
+MOST_BYTES = 4 * 2**20
+
+
+def read_catalogue(path: Path | None) -> Catalogue:
+    """The channels of a service with this file; None: the built-in ones.
+
+    Raises SettingsError with a sentence for each problem, each with its line.
+    """
+    if path is None:
+        return CHANNELS
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise SettingsError([f"channels: {path} has more than {MOST_BYTES:,} bytes."])
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        advice = f"`telecast channels new NAME > {path}` makes one."
+        raise SettingsError([f"channels: there is no file {path}. {advice}"]) from None
+    except UnicodeDecodeError as fault:
+        raise SettingsError([f"channels: {path} is no UTF-8: {fault.reason}."]) from None
+    except OSError as fault:
+        raise SettingsError([f"channels: {path} can't be read: {fault.strerror}."]) from None
+    return catalogue_from(text, str(path))
