@@ -1,22 +1,47 @@
-"""The Python client: follow channels, publish to them, and survive what happens in between."""
+"""The Python client: views that stay current, changes one by one, publishing.
+
+`Client` is what most programs want. `Stream`, `Publisher` and `Watch` are what it is made of, and
+what the command line uses. It imports nothing of the service but errors, model and protocol.
+"""
 
 from telecast.client.backoff import Backoff
-from telecast.client.faults import BadAnswer, Refused, Unreachable
+from telecast.client.client import Client
+from telecast.client.faults import BadAnswer, Behind, Closed, Refused, Unreachable
+from telecast.client.follow import Change, Op
 from telecast.client.messages import ServerMessage
 from telecast.client.publish import Publisher, Snapshot
+from telecast.client.rows import MarketDataRow, PositionRow, RiskAlertRow, TraderStatusRow
+from telecast.client.store import PositionFile, Store
 from telecast.client.stream import Dropped, Reconnected, Stream
+from telecast.client.view import State, Update, View
 from telecast.client.watch import Watch
+from telecast.errors import TelecastError
 
 __all__ = [
     "Backoff",
     "BadAnswer",
+    "Behind",
+    "Change",
+    "Client",
+    "Closed",
     "Dropped",
+    "MarketDataRow",
+    "Op",
+    "PositionFile",
+    "PositionRow",
     "Publisher",
     "Reconnected",
     "Refused",
+    "RiskAlertRow",
     "ServerMessage",
     "Snapshot",
+    "State",
+    "Store",
     "Stream",
+    "TelecastError",
+    "TraderStatusRow",
     "Unreachable",
+    "Update",
+    "View",
     "Watch",
 ]

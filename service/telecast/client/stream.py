@@ -157,6 +157,11 @@ class Stream:
         """End it, saying goodbye where a connection is open. Not while another task iterates."""
         await self._messages.aclose()
 
+    @property
+    def connected(self) -> bool:
+        """Whether a connection is open now."""
+        return self._line is not None
+
     async def add(self, channels: Sequence[str]) -> None:
         """Follow these as well, with the same filters: their snapshot comes.
 

@@ -1,0 +1,342 @@
+"""The whole client: views, changes one by one, and publishing, over as few connections as will do.
+
+What a user may rely on stands in the docstrings here; docs/reference/python-client.md is made
+from them (docs/client_reference.py), and a test holds the two against each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, Self, overload
+
+from telecast.client.faults import Closed, Unreachable
+from telecast.client.follow import Buffer, Change, WhenFull, follow
+from telecast.client.http import Access, Key
+from telecast.client.link import Link
+from telecast.client.publish import PATIENCE_SECONDS, Publisher, Snapshot
+from telecast.client.rows import MarketDataRow, PositionRow, RiskAlertRow, TraderStatusRow
+from telecast.client.store import Store
+from telecast.client.stream import Report, Stream, Transports
+from telecast.client.view import View
+
+Filter = str | Iterable[str]
+"""A value, or several: a row passes if it has one of them."""
+Selection = tuple[tuple[str, tuple[str, ...]], ...]
+
+LIVENESS_SECONDS = 2.0
+BUFFER = 1_000
+
+
+class Client:
+    """One service, as one program uses it.
+
+    ```python
+    async with Client("https://telecast.example", key=...) as telecast:
+        positions = await telecast.view("positions", traderId="t1")
+    ```
+
+    Use it as an async context manager: leaving it closes every connection, ends every view and
+    every `follow`. It belongs to the event loop in which it was entered. Every call may be
+    cancelled; nothing is left running. It comes back by itself after a cut, a restart or a drain,
+    over another transport if need be, and goes on where it was.
+
+    Raises, here and in its methods: `Refused` where the service says no (with its own `code`,
+    `message`, `details` and advice), `Unreachable` where nobody answers within `patience`,
+    `BadAnswer` where what answers is no Telecast service, `Closed` after its end. All are
+    `TelecastError`s.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: Key = None,
+        transport: Transports = "auto",
+        client_id: str | None = None,
+        patience: float = PATIENCE_SECONDS,
+        heartbeat: int | None = None,
+        liveness: float = LIVENESS_SECONDS,
+        tls: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        """Nothing is connected yet.
+
+        - `url`: the service's address, such as `https://telecast.example`. It may have a path.
+        - `key`: a key, or a function (async if you like) that returns the one that is good now.
+          A function is called for each connection and each request, and once more when a key is
+          refused: that is how a key is replaced without a restart.
+        - `transport`: `auto` takes a WebSocket, and Server-Sent Events where a WebSocket does not
+          get through; `ws` or `sse` takes just that one.
+        - `client_id`: your own name for this client; the operator sees it. `follow` uses it, and
+          two streams with one name replace each other.
+        - `patience`: seconds for which a request is repeated before `Unreachable` is raised.
+        - `heartbeat`: whole seconds between the service's heartbeats, 5 to 60; None is 15.
+        - `liveness`: seconds within which a view notices that its connection is silent.
+        - `tls`: an `ssl.SSLContext`; None trusts what the system trusts.
+        - `proxy`: the address of an HTTP proxy. None follows `HTTP_PROXY`, `HTTPS_PROXY` and
+          `NO_PROXY`, except for addresses of this machine.
+
+        Raises ValueError for an address or a key that can never work.
+        """
+        self._access = Access.to(url, key, tls=tls, proxy=proxy)
+        self._transport = transport
+        self._client_id = client_id
+        self._patience = patience
+        self._heartbeat = heartbeat
+        self._liveness = liveness
+        self._rest = Publisher(self._access, patience=patience)
+        self._publishing = asyncio.Lock()
+        self._links: dict[tuple[Selection, str, float | None], Link] = {}
+        self._ending: set[Link] = set()
+        self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
+        self._readers: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._pause: Callable[[float], Awaitable[Any]] = asyncio.sleep
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """End everything and wait until all connections are closed. Twice is as good as once."""
+        self._closed = True
+        for buffer in list(self._buffers):
+            buffer.end(Closed())
+        if readers := list(self._readers):
+            for reader in readers:
+                reader.cancel()
+            await asyncio.wait(readers)
+        links = [*self._links.values(), *self._ending]
+        self._links.clear()
+        for link in links:
+            await link.close()
+        await self._rest.close()
+
+    # --- reading
+
+    @overload
+    async def view(
+        self, channel: Literal["positions"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[PositionRow]: ...
+    @overload
+    async def view(
+        self, channel: Literal["trader-status"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[TraderStatusRow]: ...
+    @overload
+    async def view(
+        self, channel: Literal["risk-alerts"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[RiskAlertRow]: ...
+    @overload
+    async def view(
+        self, channel: Literal["market-data"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[MarketDataRow]: ...
+    @overload
+    async def view(
+        self, channel: str, *, max_rate: float | None = None, **filters: Filter
+    ) -> View[Mapping[str, Any]]: ...
+
+    async def view(
+        self, channel: str, *, max_rate: float | None = None, **filters: Filter
+    ) -> View[Any]:
+        """The channel's current rows, kept current: a mapping by the row's key.
+
+        Returns once the table is complete and live. `filters` are the channel's filter fields,
+        each with a value or several: `traderId="t1"`, `symbol=["BTCUSDT", "ETHUSDT"]`. `max_rate`
+        is the most batches of changes a second (0.2 to 20).
+
+        Views with the same filters and `max_rate` share one connection, whatever their channel;
+        others open one more. A view that lags gets newer rows, not more of them: superseded
+        changes are left out.
+
+        Raises Refused for a channel or filter that there is not, or that the key may not read.
+        """
+        self._check_open()
+        chosen = _selection(filters)
+        await self._rest.allow(channel, dict(chosen))
+        self._check_open()
+        link = self._link(chosen, max_rate)
+        table = await link.join(channel)
+        view: View[Any] = View(table, dict(chosen), lambda: link.leave(channel))
+        try:
+            async with asyncio.timeout(self._patience):
+                await table.settled.wait()
+        except BaseException as fault:
+            view.close()
+            if isinstance(fault, TimeoutError):
+                why = f"{channel!r} did not become complete within {self._patience:g} s."
+                raise Unreachable(why) from None
+            raise
+        if table.fault is not None:
+            view.close()
+            raise table.fault
+        return view
+
+    def follow(
+        self,
+        *channels: str,
+        since: str | None = None,
+        keep: Store | None = None,
+        delivery: Literal["all", "conflated"] = "all",
+        max_rate: float | None = None,
+        buffer: int = BUFFER,
+        when_full: WhenFull = "wait",
+        acknowledge: bool = False,
+        **filters: Filter,
+    ) -> AsyncGenerator[Change, None]:
+        """Every change of these channels, each once, in the order of its commit.
+
+        - `since`: a position, to get what came after it; `earliest`, the oldest that there is;
+          `now`, only what comes from now on; `acked`, after the last acknowledged position of
+          this `client_id`. None begins with the rows as they are.
+        - `keep`: a `PositionFile`, or a store of yours. The place of each change is saved after
+          you came back for the next one, so a change that was being handled when the program
+          died comes again. What it has goes before `since`.
+        - `delivery`: `all` changes, or `conflated`: superseded ones are left out in a catch-up.
+        - `buffer`, `when_full`: at most so many changes wait for you. Then `wait` reads no more
+          until you do (the service keeps your place, nothing is lost), `conflate` keeps each
+          row's newest change, and `fail` raises `Behind`.
+        - `acknowledge`: report handled positions to the service; needs `client_id`.
+        - `filters`: as with `view`.
+
+        A RESET change says that all rows of its channel are to be forgotten, and comes at first
+        too, unless you resume. After a cut it goes on where it was and never yields twice what
+        you have seen. It has a connection of its own, so a slow loop holds up nothing else.
+        Leaving the loop ends it; `contextlib.aclosing` ends it at once, whatever happens.
+
+        Raises Refused for what is of no use to try again.
+        """
+        self._check_open()
+        if acknowledge and self._client_id is None:
+            raise ValueError(
+                "To acknowledge, give the Client a client_id: positions are kept by it."
+            )
+        kept = keep.load() if keep is not None else None
+        stream = Stream(
+            self._access,
+            None,
+            channels,
+            transport=self._transport,
+            since=kept or since,
+            delivery=delivery,
+            max_rate=max_rate,
+            filters=dict(_selection(filters)),
+            heartbeat=self._heartbeat,
+            client_id=self._client_id,
+            pause=self._pause,
+        )
+        waiting = Buffer(buffer, when_full)
+        self._buffers.add(waiting)
+        report = _acknowledger(stream) if acknowledge else None
+        return follow(stream, waiting, keep, report, self._readers)
+
+    async def snapshot(self, channel: str, **filters: Filter) -> Snapshot:
+        """The rows as they are, once: `rows` (each with `key`, `seq`, `data`) and `position`, from
+        which `follow(since=...)` goes on without a gap."""
+        self._check_open()
+        return await self._rest.snapshot(channel, dict(_selection(filters)))
+
+    async def channels(self) -> list[dict[str, Any]]:
+        """The catalogue as far as the key may read it: names, fields, filters, schemas."""
+        self._check_open()
+        return await self._rest.channels()
+
+    # --- writing
+
+    async def publish(
+        self,
+        channel: str,
+        rows: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        replace: str | None = None,
+    ) -> dict[str, Any]:
+        """Publish one row or many: all of them, or none.
+
+        Returns when they are durable, with the service's receipt: `accepted`, `firstSeq`,
+        `lastSeq`, `position`, `subscribers`, and `duplicate` where it had been published before.
+        A lost answer or a busy service is tried again for `patience` seconds under the same
+        idempotency key, so nothing is published twice. Calls of one client commit in the order in
+        which they were made, whatever tasks they come from.
+
+        - `idempotency_key`: yours, so that the repeat may also come from another run.
+        - `replace`: `field:value`; rows of that scope that the batch lacks are withdrawn.
+
+        Raises Refused: `VALIDATION_FAILED` lists every bad field in `details`.
+        """
+        self._check_open()
+        async with self._publishing:
+            return await self._rest.publish(
+                channel, rows, idempotency_key=idempotency_key, replace=replace
+            )
+
+    async def withdraw(self, channel: str, key: str) -> dict[str, Any]:
+        """Take a row away: who holds it gets its tombstone. Returns the receipt.
+
+        Raises Refused with `ROW_NOT_FOUND` where there is none.
+        """
+        self._check_open()
+        async with self._publishing:
+            return await self._rest.withdraw(channel, key)
+
+    async def acknowledge_alert(self, alert: str, *, note: str | None = None) -> dict[str, Any]:
+        """Acknowledge a risk alert as an operator, which needs the scope `operate`."""
+        self._check_open()
+        return await self._rest.acknowledge(alert, note)
+
+    # --- inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Closed
+
+    def _link(self, chosen: Selection, max_rate: float | None) -> Link:
+        kind = chosen, "conflated", max_rate
+        link = self._links.get(kind)
+        if link is not None:
+            return link
+
+        def open_stream(channels: list[str], report: Callable[[Report], None]) -> Stream:
+            return Stream(
+                self._access,
+                None,
+                channels,
+                transport=self._transport,
+                max_rate=max_rate,
+                filters=dict(chosen),
+                heartbeat=self._heartbeat,
+                report=report,
+                liveness=self._liveness,
+                pause=self._pause,
+            )
+
+        def ended(link: Link) -> None:
+            if self._links.get(kind) is link:
+                del self._links[kind]
+                self._ending.add(link)
+                link.when_closed(self._ending.discard)
+
+        link = self._links[kind] = Link(open_stream, ended)
+        return link
+
+
+def _selection(filters: Mapping[str, Filter]) -> Selection:
+    """Raises ValueError for a filter without a value, which would pass everything."""
+    found = []
+    for name, value in sorted(filters.items()):
+        values = (value,) if isinstance(value, str) else tuple(sorted(set(value)))
+        if not values:
+            raise ValueError(f"The filter {name!r} has no value: leave it out to pass all rows.")
+        found.append((name, values))
+    return tuple(found)
+
+
+def _acknowledger(stream: Stream) -> Callable[[str], Any]:
+    async def acknowledge(position: str) -> None:
+        await stream.send({"action": "ack", "position": position})
+
+    return acknowledge

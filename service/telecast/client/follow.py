@@ -1,0 +1,230 @@
+"""Changes one by one, in order: what `Client.follow` yields, and the buffer in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from telecast.client.faults import Behind
+from telecast.client.lines import Transport
+from telecast.client.messages import ServerMessage
+from telecast.client.store import Store
+from telecast.client.stream import Stream
+
+SAVE_SECONDS = 1.0
+"""While changes come without a pause, how often the place is saved at least."""
+
+WhenFull = Literal["wait", "conflate", "fail"]
+
+
+class Op(StrEnum):
+    UPSERT = "upsert"
+    """`row` is the whole row as it is now."""
+    DELETE = "delete"
+    """The row is gone; `row` is its last state."""
+    APPEND = "append"
+    """An entry of a channel that is a log: it stands for itself and replaces nothing."""
+    RESET = "reset"
+    """Forget all rows of this channel: the current ones follow as upserts. `reason` says why."""
+    GAP = "gap"
+    """Changes of this channel exist no more; `reason` says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change, in the order of its commit.
+
+    `position` is where to go on once this change is handled, None within a snapshot, from which
+    there is no going on. `seq` rises with each commit over all channels; its jumps mean nothing.
+    `timestamp` is the commit in ms since 1970 by the service's clock. `row` is empty for RESET and
+    GAP, which have no `key` either.
+    """
+
+    channel: str
+    op: Op
+    key: str
+    row: Mapping[str, Any]
+    position: str | None
+    seq: int
+    timestamp: int
+    transport: Transport
+    reason: str | None = field(default=None)
+
+
+def changes_of(message: ServerMessage, transport: Transport) -> list[Change]:
+    """What a message means for who follows; nothing for most."""
+    body = message.body
+    match message.type:
+        case "event":
+            try:
+                op = Op(body["op"])
+            except ValueError:
+                return []  # of a later version of the protocol
+            said = body["channel"], op, body["key"], body["data"]
+            return [Change(*said, message.position, body["seq"], body["timestamp"], transport)]
+        case "snapshot":
+            seq, at = 0, body["timestamp"]
+            return [
+                Change(name, Op.RESET, "", {}, None, seq, at, transport, body["reason"])
+                for name in body["channels"]
+            ]
+        case "gap":
+            why = f"{body['fromSeq']} to {body['toSeq']}"
+            said = body["channel"], Op.GAP, "", {}
+            return [Change(*said, None, body["toSeq"], body["timestamp"], transport, why)]
+        case _:
+            return []
+
+
+class Buffer:
+    """Changes that wait for the caller, at most `size`, and the place behind them."""
+
+    def __init__(self, size: int, when_full: WhenFull) -> None:
+        if size < 1:
+            raise ValueError("`buffer` is a number of changes, 1 or more.")
+        if when_full not in ("wait", "conflate", "fail"):
+            raise ValueError("`when_full` is wait, conflate or fail.")
+        self._size = size
+        self._when_full = when_full
+        self._waiting: deque[Change] = deque()
+        self._filled = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._end: BaseException | None = None
+        self.behind: str | None = None
+        """A position past all that waits, of a heartbeat: good once nothing waits any more."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    async def put(self, change: Change) -> None:
+        """Raises Behind where that is the policy."""
+        if len(self._waiting) >= self._size:
+            if self._when_full == "fail":
+                raise Behind(self._size)
+            if self._when_full == "conflate":
+                self._conflate()
+            while len(self._waiting) >= self._size:
+                self._taken.clear()
+                await self._taken.wait()
+        self._waiting.append(change)
+        self._filled.set()
+
+    def _conflate(self) -> None:
+        """Of each row only the newest change stays, and nothing that stands before a reset of its
+        channel: it is of a table that is to be forgotten. Entries of a log all stay."""
+        newest: OrderedDict[object, Change] = OrderedDict()
+        for place, change in enumerate(self._waiting):
+            keyed = change.op in (Op.UPSERT, Op.DELETE)
+            where: object = (change.channel, change.key) if keyed else place
+            if change.op is Op.RESET:
+                for other in [w for w, c in newest.items() if c.channel == change.channel]:
+                    del newest[other]
+            newest.pop(where, None)
+            newest[where] = change
+        self._waiting = deque(newest.values())
+
+    def end(self, why: BaseException | None) -> None:
+        self._end = why or StopAsyncIteration()
+        self._filled.set()
+
+    async def take(self) -> Change | None:
+        """The next change, None after the end. Raises what ended it, after all that came before."""
+        while not self._waiting:
+            if isinstance(self._end, StopAsyncIteration):
+                return None
+            if self._end is not None:
+                raise self._end
+            self._filled.clear()
+            await self._filled.wait()
+        change = self._waiting.popleft()
+        self._taken.set()
+        return change
+
+
+async def follow(
+    stream: Stream,
+    buffer: Buffer,
+    keep: Store | None,
+    acknowledge: Callable[[str], Awaitable[None]] | None,
+    readers: set[asyncio.Task[None]],
+) -> AsyncGenerator[Change, None]:
+    """Read in one task, yield in another; keep the place of what the caller came back from.
+
+    While it goes on, its reader is in `readers`.
+    """
+    reader = asyncio.create_task(_read(stream, buffer), name="telecast follow")
+    readers.add(reader)
+    reader.add_done_callback(readers.discard)
+    place = _Place(keep, acknowledge)
+    try:
+        while True:
+            if not len(buffer):
+                place.reach(buffer.behind)
+                await place.save()
+            change = await buffer.take()
+            if change is None:
+                return
+            if change.op is Op.RESET:
+                await place.forget()
+            yield change
+            # It came back for the next: this one is handled.
+            place.reach(change.position)
+            await place.save_now_and_then()
+    finally:
+        reader.cancel()
+        await asyncio.wait([reader])
+        await place.save()
+
+
+async def _read(stream: Stream, buffer: Buffer) -> None:
+    try:
+        async with stream:
+            async for message in stream:
+                if message.position is not None and message.type in ("heartbeat", "live"):
+                    buffer.behind = message.position
+                for change in changes_of(message, stream.transport):
+                    buffer.behind = None
+                    await buffer.put(change)
+    except Exception as fault:
+        buffer.end(fault)
+    else:
+        buffer.end(None)
+
+
+class _Place:
+    """The last position that was handled, and how far of it is saved and acknowledged."""
+
+    def __init__(
+        self, keep: Store | None, acknowledge: Callable[[str], Awaitable[None]] | None
+    ) -> None:
+        self._keep = keep
+        self._acknowledge = acknowledge
+        self._position: str | None = None
+        self._saved: str | None = None
+        self._saved_at = 0.0
+
+    def reach(self, position: str | None) -> None:
+        self._position = position or self._position
+
+    async def forget(self) -> None:
+        self._position = self._saved = None
+        if self._keep is not None:
+            self._keep.save(None)
+
+    async def save_now_and_then(self) -> None:
+        if asyncio.get_running_loop().time() - self._saved_at >= SAVE_SECONDS:
+            await self.save()
+
+    async def save(self) -> None:
+        position = self._position
+        if position is None or position == self._saved:
+            return
+        self._saved, self._saved_at = position, asyncio.get_running_loop().time()
+        if self._keep is not None:
+            self._keep.save(position)
+        if self._acknowledge is not None:
+            await self._acknowledge(position)

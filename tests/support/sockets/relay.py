@@ -1,0 +1,104 @@
+"""A TCP relay in front of a service, which cuts, falls silent, or lets no WebSocket through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from yarl import URL
+
+HEAD = 64 * 1024
+
+
+class Relay:
+    """`url` is where clients connect. What it does to a connection holds from the next byte on."""
+
+    def __init__(self, target: str) -> None:
+        """`target`: the service's address; may be changed while it runs."""
+        self.target = target
+        self.url = ""
+        self.count = 0
+        """Connections taken so far."""
+        self.paths: list[str] = []
+        """What each asked for first."""
+        self.no_websocket: int | None = None
+        """The status with which an upgrade is refused; None lets it pass."""
+        self.refuses = False
+        """Whether connections are ended as soon as they are made."""
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """End all connections, as a line that breaks does."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def freeze(self) -> None:
+        """From now on nothing arrives, and no error shows."""
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.count += 1
+        self._writers.add(writer)
+        try:
+            if self.refuses:
+                return
+            await self._flows.wait()
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.paths.append(head.split(b" ", 2)[1].decode().partition("?")[0])
+            if self.no_websocket is not None and b"upgrade: websocket" in head.lower():
+                body = b"<h1>No</h1>"
+                start = f"HTTP/1.1 {self.no_websocket} No\r\nContent-Type: text/html\r\n"
+                writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                await writer.drain()
+                return
+            at = URL(self.target)
+            far_reader, far_writer = await asyncio.open_connection(at.host, at.port)
+            self._writers.add(far_writer)
+            far_writer.write(head)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._carry(reader, far_writer))
+                group.create_task(self._carry(far_reader, writer))
+        except* (OSError, EOFError):
+            pass
+        finally:
+            writer.transport.abort()
+            self._writers.discard(writer)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(HEAD):
+                await self._flows.wait()
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.close()
+            self._writers.discard(writer)
+
+
+@asynccontextmanager
+async def relay(target: str) -> AsyncIterator[Relay]:
+    own = Relay(target)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(own.take(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(taken, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    own.url = f"http://{host}:{port}"
+    try:
+        yield own
+    finally:
+        own.thaw()
+        server.close()
+        own.cut()
+        while tasks:
+            await asyncio.wait(list(tasks))
