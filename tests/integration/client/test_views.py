@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -178,7 +179,7 @@ async def test_a_quiet_line_that_answers_stays_live():
 async def test_no_reader_ever_sees_half_a_snapshot():
     many = [position(f"p{number:04}") for number in range(2_000)]
     holder = principal()
-    keys, issued = KeyStore.of(holder)
+    keys, issued = KeyStore.of(holder, now=time.time)
     known = {"keys": keys, "secrets": {"desk": issued[holder.key_id]}}
     async with (
         served(**known) as live,
