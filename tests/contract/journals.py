@@ -57,13 +57,13 @@ class Kind:
 KINDS = [
     Kind(
         "memory",
-        lambda directory, retention, now: MemoryJournal(retention, now=now),
+        lambda directory, retention, now: MemoryJournal(retention, now=now, elapsed=now),
         outlives=False,
     ),
     Kind(
         "sqlite",
         lambda directory, retention, now: SqliteJournal(
-            directory / "journal.db", retention, now=now
+            directory / "journal.db", retention, now=now, elapsed=now
         ),
         outlives=True,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from telecast.errors import JournalUnavailable
-from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Entry, Retention, Row
 from telecast.tape.selection import Selection
@@ -100,7 +100,7 @@ class LateJournal(Journal):
         slowness: float,
     ) -> None:
         """`slowness`: seconds that an answer takes at the most; `turns` counts the loop's."""
-        self.inner = MemoryJournal(retention, now=now)
+        self.inner = MemoryJournal(retention, now=now, elapsed=now)
         self.epoch = self.inner.epoch
         self.failing = 0.0
         """How often a read or an append fails."""
@@ -187,6 +187,9 @@ class LateJournal(Journal):
             await self._dawdle()
             self._stale = None
         return gone
+
+    def figures(self) -> Figures:
+        return self.inner.figures()
 
     def failure(self) -> str | None:
         return self.inner.failure()

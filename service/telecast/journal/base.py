@@ -91,6 +91,18 @@ class Page:
     floors: Mapping[str, Floor]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a journal takes up, for metrics: as of the last look, at most some seconds ago."""
+
+    file_bytes: int = 0
+    log_bytes: int = 0
+    """What is committed and not yet moved into the file (SQLite's -wal)."""
+    idempotency_keys: int = 0
+    clock_jumps: int = 0
+    """Steps of the system's clock that deletion by age has waited out, since the start."""
+
+
 class Journal(ABC):
     """The one truth: it numbers what is committed and keeps it.
 
@@ -160,20 +172,25 @@ class Journal(ABC):
 
     @abstractmethod
     def floors(self) -> Mapping[str, Floor]:
-        """What trimming left of each channel that it was told the retention of."""
+        """What trimming left of each channel whose retention it was given."""
 
     @abstractmethod
     async def trim(self) -> int:
-        """Apply the retention of each channel now; return how many entries went.
+        """Apply the retention of each channel now; return how many entries and keys went.
 
         Bounded work per call, so that commits are never held up for long: what is left over
         goes at the next call, also where this one met only rows to spare and returned 0.
-        Also forgets idempotency keys older than IDEMPOTENCY_SECONDS.
+        Also forgets idempotency keys older than IDEMPOTENCY_SECONDS. Age is that of `ageing`: a
+        clock that has just jumped deletes nothing.
         """
 
     @abstractmethod
     def failure(self) -> str | None:
         """Why the journal takes no batches just now, or None when it does."""
+
+    @abstractmethod
+    def figures(self) -> Figures:
+        """What it takes up."""
 
     @abstractmethod
     async def close(self) -> None:

@@ -21,10 +21,14 @@ NoteKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An idempotency key that was used: for what, and what came of it."""
+    """An idempotency key that was used: for what, what came of it, and since when it counts.
+
+    `since` (ms since 1970) is the receipt's time, or a later one where the clock was behind.
+    """
 
     digest: bytes
     receipt: Receipt
+    since: int
 
 
 def check(batch: Batch) -> None:
@@ -65,6 +69,7 @@ def _check_text(text: str) -> None:
 class Group:
     """Batches that become durable in one act, in the order in which they were added.
 
+    `timestamp` stamps the entries, `since` the idempotency keys, in ms since 1970.
     `rows` and `known` are what is committed: the seq of each live row and the used idempotency
     keys. They need only hold what the batches ask about, and are never changed here: what the
     group changes stands in `entries`, `moved` (0 for a row that was deleted), `keys` and `notes`
@@ -80,6 +85,7 @@ class Group:
         "keys",
         "moved",
         "notes",
+        "since",
         "timestamp",
     )
 
@@ -88,6 +94,7 @@ class Group:
         *,
         head: int,
         timestamp: int,
+        since: int,
         rows: Mapping[RowKey, int],
         known: Mapping[str, Known],
         first: int = 0,
@@ -96,6 +103,7 @@ class Group:
         self.head = head
         self._first = first
         self.timestamp = timestamp
+        self.since = since
         self.entries: list[Entry] = []
         self.moved: dict[RowKey, int] = {}
         self.keys: dict[str, Known] = {}
@@ -132,7 +140,7 @@ class Group:
         )
         self._take(batch, receipt.last_seq - count)
         if asked is not None:
-            self.keys[asked.key] = Known(asked.digest, receipt)
+            self.keys[asked.key] = Known(asked.digest, receipt, self.since)
         return receipt
 
     def _seq_of(self, row: RowKey) -> int:

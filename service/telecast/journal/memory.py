@@ -11,9 +11,11 @@ from itertools import islice
 from operator import attrgetter
 
 from telecast.errors import JournalUnavailable
+from telecast.journal.ageing import Ageing, monotonic
 from telecast.journal.base import (
     IDEMPOTENCY_SECONDS,
     Batch,
+    Figures,
     Floor,
     Journal,
     Note,
@@ -47,18 +49,25 @@ class _Log:
 
 
 class MemoryJournal(Journal):
-    """Keeps the whole contract but durability: each instance is a new life, with its own epoch.
+    """Keeps the whole contract but durability: each instance is a new life with a new epoch.
 
     Everything happens on the loop, within the call; nothing waits.
     """
 
     def __init__(
-        self, retention: Mapping[str, Retention], *, now: Callable[[], float] = time.time
+        self,
+        retention: Mapping[str, Retention],
+        *,
+        now: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
+        """`now` is in seconds since 1970, `elapsed` in seconds of monotonic time."""
         self.epoch = new_epoch()
         self.head = 0
         self._retention = dict(retention)
         self._now = now
+        self._elapsed = elapsed
+        self._ageing = Ageing()
         self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
         self._rows: dict[RowKey, int] = {}
         self._known: dict[str, Known] = {}
@@ -72,8 +81,14 @@ class MemoryJournal(Journal):
         if self._tail.ended:
             raise JournalUnavailable("The journal is closed.")
         check(batch)
-        timestamp = int(self._now() * 1000)
-        group = Group(head=self.head, timestamp=timestamp, rows=self._rows, known=self._known)
+        times = self._ageing.at(self._now(), self._elapsed())
+        group = Group(
+            head=self.head,
+            timestamp=int(times.clock * 1000),
+            since=int(times.after * 1000),
+            rows=self._rows,
+            known=self._known,
+        )
         receipt = group.add(batch)
         for entry in group.entries:
             self._log(entry.channel).recent.append(entry)
@@ -83,7 +98,7 @@ class MemoryJournal(Journal):
         for (book, key), value in group.notes.items():
             self._write(book, key, value)
         self.head = group.head
-        self._tail.tell(tuple(group.entries))
+        self._tail.add(tuple(group.entries))
         return receipt
 
     def _log(self, channel: str) -> _Log:
@@ -136,9 +151,8 @@ class MemoryJournal(Journal):
         return {channel: self._logs[channel].floor for channel in self._retention}
 
     async def trim(self) -> int:
-        now = self._now()
-        self._forget((now - IDEMPOTENCY_SECONDS) * 1000)
-        budget, gone = TRIM_MOST, 0
+        now = self._ageing.at(self._now(), self._elapsed()).before
+        budget, gone = TRIM_MOST, self._forget((now - IDEMPOTENCY_SECONDS) * 1000)
         for channel, retention in self._retention.items():
             looked, went = self._trim(self._logs[channel], retention, now, budget)
             budget -= looked
@@ -171,15 +185,22 @@ class MemoryJournal(Journal):
         live = self._rows.get((entry.channel, entry.key)) == entry.seq
         return Candidate(entry.seq, entry.timestamp, live, entry.pinned or entry.op == "delete")
 
-    def _forget(self, before: float) -> None:
+    def _forget(self, before: float) -> int:
         # In order of use: dictionaries keep it, and the clock rarely runs backwards.
-        for key, known in list(islice(self._known.items(), TRIM_MOST)):
-            if known.receipt.timestamp >= before:
+        old = []
+        for key, known in islice(self._known.items(), TRIM_MOST):
+            if known.since >= before:
                 break
+            old.append(key)
+        for key in old:
             del self._known[key]
+        return len(old)
 
     def failure(self) -> str | None:
         return "The journal is closed." if self._tail.ended else None
+
+    def figures(self) -> Figures:
+        return Figures(idempotency_keys=len(self._known), clock_jumps=self._ageing.jumps)
 
     async def close(self) -> None:
         self._tail.end()

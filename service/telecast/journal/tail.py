@@ -16,10 +16,10 @@ HISTORY_PAGE = 1024
 
 
 class Tail:
-    """Tells one follower, on the loop, what was committed.
+    """Hands one follower, on the loop, what was committed.
 
     Live commits are kept for the follower only once it has read up to the head, and that
-    comparison and its registration happen without an `await` between them: so nothing is told
+    comparison and its registration happen without an `await` between them: so nothing is passed on
     twice, nothing is left out, and a long history is not piled up in memory meanwhile.
     """
 
@@ -30,14 +30,14 @@ class Tail:
         self._fault: TelecastError | None = None
         self.ended = False
 
-    def tell(self, entries: Entries) -> None:
+    def add(self, entries: Entries) -> None:
         """Pass on what was committed. The head must have been raised before."""
         if self._live is not None and entries:
             self._live.append(entries)
             self._wake.set()
 
     def end(self, fault: TelecastError | None = None) -> None:
-        """Let the follower finish what it was told; then it ends, or raises `fault`."""
+        """Let the follower finish what was added; then it ends, or raises `fault`."""
         self.ended = True
         self._fault = self._fault or fault
         self._wake.set()
@@ -47,7 +47,7 @@ class Tail:
         history: Callable[[int, int], Awaitable[tuple[Entries, int]]],
         head: Callable[[], int],
     ) -> AsyncIterator[Entries]:
-        """The history from its beginning, one empty tuple, then what is told.
+        """The history from its beginning, one empty tuple, then what is added.
 
         `history(after, limit)` returns entries and the seq up to which they are complete.
         """
@@ -62,7 +62,7 @@ class Tail:
                     yield entries
             live = self._live = deque()
             if after >= head():
-                yield ()  # the history is told, also where there was none
+                yield ()  # the history has ended, also where there was none
             while True:
                 while live:
                     yield live.popleft()

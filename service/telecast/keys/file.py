@@ -74,7 +74,7 @@ def create_key(
         inline.update({field: sorted(values) for field, values in forced.items()})
         table["filter"] = inline
     if any(entry.get("name") == name for entry in keys):
-        raise SettingsError([f"There is a key named {name!r} already; names tell keys apart."])
+        raise SettingsError([f"There is a key named {name!r} already; each key has another name."])
     problems: list[str] = []
     _entry(table.unwrap(), "the new key", filters, problems)
     if problems:
@@ -191,7 +191,7 @@ def _entries(content: Mapping[str, Any], path: Path, filters: Collection[str]) -
         if who.key_id in entries:
             problems.append(f"{where}: the id {who.key_id} stands twice; each key has its own.")
         if who.name in names:
-            problems.append(f"{where}: the name stands twice; names tell keys apart.")
+            problems.append(f"{where}: the name stands twice; each key has another name.")
         entries[who.key_id] = entry
         names[who.name] = who.key_id
     if problems:

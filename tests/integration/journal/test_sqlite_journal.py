@@ -27,8 +27,9 @@ from telecast.errors import (
     JournalLocked,
     JournalUnavailable,
 )
+from telecast.journal.ageing import WAIT
 from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Note, Receipt
-from telecast.journal.sqlite import schema, store
+from telecast.journal.sqlite import schema, store, writer
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.mark import Mark
 from telecast.journal.sqlite.restored import restored
@@ -61,8 +62,10 @@ async def opened(
     path: Path,
     retention: Mapping[str, Retention] = KEEP,
     now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] | None = None,
 ) -> AsyncIterator[SqliteJournal]:
-    journal = SqliteJournal(path, retention, now=now)
+    """Without `elapsed` monotonic time goes along with `now`: no step is one of the clock."""
+    journal = SqliteJournal(path, retention, now=now, elapsed=elapsed or now)
     await journal.open()
     try:
         yield journal
@@ -276,7 +279,11 @@ async def test_an_open_that_is_cancelled_lets_go_of_the_file(path: Path) -> None
 def written_by_format_2(path: Path) -> None:
     """As the version before wrote it: without notes."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript("BEGIN; DROP TABLE notes; PRAGMA user_version = 2; COMMIT")
+        database.executescript(
+            "BEGIN; DROP TABLE notes; DROP INDEX idempotency_by_age;"
+            "ALTER TABLE idempotency DROP COLUMN since;"
+            "CREATE INDEX idempotency_by_age ON idempotency (at); PRAGMA user_version = 2; COMMIT"
+        )
 
 
 async def test_a_journal_of_the_format_before_is_upgraded_and_keeps_all(path: Path) -> None:
@@ -304,6 +311,176 @@ async def test_the_version_before_refuses_an_upgraded_journal_by_name(
     with pytest.raises(JournalCorrupt, match=r"its format is 3 .* reads up to 2. Upgrade Telecast"):
         await SqliteJournal(path, KEEP).open()
     assert contents(path.parent) == before
+
+
+# names that lead elsewhere
+
+
+@asynccontextmanager
+async def watched(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SqliteJournal]:
+    """A journal with an entry, whose writer looks at its files before each commit."""
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+    async with opened(path) as journal:
+        await journal.append(batch(record("before")))
+        yield journal
+
+
+def deleted(path: Path) -> None:
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        os.remove(name)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def exchanged(path: Path) -> None:
+    copy = path.with_suffix(".copy")
+    shutil.copy(path, copy)
+    copy.replace(path)
+
+
+def without_its_log(path: Path) -> None:
+    os.remove(f"{path}-wal")
+
+
+@pytest.mark.parametrize("away", [deleted, moved, exchanged, without_its_log])
+async def test_nothing_is_acknowledged_in_a_file_that_is_not_there_any_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch, away: Callable[[Path], None]
+) -> None:
+    async with watched(path, monkeypatch) as journal:
+        away(path)
+        with pytest.raises(JournalUnavailable, match="nothing more is acknowledged"):
+            await journal.append(batch(record("after")))
+        assert journal.head == 1
+        assert str(path) in (journal.failure() or "")
+        with pytest.raises(JournalUnavailable):
+            await anext(aiter(ended(journal)))
+
+
+async def ended(journal: SqliteJournal) -> AsyncIterator[None]:
+    async for _ in journal.tail():
+        pass
+    yield
+
+
+async def test_a_file_that_goes_is_noticed_though_nobody_publishes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.01)
+    failed = asyncio.Event()
+    async with opened(path) as journal:
+        settle = journal._settle
+
+        def settled(full: str | None, why: str | None) -> None:
+            settle(full, why)
+            if why is not None:
+                failed.set()
+
+        monkeypatch.setattr(journal, "_settle", settled)
+        deleted(path)
+        await failed.wait()
+        assert "was moved or deleted" in (journal.failure() or "")
+
+
+async def test_what_lies_in_its_place_by_then_is_left_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing SQLite's file must not take the log of another with the same name along."""
+    async with watched(path, monkeypatch) as journal:
+        deleted(path)
+        write(path, b"another")
+        write(Path(f"{path}-wal"), b"its log")
+        with pytest.raises(JournalUnavailable):
+            await journal.append(batch(record()))
+    left = contents(path.parent)
+    assert (left[path.name], left[f"{path.name}-wal"]) == (b"another", b"its log")
+
+
+async def test_a_journal_that_is_missing_is_not_begun_anew_without_a_word(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+    os.remove(path)
+    with pytest.raises(JournalUnavailable, match=r"is missing.*delete .*\.head to start anew"):
+        await SqliteJournal(path, KEEP).open()
+    assert path.name not in contents(path.parent)
+    os.remove(f"{path}.head")
+    async with opened(path) as journal:
+        assert journal.head == 0
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+async def test_a_second_service_by_another_name_of_the_file_is_refused(
+    path: Path, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    other = tmp_path / "current.db"
+    async with opened(path) as journal:
+        link(path, other)
+        with pytest.raises(JournalLocked, match="in use by"):
+            await SqliteJournal(other, KEEP).open()
+        await journal.append(batch(record()))
+    async with opened(other) as journal:
+        assert journal.head == 1
+
+
+async def test_the_lock_is_free_after_an_opening_that_failed(path: Path) -> None:
+    foreign_text(path)
+    for _ in range(2):
+        with pytest.raises(JournalCorrupt, match="no SQLite database"):
+            await SqliteJournal(path, KEEP).open()
+
+
+async def test_nobody_but_its_user_can_read_a_journals_files(path: Path) -> None:
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+    assert len(modes) == 5
+    assert set(modes.values()) == {0o600}
+
+
+# a log that another program's read keeps from being emptied
+
+
+async def test_a_large_log_is_warned_of_once_and_seen_in_the_figures(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(store, "LOG_WARNING", 250_000)
+    async with opened(path) as journal:
+        await journal.append(batch(record()))
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM events").fetchone()
+            for _ in range(10):
+                await journal.append(batch(record(data=b" " * 30_000)))
+            assert journal.figures().log_bytes > 250_000
+            assert [r.message for r in caplog.records if "log is large" in r.message] == [
+                "the journal's log is large: another program has been reading it for long"
+            ]
+
+
+async def test_an_opening_writes_a_long_log_again_in_pieces(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PIECE", 1000)
+    with child("write", path, 0) as (process, said):
+        for _ in range(50):
+            said.readline()
+        process.kill()
+        process.wait()
+        before = contents(path.parent)[f"{path.name}-wal"]
+    seen: list[bytes] = []
+    monkeypatch.setattr(store, "sync_directory", lambda _: seen.append(read(f"{path}-wal")))
+    async with opened(path):
+        assert seen == [before]
+
+
+def read(path: str) -> bytes:
+    return Path(path).read_bytes()
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 # files that are refused, and left as they are
@@ -605,7 +782,8 @@ async def test_a_file_that_was_emptied_is_not_taken_for_a_new_one(path: Path) ->
     with pytest.raises(JournalCorrupt, match="empty, but was not before"):
         await refused.open()
     await refused.close()
-    replaced(path, None)
+    os.remove(path)
+    os.remove(f"{path}.head")
     async with opened(path) as anew:
         assert (anew.head, anew.epoch != journal.epoch) == (0, True)
 
@@ -649,6 +827,47 @@ async def test_a_clock_that_jumps_moves_no_number_and_doubles_no_batch(
         assert reported == list(range(first.first_seq, third.last_seq))
     async with opened(path, now=lambda: now[0]) as journal:
         assert journal.head == third.last_seq
+
+
+async def test_a_wrong_clock_for_some_seconds_deletes_nothing_and_forgets_no_key(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    off, elapsed = [0.0], [1_000_000.0]
+    asked = [batch(record(str(n)), idempotency=Idempotency(str(n), b"d")) for n in range(3)]
+
+    def now() -> float:
+        return 1_700_000_000.0 + elapsed[0] + off[0]
+
+    month = {"positions": Retention(1_000, 30 * 86400.0)}
+    async with opened(path, month, now, lambda: elapsed[0]) as journal:
+        await journal.append(asked[0])
+        await journal.append(batch(record("0")))
+        for wrong in (31 * 86400.0, -31 * 86400.0):
+            elapsed[0] += 10
+            off[0] = wrong
+            await journal.append(asked[1 if wrong > 0 else 2])
+            assert await journal.trim() == 0
+            elapsed[0] += 6
+            off[0] = 0
+            assert await journal.trim() == 0
+        for batch_ in asked:
+            assert (await journal.append(batch_)).duplicate
+        assert len(await everything(journal)) == 4
+    assert sum("the clock has jumped" in r.message for r in caplog.records) == 2
+
+
+async def test_a_restart_with_a_wrong_clock_deletes_nothing_until_it_has_proved_steady(
+    path: Path,
+) -> None:
+    few = {"positions": Retention(1_000, 2 * WAIT)}
+    async with opened(path, few, lambda: 1_000_000.0) as journal:
+        await journal.append(batch(record("x"), record("x")))
+    elapsed = [0.0]
+    async with opened(path, few, lambda: 9_000_000.0 + elapsed[0], lambda: elapsed[0]) as journal:
+        for elapsed[0] in (1.0, 100.0, WAIT - 1):
+            assert await journal.trim() == 0
+        elapsed[0] = WAIT
+        assert await journal.trim() == 1
 
 
 async def test_a_retry_after_the_day_is_a_new_batch_and_says_so(path: Path) -> None:
@@ -789,7 +1008,7 @@ async def test_a_fault_of_the_writer_itself_is_loud_and_final(
         monkeypatch.setattr(Store, "commit", lambda *_: 1 / 0)
         with pytest.raises(JournalUnavailable) as caught:
             await journal.append(batch(record()))
-        assert caught.value.details == {"unknown": True}
+        assert caught.value.outcome_unknown
         assert "ZeroDivisionError" in str(journal.failure())
         with pytest.raises(JournalUnavailable):
             await journal.trim()
@@ -797,7 +1016,7 @@ async def test_a_fault_of_the_writer_itself_is_loud_and_final(
         assert await anext(tail) == ()
         with pytest.raises(JournalUnavailable, match="ZeroDivisionError"):
             await anext(tail)
-    assert "a fault of its own" in caplog.text
+    assert "a fault in the code" in caplog.text
 
 
 # one group, one statement, and a loop that is never held
@@ -915,10 +1134,10 @@ async def test_no_statement_scans_what_grows(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         database.executescript(store._PROCEDURES)
         for sql, parameters in (
-            (store._COMMIT, (1, 1, "[]", b"", "[]", "[]", "[]")),
+            (store._COMMIT, (1, 1, "[]", b"", "[]", "[]", "[]", 1)),
             (store._TRIM, ("[]", "[]", 0, 1)),
             (store._LOOK_UP, ("[]", "[]")),
-            (store._LEFT_OVER, (1,)),
+            (store._LEFT_OVER, (1, 0, 1)),
             (store._CANDIDATES, ("positions", 0, 1)),
         ):
             plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]

@@ -97,7 +97,7 @@ def test_what_is_no_journal_is_left_as_it_is(path: Path, spoil: Callable[[Path],
 
 
 def test_a_journal_in_use_is_refused_with_the_holder(path: Path) -> None:
-    lock = FileLock(f"{path}.lock")
+    lock = FileLock(str(path))
     try:
         result = run(path)
     finally:

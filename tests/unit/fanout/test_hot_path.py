@@ -208,7 +208,7 @@ def test_what_a_publish_costs_from_its_payload_to_what_the_journal_writes() -> N
             pass
         batch = derivation.batch()
         check(batch)
-        group = Group(head=0, timestamp=1, rows={}, known={})
+        group = Group(head=0, timestamp=1, since=1, rows={}, known={})
         group.add(batch)
         for entry in group.entries:
             tape.event(entry)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import select
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +60,4 @@ class Courtesy:
 
 
 def _pause() -> None:
-    if sys.platform == "win32":  # pragma: no cover
-        time.sleep(PAUSE)
-    else:
-        select.select((), (), (), PAUSE)
+    select.select((), (), (), PAUSE)

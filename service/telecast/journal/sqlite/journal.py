@@ -11,7 +11,8 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable
-from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
+from telecast.journal.ageing import monotonic
+from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.readers import MAX_READERS, Readers
@@ -19,6 +20,7 @@ from telecast.journal.sqlite.writer import (
     Append,
     Committed,
     Gone,
+    Looked,
     Opened,
     Report,
     Trim,
@@ -54,7 +56,7 @@ class SqliteJournal(Journal):
     """Keeps the whole contract: a receipt is given after fsync.
 
     The loop never touches the disk: a writer thread owns the file and commits all that waits as
-    one group; reads run on a few threads with connections of their own. `head` and `floors()`
+    one group; reads run on a few threads, each with a connection. `head` and `floors()`
     change on the loop only. An instance is opened once; after a failed sync, or once it turns out
     that the file is damaged (`failure` says so), it takes nothing more: make a new one, which
     recovers from the disk what is there.
@@ -66,13 +68,18 @@ class SqliteJournal(Journal):
         retention: Mapping[str, Retention],
         *,
         now: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
-        """`now` is asked in the writer thread."""
+        """`now` (seconds since 1970) and `elapsed` (of monotonic time) are asked in a thread."""
         self.epoch = ""
         self.head = 0
-        self._path = os.fspath(path)
+        self._name = os.path.abspath(path)
+        # A lock, a log and a mark beside a link would not be those of the file.
+        self._path = os.path.realpath(path)
+        self._figures = Figures()
         self._retention = dict(retention)
         self._now = now
+        self._elapsed = elapsed
         self._state = _State.NEW
         self._why = "The journal is not open."
         self._floors: Mapping[str, Floor] = {}
@@ -92,7 +99,9 @@ class SqliteJournal(Journal):
         self._writer = Writer(
             self._path,
             self._retention,
+            name=self._name,
             now=self._now,
+            elapsed=self._elapsed,
             loop=loop,
             report=self._on_report,
             release=self._release_readers,
@@ -137,7 +146,7 @@ class SqliteJournal(Journal):
         if limit < 1:
             raise ValueError("a page holds at least one entry")
         self._reading()
-        # Up to this loop's head: what is committed beyond it, the tail has not told yet.
+        # Up to this loop's head: what is committed beyond it, the tail has not passed on yet.
         chosen = dict.fromkeys(channels)
         return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
 
@@ -161,8 +170,11 @@ class SqliteJournal(Journal):
     def floors(self) -> Mapping[str, Floor]:
         return self._floors
 
+    def figures(self) -> Figures:
+        return self._figures
+
     def failure(self) -> str | None:
-        return None if self._state is _State.OPEN else self._why
+        return None if self._state is _State.OPEN else f"{self._name}: {self._why}"
 
     async def close(self) -> None:
         if self._writer is None:
@@ -187,19 +199,22 @@ class SqliteJournal(Journal):
                 self._floors = report.floors
                 self._settle(report.full, report.failed)
                 _answer(report.answer, report.outcome)
+            case Looked():
+                self._figures = report.figures
+                self._settle(report.full, report.failed)
             case Gone():
                 self._on_gone(report)
 
     def _on_opened(self, report: Opened) -> None:
         self.epoch, self.head, self._floors = report.epoch, report.head, report.floors
-        if self._opened.done():  # the caller was cancelled, and the writer told to stop
+        if self._opened.done():  # the caller was cancelled, and the writer asked to stop
             return
         self._move(_State.OPEN)
         self._opened.set_result(None)
 
     def _on_committed(self, report: Committed) -> None:
         self.head = report.head
-        self._tail.tell(report.entries)
+        self._tail.add(report.entries)
         self._settle(report.full, report.failed)
         for answer, outcome in report.answers:
             _answer(answer, outcome)

@@ -38,7 +38,7 @@ class Mark:
     def write(self, epoch: str, head: int) -> None:
         """Where the disk refuses, the mark says less than it could: that is all."""
         with suppress(OSError):
-            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o644)
+            handle = os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600)
             try:
                 os.write(handle, _line(epoch, str(head)))
             finally:
@@ -46,5 +46,5 @@ class Mark:
 
 
 def _line(epoch: str, head: str) -> bytes:
-    told = f"{epoch} {head}"
-    return f"{told} {crc32(told.encode()):08x}".encode().ljust(_LENGTH - 1) + b"\n"
+    content = f"{epoch} {head}"
+    return f"{content} {crc32(content.encode()):08x}".encode().ljust(_LENGTH - 1) + b"\n"

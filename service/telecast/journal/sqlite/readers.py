@@ -1,4 +1,4 @@
-"""Reading a SQLite journal beside its writer: short transactions on connections of their own."""
+"""Reading a SQLite journal beside its writer: short transactions on read-only connections."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _OF_CHANNEL = "SELECT * FROM events WHERE channel = ? AND seq > ? AND seq <= ?"
 
 
 def checksum(entry: Entry) -> int:
-    """What tells a damaged or misplaced row from a sound one: SQLite's pages carry none."""
-    told = f"{entry.seq} {entry.timestamp} {entry.channel} {entry.op} {entry.pinned:d} {entry.key}"
-    return crc32(entry.data, crc32(told.encode()))
+    """Distinguishes a damaged or misplaced row from a sound one: SQLite's pages carry none."""
+    head = f"{entry.seq} {entry.timestamp} {entry.channel} {entry.op} {entry.pinned:d} {entry.key}"
+    return crc32(entry.data, crc32(head.encode()))
 
 
 def key_checksum(key: str, digest: str, *receipt: int) -> int:
@@ -121,12 +121,12 @@ class Readers:
 
     def _fault(self, error: sqlite3.Error) -> TelecastError:
         if is_damage(error):
-            return JournalCorrupt(f"{self._path} is damaged: {error}. Restore it from a backup.")
-        return JournalUnavailable(f"{self._path} can't be read just now: {error}.")
+            return JournalCorrupt(f"The journal is damaged: {error}. Restore it from a backup.")
+        return JournalUnavailable(f"The journal can't be read just now: {error}.")
 
     def _rotten(self, what: str) -> JournalCorrupt:
         return JournalCorrupt(
-            f"{self._path} is damaged: {what} is not what was written. Restore it from a backup."
+            f"The journal is damaged: {what} is not what was written. Restore it from a backup."
         )
 
     def _entries(self, described: str, payload: bytes) -> tuple[Entry, ...]:

@@ -24,13 +24,15 @@ def restored(path: str) -> Restored:
     """Give the journal a new epoch, durably: clients of the old one start over with a snapshot.
 
     Its numbers go on from its head. Without a new epoch they would name other events than those
-    that were told after the copy was made. Blocking. Raises JournalUnavailable (there is none, or
+    that clients got after the copy was made. Blocking. Raises JournalUnavailable (there is none, or
     it can't be written), JournalLocked, JournalCorrupt; then it is as it was.
     """
     if not os.path.isfile(path):
         raise JournalUnavailable(f"There is no journal {path}.")
-    lock = FileLock(f"{path}.lock")
+    path = os.path.realpath(path)
+    lock = FileLock(path)
     try:
+        lock.hold()
         was, head = inspect(path)
         epoch = new_epoch()
         with explained(path), closing(connect(path, "rw")) as database:

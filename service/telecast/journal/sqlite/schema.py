@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 APPLICATION_ID = int.from_bytes(b"Tlcj")
 FORMAT = 3
-"""3 has notes. 1 was never released: its checksums covered less."""
+"""3 has notes, and `since` for idempotency keys. 1 was never released: it checked less."""
 OLDEST_SQLITE = (3, 38, 0)
 """Has STRICT tables and `->>`."""
 
@@ -78,12 +78,20 @@ CREATE TABLE idempotency (
     first_seq INTEGER NOT NULL,
     last_seq INTEGER NOT NULL,
     at INTEGER NOT NULL,
-    crc INTEGER NOT NULL
+    crc INTEGER NOT NULL,
+    since INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX idempotency_by_age ON idempotency (at);
+CREATE INDEX idempotency_by_age ON idempotency (since);
 {_NOTES}"""
 
-_UPGRADES: Mapping[int, str] = {2: _NOTES}
+_UPGRADES: Mapping[int, str] = {
+    2: f"""{_NOTES}
+DROP INDEX idempotency_by_age;
+ALTER TABLE idempotency ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+UPDATE idempotency SET since = at;
+CREATE INDEX idempotency_by_age ON idempotency (since);
+"""
+}
 """What makes an older format the next one; each must leave what is there as it is."""
 
 _SANE = """
@@ -128,7 +136,6 @@ def prepare(path: str, copy_of: str | None = None) -> None:
             epoch, head = inspect(path, header)
             _check_kind(path, epoch, copy_of)
             _check_mark(path, epoch, head)
-            _upgrade(path)
         else:
             _create(path, copy_of)
 
@@ -168,20 +175,17 @@ def _check_format(path: str, version: int) -> None:
         raise corrupt(path, f"its format number is {version}")
 
 
-def _upgrade(path: str) -> None:
+def upgrade(database: sqlite3.Connection, path: str) -> None:
     """Bring an older format to ours, in one transaction: a crash leaves the older one or ours.
 
-    An older Telecast refuses the file from then on, and says why.
+    An older Telecast refuses the file from then on, and says why. The writer calls this, on its
+    connection and once what is in the log is safe: closing another one would empty the log.
     """
-    with closing(connect(path, "rw")) as connection:
-        connection.execute("PRAGMA synchronous = FULL")
-        ((version,),) = connection.execute("PRAGMA user_version")
-        if version == FORMAT:
-            return
-        steps = "".join(_UPGRADES[older] for older in range(version, FORMAT))
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;"
-        )
+    ((version,),) = database.execute("PRAGMA user_version")
+    if version == FORMAT:
+        return
+    steps = "".join(_UPGRADES[older] for older in range(version, FORMAT))
+    database.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {FORMAT}; COMMIT;")
     log.info("the journal's format was upgraded", extra={"path": path, "was": version})
 
 
@@ -238,17 +242,22 @@ def _check_kind(path: str, epoch: str, copy_of: str | None) -> None:
 
 def _create(path: str, copy_of: str | None) -> None:
     """Make the file under another name and move it: a crash leaves a whole one or none."""
-    if Path(path).exists() and Mark(path).read() is not None:
-        raise corrupt(path, "it is empty, but was not before")
-    log = Path(f"{path}-wal")
-    if log.exists() and log.stat().st_size:
-        raise corrupt(path, f"it is missing, but its log {log.name} is there")
+    beside = Path(f"{path}-wal")
+    if beside.exists() and beside.stat().st_size:
+        raise corrupt(path, f"it is missing, but its log {beside.name} is there")
+    if (mark := Mark(path).read()) is not None:
+        if Path(path).exists():
+            raise corrupt(path, "it is empty, but was not before")
+        raise JournalUnavailable(
+            f"{path} is missing, but it was there before and ended at {mark[1]}, as {path}.head "
+            f"says. Put it back, or delete {path}.head to start anew with an empty journal."
+        )
     draft = f"{path}.new"
     for leftover in (draft, f"{draft}-journal", f"{draft}-wal", f"{draft}-shm"):
         with suppress(FileNotFoundError):
             os.remove(leftover)
-    with open(draft, "xb"):
-        pass
+    # SQLite gives its log the mode of the database: rows are for the service's user alone.
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     with closing(connect(draft, "rw")) as connection:
         # Here, not once it has its name: the change goes through a journal of the other kind,
         # and if that is left beside the file, nobody who only reads can open it again.
@@ -266,8 +275,6 @@ def _create(path: str, copy_of: str | None) -> None:
 
 def sync_directory(path: str) -> None:
     """Make it durable that the file, and those beside it, have their names."""
-    if os.name == "nt":  # pragma: no cover
-        return
     handle = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
     try:
         os.fsync(handle)

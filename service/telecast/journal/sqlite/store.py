@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,17 +13,25 @@ from typing import Any
 import orjson
 
 from telecast.errors import JournalFull, JournalUnavailable
-from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Floor, Note, Receipt
+from telecast.journal.ageing import Times
+from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Figures, Floor, Note, Receipt
 from telecast.journal.group import Group, Known, RowKey
 from telecast.journal.sqlite.faults import explained, is_busy, is_full, is_in_log, takes_no_more
 from telecast.journal.sqlite.mark import Mark
+from telecast.journal.sqlite.place import Place
 from telecast.journal.sqlite.readers import checksum, key_checksum, note_checksum
-from telecast.journal.sqlite.schema import connect, prepare, sync_directory
+from telecast.journal.sqlite.schema import connect, prepare, sync_directory, upgrade
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Retention
 
+log = logging.getLogger(__name__)
+
 LOG_BYTES = 64 * 2**20
 """What the log file is cut back to after a checkpoint that a long read had held up."""
+LOG_WARNING = 256 * 2**20
+"""Bytes of the log from which on the operator is warned: some read holds it for long."""
+PIECE = 2**20
+"""Bytes of the log that are written again at a time."""
 MARK_EVERY = 1024
 """Entries after which the mark is written anew: 50 times a second at most; a trim does it too."""
 
@@ -33,7 +42,7 @@ MARK_EVERY = 1024
 _PROCEDURES = """
 CREATE TEMP VIEW commits AS
     SELECT 0 AS first, 0 AS timestamp, '' AS entries, x'' AS payload, '' AS moved, '' AS keys,
-           '' AS notes;
+           '' AS notes, 0 AS since;
 CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
     INSERT INTO events
         SELECT new.first + key, new.timestamp,
@@ -48,7 +57,7 @@ CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
         ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq;
     INSERT INTO idempotency
         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-               value ->> 6
+               value ->> 6, new.since
           FROM json_each(new.keys);
     DELETE FROM notes WHERE (book, key) IN (
         SELECT value ->> 0, value ->> 1 FROM json_each(new.notes) WHERE value ->> 4 IS NULL);
@@ -75,10 +84,10 @@ CREATE TEMP TRIGGER trim_entries INSTEAD OF INSERT ON trims BEGIN
         ON CONFLICT (channel) DO UPDATE SET through = excluded.through,
             whole_from = excluded.whole_from, compact_from = excluded.compact_from;
     DELETE FROM idempotency WHERE key IN (
-        SELECT key FROM idempotency WHERE at < new.forget ORDER BY at LIMIT new.most);
+        SELECT key FROM idempotency WHERE since < new.forget ORDER BY since LIMIT new.most);
 END;
 """
-_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?)"
+_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _TRIM = "INSERT INTO trims VALUES (?, ?, ?, ?)"
 _PROBE = "UPDATE meta SET value = value"
 
@@ -86,13 +95,14 @@ _LOOK_UP = """
 SELECT (SELECT json_group_array(json_array(r.channel, r.key, r.seq))
           FROM json_each(?) AS w CROSS JOIN rows AS r
          WHERE r.channel = w.value ->> 0 AND r.key = w.value ->> 1),
-       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at, crc))
+       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at, crc,
+                                           since))
           FROM json_each(?) AS w CROSS JOIN idempotency AS i WHERE i.key = w.value)
 """
 _LEFT_OVER = """
 SELECT (SELECT json_group_array(json_array(seq, channel, pinned))
           FROM (SELECT * FROM superseded ORDER BY seq LIMIT ?) JOIN events USING (seq)),
-       (SELECT min(at) FROM idempotency)
+       (SELECT count(*) FROM (SELECT 1 FROM idempotency WHERE since < ? LIMIT ?))
 """
 _CANDIDATES = """
 SELECT json_group_array(json_array(seq, timestamp, live, lasting))
@@ -122,10 +132,16 @@ class Store:
     """
 
     def __init__(
-        self, path: str, retention: Mapping[str, Retention], *, copy_of: str | None = None
+        self,
+        path: str,
+        retention: Mapping[str, Retention],
+        *,
+        name: str | None = None,
+        copy_of: str | None = None,
     ) -> None:
         """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock.
 
+        `name` is how the operator calls the file, `path` where it is, without links.
         `copy_of` is the epoch of the log that this database is only a copy of: it syncs nothing,
         since the log is the truth.
         """
@@ -136,15 +152,20 @@ class Store:
         self._path = path
         self._mark = Mark(path)
         self._marked = -1
+        self._warn_at = LOG_WARNING
+        self._place = Place(name or path)
         self._retention = dict(retention)
         self._channels: dict[str, _Channel] = {channel: _Channel() for channel in retention}
         with explained(path):
             self._database = connect(path, "rw")
             try:
                 self._configure()
-                self._load()
                 if not self._copy:
                     self._harden()
+                upgrade(self._database, path)
+                self._load()
+                if not self._copy:
+                    self._note()
             except BaseException:
                 self._database.close()
                 raise
@@ -168,6 +189,10 @@ class Store:
         for channel, through, *floor in self._database.execute("SELECT * FROM floors"):
             if channel in self._channels:
                 self._channels[channel] = _Channel(through, Floor(*floor))
+        ((self.newest, self._keys),) = self._database.execute(
+            "SELECT (SELECT timestamp FROM events WHERE seq = (SELECT max(seq) FROM events)),"
+            "       (SELECT count(*) FROM idempotency)"
+        )
         for name, channel in self._channels.items():
             ((channel.recent,),) = self._database.execute(
                 "SELECT count(*) FROM events WHERE channel = ? AND seq > ?", (name, channel.through)
@@ -181,15 +206,17 @@ class Store:
         other program may begin the log anew.
         """
         self._database.execute("BEGIN IMMEDIATE")
-        with suppress(FileNotFoundError), open(f"{self._path}-wal", "r+b") as log:
-            content = log.read()
-            log.seek(0)
-            log.write(content)
-            log.flush()
-            os.fsync(log.fileno())
-        sync_directory(self._path)  # SQLite would not tell if that failed
+        with suppress(FileNotFoundError), open(f"{self._path}-wal", "r+b") as file:
+            # In pieces: behind a long read the log grows beyond the memory there is.
+            at = 0
+            while content := file.read(PIECE):
+                file.seek(at)
+                file.write(content)
+                at += len(content)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_directory(self._path)  # SQLite would not say if that failed
         self._database.execute("ROLLBACK")
-        self._note()
 
     def _note(self) -> None:
         if self.head != self._marked:
@@ -208,12 +235,31 @@ class Store:
             yield
             self._write("COMMIT", ())
         except BaseException as error:
-            self.failed = self.failed or f"Writing {self._path} failed ({error}): restart."
+            self.failed = self.failed or f"Writing the journal failed ({error}): restart."
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
             raise
 
-    def group(self, batches: Sequence[Batch], timestamp: int, *, first: int = 0) -> Group:
+    def look(self) -> None:
+        """Whether the files are where they were, and how large; `failed` says what is wrong."""
+        if self.failed is None and (wrong := self._place.look()) is not None:
+            self.failed = wrong
+            log.critical("the journal takes nothing more", extra={"reason": wrong})
+        held = self._place.sizes.log
+        if held >= self._warn_at:
+            log.warning(
+                "the journal's log is large: another program has been reading it for long",
+                extra={"path": f"{self._path}-wal", "bytes": held},
+            )
+            self._warn_at = held * 2
+        elif held < LOG_WARNING:
+            self._warn_at = LOG_WARNING
+
+    def figures(self) -> Figures:
+        sizes = self._place.sizes
+        return Figures(file_bytes=sizes.database, log_bytes=sizes.log, idempotency_keys=self._keys)
+
+    def group(self, batches: Sequence[Batch], times: Times, *, first: int = 0) -> Group:
         """An empty group that knows of the database what these batches ask about.
 
         Its entries are numbered from `first` on, where that is beyond the head."""
@@ -225,15 +271,22 @@ class Store:
             found = self._read(_LOOK_UP, (_json([*asked_rows]), _json([*asked_keys])))
             for channel, key, seq in orjson.loads(found[0]):
                 rows[channel, key] = seq
-            for key, digest, count, first, last, at, crc in orjson.loads(found[1]):
+            for key, digest, count, first, last, at, crc, since in orjson.loads(found[1]):
                 if key_checksum(key, digest, count, first, last, at) != crc:
                     self.failed = (
-                        f"{self._path} is damaged: the idempotency key {key!r} is not what was "
+                        f"The journal is damaged: the idempotency key {key!r} is not what was "
                         "written. Restore it from a backup."
                     )
                     raise JournalUnavailable(self.failed)
-                known[key] = Known(bytes.fromhex(digest), Receipt(count, first, last, at))
-        return Group(head=self.head, timestamp=timestamp, rows=rows, known=known, first=first)
+                known[key] = Known(bytes.fromhex(digest), Receipt(count, first, last, at), since)
+        return Group(
+            head=self.head,
+            timestamp=int(times.clock * 1000),
+            since=int(times.after * 1000),
+            rows=rows,
+            known=known,
+            first=first,
+        )
 
     def commit(self, group: Group) -> None:
         """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""
@@ -246,7 +299,7 @@ class Store:
             crc = checksum(entry)
             described.append((entry.channel, entry.key, entry.op, entry.pinned, crc, start, size))
             start += size
-        keys = [(*told, key_checksum(*told)) for told in map(_told, group.keys.items())]
+        keys = [(*used, key_checksum(*used)) for used in map(_described, group.keys.items())]
         noted = []
         values = [entry.data for entry in group.entries]
         for (book, key), value in group.notes.items():
@@ -264,9 +317,11 @@ class Store:
                 _json([(*row, seq) for row, seq in group.moved.items()]),
                 _json(keys),
                 _json(noted),
+                group.since,
             ),
         )
         self.head = group.head
+        self._keys += len(group.keys)
         if self.head - self._marked >= MARK_EVERY:
             self._note()
         for entry in group.entries:
@@ -277,7 +332,8 @@ class Store:
     def trim(self, now: float) -> int:
         """One bounded step of trimming, as one transaction with the floors it raises."""
         self._note()
-        superseded, oldest_key = self._read(_LEFT_OVER, (TRIM_MOST,))
+        forget = int((now - IDEMPOTENCY_SECONDS) * 1000)
+        superseded, old_keys = self._read(_LEFT_OVER, (TRIM_MOST, forget, TRIM_MOST))
         gone: dict[str, list[tuple[int, bool]]] = {}
         for seq, name, pinned in orjson.loads(superseded):
             gone.setdefault(name, []).append((seq, bool(pinned)))
@@ -290,17 +346,17 @@ class Store:
             if after != channel:
                 moved[name] = after
         seqs = [seq for went in gone.values() for seq, _ in went]
-        forget = int((now - IDEMPOTENCY_SECONDS) * 1000)
-        if seqs or moved or (oldest_key is not None and oldest_key < forget):
+        if seqs or moved or old_keys:
             floors = [
                 (name, after.through, after.floor.whole_from, after.floor.compact_from)
                 for name, after in moved.items()
             ]
             self._write(_TRIM, (_json(seqs), _json(floors), forget, TRIM_MOST))
+            self._keys -= old_keys
             self._channels.update(moved)
         elif self.full is not None:
             self._write(_PROBE, ())  # nobody may dare to publish: find out that space is back
-        return len(seqs)
+        return len(seqs) + int(old_keys)
 
     def _look(
         self, name: str, channel: _Channel, now: float, most: int, gone: list[tuple[int, bool]]
@@ -343,20 +399,20 @@ class Store:
 
     def _fault(self, error: sqlite3.Error, *, wrote: bool) -> JournalUnavailable:
         if is_busy(error):
-            return JournalUnavailable(f"Another program holds {self._path}: {error}.")
+            return JournalUnavailable(f"Another program holds the journal: {error}.")
         if wrote and takes_no_more(error) and not self._database.in_transaction:
             return self._no_space(error)
         # After a failed sync nobody knows what is on the disk, and asking again would be answered
-        # from a cache that the failure emptied: only reading it anew tells.
-        self.failed = f"Writing {self._path} failed ({error}): check the disk, then restart."
+        # from a cache that the failure emptied: only reading it anew shows.
+        self.failed = f"Writing the journal failed ({error}): check the disk, then restart."
         return JournalUnavailable(self.failed, outcome_unknown=wrote)
 
     def _no_space(self, error: sqlite3.Error) -> JournalFull:
         if is_full(error):
-            self.full = f"There is no space left for {self._path}: free some."
+            self.full = "There is no space left for the journal: free some."
         else:  # a quota, a size limit, a disk that refuses: SQLite does not say which
             self.full = (
-                f"{self._path} can't be written ({error}): free some space, raise its quota or "
+                f"The journal can't be written ({error}): free some space, raise its quota or "
                 "its size limit, or check the disk."
             )
         # What the log holds may fit into the database's own pages; then the log is free.
@@ -369,7 +425,7 @@ class Store:
         self._database.close()
 
 
-def _told(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
+def _described(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
     key, known = used
     receipt = known.receipt
     numbers = receipt.count, receipt.first_seq, receipt.last_seq, receipt.timestamp

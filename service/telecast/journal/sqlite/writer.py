@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
 
 from telecast.errors import JournalUnavailable, TelecastError
-from telecast.journal.base import Batch, Floor, Receipt
+from telecast.journal.ageing import Ageing, Times
+from telecast.journal.base import Batch, Figures, Floor, Receipt
 from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Retention
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 GROUP_RECORDS = 4096
 """Records in one group commit: some 25 ms of the writer, which the next group waits for."""
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the files are still where they were."""
 GROUP_BYTES = 8 * 2**20
 """Payload in one group commit: it is held three times over while it is written."""
 
@@ -72,11 +76,20 @@ class Gone:
     fault: Exception | None = None
 
 
-Report = Opened | Committed | Trimmed | Gone
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """The files were looked at; `failed` says that one is not where it was."""
+
+    figures: Figures
+    full: str | None
+    failed: str | None
+
+
+Report = Looked | Opened | Committed | Trimmed | Gone
 
 
 class Writer:
-    """Owns the file from `start` until it is told to `stop`, and everything that blocks.
+    """Owns the file from `start` until `stop`, and everything that blocks.
 
     `report` is called on `loop`: first with Opened, or at once with Gone; then once per group
     and per trim; last with Gone. `release` is called in the thread before the file is closed.
@@ -87,14 +100,20 @@ class Writer:
         path: str,
         retention: Mapping[str, Retention],
         *,
+        name: str,
         now: Callable[[], float],
+        elapsed: Callable[[], float],
         loop: asyncio.AbstractEventLoop,
         report: Callable[[Report], None],
         release: Callable[[], None],
     ) -> None:
         self._path = path
         self._retention = retention
+        self._name = name
         self._now = now
+        self._elapsed = elapsed
+        self._ageing = Ageing()
+        self._looked = 0.0
         self._loop = loop
         self._report = report
         self._release = release
@@ -115,7 +134,7 @@ class Writer:
         """Finish what was put, then let go of the file."""
         self._jobs.put(None)
 
-    def _tell(self, report: Report) -> None:
+    def _send(self, report: Report) -> None:
         try:
             self._loop.call_soon_threadsafe(self._report, report)
         except RuntimeError:
@@ -123,34 +142,57 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            lock = FileLock(f"{self._path}.lock")
+            lock = FileLock(self._path)
         except TelecastError as fault:
-            self._tell(Gone(fault))
+            self._send(Gone(fault))
             return
         try:
-            store = Store(self._path, self._retention)
+            lock.hold()
+            store = Store(self._path, self._retention, name=self._name)
+            lock.hold()
         except Exception as fault:
             lock.release()
-            self._tell(Gone(fault))
+            self._send(Gone(fault))
             return
-        self._tell(Opened(store.epoch, store.head, store.floors()))
+        self._ageing.start(
+            self._now(),
+            self._elapsed(),
+            None if store.newest is None else store.newest / 1000,
+        )
+        self._send(Opened(store.epoch, store.head, store.floors()))
         try:
             self._serve(store)
         finally:
             self._release()
             store.close()
             lock.release()
-            self._tell(Gone())
+            self._send(Gone())
 
     def _serve(self, store: Store) -> None:
-        while (job := self._next()) is not None:
+        while True:
+            if time.monotonic() - self._looked >= LOOK_SECONDS:
+                self._look(store)
+            try:
+                job = self._held.popleft() if self._held else self._jobs.get(timeout=LOOK_SECONDS)
+            except Empty:
+                continue
+            if job is None:
+                return
+            if time.monotonic() - self._looked >= LOOK_SECONDS:
+                self._look(store)  # nothing is acknowledged in a file that is gone
             if isinstance(job, Trim):
-                self._tell(self._trim(store, job))
+                self._send(self._trim(store, job))
             else:
-                self._tell(self._commit(store, self._gather(job)))
+                self._send(self._commit(store, self._gather(job)))
 
-    def _next(self) -> Append | Trim | None:
-        return self._held.popleft() if self._held else self._jobs.get()
+    def _look(self, store: Store) -> None:
+        store.look()
+        self._looked = time.monotonic()
+        figures = replace(store.figures(), clock_jumps=self._ageing.jumps)
+        self._send(Looked(figures, store.full, store.failed))
+
+    def _times(self) -> Times:
+        return self._ageing.at(self._now(), self._elapsed())
 
     def _gather(self, first: Append) -> list[Append]:
         """The appends that wait now, as far as they fit into a group."""
@@ -174,7 +216,7 @@ class Writer:
         answers: list[tuple[asyncio.Future[Receipt], Receipt | Exception]] = []
         entries: tuple[Entry, ...] = ()
         try:
-            group = store.group([job.batch for job in jobs], int(self._now() * 1000))
+            group = store.group([job.batch for job in jobs], self._times())
             for job in jobs:
                 try:
                     answers.append((job.answer, group.add(job.batch)))
@@ -192,7 +234,7 @@ class Writer:
     def _trim(self, store: Store, job: Trim) -> Trimmed:
         outcome: int | Exception
         try:
-            outcome = store.trim(self._now())
+            outcome = store.trim(self._times().before)
         except Exception as error:
             outcome = _fault(store, error)
         return Trimmed(job.answer, outcome, store.floors(), store.full, store.failed)
@@ -212,6 +254,6 @@ def _fault(store: Store, error: Exception) -> Exception:
         fault.__cause__ = error.__cause__
         return fault
     if store.failed is None:
-        log.error("the journal's writer met a fault of its own", exc_info=error)
+        log.error("a fault in the code of the journal's writer", exc_info=error)
         store.failed = f"The journal failed ({error!r}): restart the service, and report this."
     return JournalUnavailable(store.failed, outcome_unknown=True)

@@ -131,8 +131,7 @@ async def history(request: web.Request) -> web.Response:
         if position.seq > parts.tape.head:
             raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
         after = position.seq
-    events, upto, more = await _read(parts, entry.name, selection, after, limit)
-    whole_from = parts.journal.floors()[entry.name].whole_from
+    events, upto, more, whole_from = await _read(parts, entry.name, selection, after, limit)
     told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
     # Asking for a past that was trimmed is no error; being told that it is whole would be.
     gone = asked is not None and after < whole_from
@@ -142,16 +141,28 @@ async def history(request: web.Request) -> web.Response:
 
 async def _read(
     parts: Parts, name: str, selection: Selection, after: int, limit: int
-) -> tuple[list[bytes], int, bool]:
+) -> tuple[list[bytes], int, bool, int]:
+    """Events after a seq, the seq up to which these are all, whether there are more, and from
+    where on nothing was missing.
+
+    Trimming goes on between two reads of the journal. So each is judged by the floors that were
+    true when it was made, and an answer ends before a hole: the next one begins with the gap.
+    """
     tape, head = parts.tape, parts.tape.head
     found: list[bytes] = []
     scanned = size = 0
+    whole_from: int | None = None
     while True:
         page = await parts.journal.read((name,), after, READ)
+        floor = page.floors[name].whole_from
+        if whole_from is None:
+            whole_from = floor
+        elif floor > after:
+            return found, after, True, whole_from
         turn = Turn()
         for entry in page.entries:
             if entry.seq > head:
-                return found, max(after, head), False
+                return found, max(after, head), False, whole_from
             after = entry.seq
             scanned += 1
             event = tape.event(entry)
@@ -159,14 +170,14 @@ async def _read(
                 found.append(event.json)
                 size += len(event.json)
                 if len(found) >= limit or size >= PAGE_BYTES:
-                    return found, after, True
+                    return found, after, True, whole_from
             if turn.over():
                 await turn.next()
         if not page.more:
-            return found, max(after, min(page.upto, head)), False
+            return found, max(after, min(page.upto, head)), False, whole_from
         after = min(page.upto, head)
         if scanned >= SCANNED:
-            return found, after, True
+            return found, after, True, whole_from
         await asyncio.sleep(0)
 
 
