@@ -122,12 +122,12 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
     """
 
     def serve(self: Writer, store: Store) -> None:
-        while (job := self._next()) is not None:
+        while (job := self._next(store)) is not None:
             if isinstance(job, Trim):
-                self._tell(self._trim(store, job))
+                self._send(self._trim(store, job))
                 continue
             jobs = self._gather(job)
-            group = store.group([job.batch for job in jobs], int(self._now() * 1000))
+            group = store.group([job.batch for job in jobs], self._times())
             answers: list[Any] = []
             for each in jobs:
                 try:
@@ -136,7 +136,7 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
                     answers.append((each.answer, refusal))
             if store.failed is None:
                 early = [] if heard is None else answers
-                self._tell(Committed(early, tuple(group.entries), group.head, None, None))
+                self._send(Committed(early, tuple(group.entries), group.head, None, None))
                 for _, reported in early:
                     while isinstance(reported, Receipt):
                         if heard.get(timeout=MOST_SECONDS) == (store.epoch, reported.last_seq):
@@ -145,7 +145,7 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
                 store.commit(group)
             except TelecastError as fault:
                 answers = [(each.answer, fault) for each in jobs]
-            self._tell(Committed(answers, (), store.head, store.full, store.failed))
+            self._send(Committed(answers, (), store.head, store.full, store.failed))
 
     return serve
 

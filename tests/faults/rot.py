@@ -104,7 +104,11 @@ async def _served(path: Path, made: Original) -> str | None:
         await journal.open()
         return await _wrong(journal, made)
     except TelecastError as refusal:
-        return "refused" if str(path) in f"{refusal.message} {journal.failure()}" else f"says only {refusal.message}"
+        return (
+            "refused"
+            if str(path) in f"{refusal.message} {journal.failure()}"
+            else f"says only {refusal.message}"
+        )
     finally:
         await journal.close()
 

@@ -94,7 +94,7 @@ class Group:
         *,
         head: int,
         timestamp: int,
-        since: int,
+        since: int | None = None,
         rows: Mapping[RowKey, int],
         known: Mapping[str, Known],
         first: int = 0,
@@ -103,7 +103,7 @@ class Group:
         self.head = head
         self._first = first
         self.timestamp = timestamp
-        self.since = since
+        self.since = timestamp if since is None else since
         self.entries: list[Entry] = []
         self.moved: dict[RowKey, int] = {}
         self.keys: dict[str, Known] = {}

@@ -169,21 +169,25 @@ class Writer:
             self._send(Gone())
 
     def _serve(self, store: Store) -> None:
-        while True:
-            if time.monotonic() - self._looked >= LOOK_SECONDS:
-                self._look(store)
-            try:
-                job = self._held.popleft() if self._held else self._jobs.get(timeout=LOOK_SECONDS)
-            except Empty:
-                continue
-            if job is None:
-                return
-            if time.monotonic() - self._looked >= LOOK_SECONDS:
-                self._look(store)  # nothing is acknowledged in a file that is gone
+        while (job := self._next(store)) is not None:
             if isinstance(job, Trim):
                 self._send(self._trim(store, job))
             else:
                 self._send(self._commit(store, self._gather(job)))
+
+    def _next(self, store: Store) -> Append | Trim | None:
+        """Waits for it, and looks at the files meanwhile and before it is done."""
+        job: Append | Trim | None = None
+        waiting = True
+        while waiting:
+            try:
+                job = self._held.popleft() if self._held else self._jobs.get(timeout=LOOK_SECONDS)
+                waiting = False
+            except Empty:
+                pass
+            if time.monotonic() - self._looked >= LOOK_SECONDS:
+                self._look(store)  # nothing is acknowledged in a file that is gone
+        return job
 
     def _look(self, store: Store) -> None:
         store.look()
