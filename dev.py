@@ -26,6 +26,7 @@ VENV = ROOT / ".venv-dev"
 BOOT = ROOT / ".venv-dev-boot"
 PYTHON = VENV / "bin/python"
 STAMP = VENV / "ready"
+DEMO = ROOT / ".tox" / "demo" / "bin" / "telecast"
 TOX = "tox>=4.30"
 COMMANDS = {"demo": "demo", "test": "py"}
 
@@ -81,6 +82,11 @@ def prepare() -> None:
     STAMP.write_text(made_by(), "utf-8")
 
 
+def become(command: list[str]) -> int:
+    """Be this command from now on: Ctrl-C and signals then reach it alone and once."""
+    return os.execve(command[0], command, environment())
+
+
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 11):  # noqa: UP036 - this file is run by whatever python3 is there
         print(f"Telecast needs Python 3.11 or newer; this is {sys.version}", file=sys.stderr)
@@ -97,12 +103,14 @@ def main(arguments: list[str]) -> int:
         return 2
     if not is_ready():
         prepare()
+    os.chdir(ROOT)
+    if name == "demo":  # without tox around it: what it prints last is its own
+        run(PYTHON, "-m", "tox", "run", "-qq", "-e", "demo", "--notest")
+        return become([str(DEMO), "demo", *rest])
     command = [str(PYTHON), "-m", "tox", "run", "-q", "-e", COMMANDS.get(name, name)]
     if rest:  # a bare "--" would empty {posargs}, and with it the defaults of tox.ini
         command += ["--", *rest]
-    os.chdir(ROOT)
-    # Become tox: Ctrl-C and signals then reach it alone and once.
-    return os.execve(command[0], command, environment())
+    return become(command)
 
 
 if __name__ == "__main__":

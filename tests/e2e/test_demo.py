@@ -193,3 +193,23 @@ async def test_the_environment_takes_it_neither_off_loopback_nor_to_another_jour
 async def test_a_wrong_argument_is_a_usage_error(argument):
     status, _ = await refused(*argument)
     assert status == 2
+
+
+async def test_with_a_journal_in_a_file_a_restart_keeps_the_key_and_resumes(tmp_path: Path) -> None:
+    journal = f"sqlite:{tmp_path}/demo.db"
+    async with demo("--journal", journal) as first:
+        key = first.key
+        async with aiohttp.ClientSession(headers={"X-API-Key": key}) as session:
+            address = f"{first.url}/api/v1/channels/market-data/snapshot"
+            async with session.get(address) as response:
+                position = (await response.json())["data"]["position"]
+        assert await first.interrupted() == 0
+    assert (tmp_path / "demo.db.demo").stat().st_mode & 0o077 == 0
+    async with demo("--journal", journal) as second:
+        assert second.key == key
+        kinds = []
+        async for message in second.reported(f"?channels=market-data&since={position}"):
+            kinds.append(message["type"])
+            if message["type"] in ("resume", "snapshot"):
+                break
+        assert kinds[-1] == "resume"

@@ -17,6 +17,7 @@ COMMANDS = {
     "tail": Lazy("telecast.cli.data.tail", "Follow channels, through drops and restarts."),
     "pub": Lazy("telecast.cli.data.pub", "Publish JSON or NDJSON to a channel."),
     "replay": Lazy("telecast.cli.data.replay", "Publish a recording at its own pace, or another."),
+    "record": Lazy("telecast.cli.data.record", "Write what comes to a file, for replay."),
     "channels": Lazy("telecast.cli.data.channels", "List the channels."),
     "snapshot": Lazy("telecast.cli.data.snapshot", "Print a channel's rows as they are now."),
     "bench": Lazy("telecast.cli.run.bench", "Measure a running service from here."),

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import Code, PeerFault, SettingsError
@@ -53,14 +54,21 @@ class KeyStore:
 
     @classmethod
     def of(
-        cls, *principals: Principal, now: Callable[[], float]
+        cls,
+        *principals: Principal,
+        now: Callable[[], float],
+        known: Mapping[str, str] = MappingProxyType({}),
     ) -> tuple[KeyStore, dict[str, str]]:
-        """A store in memory, and the new secret of each principal by its key id.
+        """A store in memory, and the secret of each principal by its key id.
 
-        For the demo and for tests; the ids must be 8 hex digits, as in a file.
+        Secrets are new but for those in `known`. For the demo and for tests; the ids must be 8 hex
+        digits, as in a file.
         """
         store = cls(None, now=now)
-        issued = {principal.key_id: new_secret(principal.key_id) for principal in principals}
+        issued = {
+            principal.key_id: known.get(principal.key_id) or new_secret(principal.key_id)
+            for principal in principals
+        }
         store._entries = {
             principal.key_id: Entry(principal, digest(issued[principal.key_id]))
             for principal in principals

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
 
+from telecast.channels.catalogue import CHANNELS
 from telecast.cli import COMMANDS, main
 from telecast.cli.data.pub import payloads_of
 from telecast.cli.exits import Exit
@@ -153,7 +154,8 @@ def test_tail_prints_a_line_per_event_and_its_status_elsewhere(service):
 def test_tail_json_is_the_event_as_received(service):
     service.stream = [*FIRST, event(8)]
     result = run("tail", "positions", "--url", service.url, "--json")
-    assert result.stdout_bytes == orjson.dumps(event(5)) + b"\n" + orjson.dumps(event(8)) + b"\n"
+    row = orjson.dumps(event(5))[:-1] + b',"snapshot":true}'
+    assert result.stdout_bytes == row + b"\n" + orjson.dumps(event(8)) + b"\n"
 
 
 @pytest.mark.parametrize("transport", ["--ws", "--sse"])
@@ -169,7 +171,7 @@ def test_count_ends_it_and_leaves_out_rows(service, transport):
 def test_tail_asks_for_what_its_options_say(service):
     run(
         *("tail", "positions", "risk-alerts", "--url", service.url, "--key", "tc_other"),
-        *("--from", "k3v9:4", "--delivery", "all", "--filter", "traderId=t1"),
+        *("--since", "k3v9:4", "--delivery", "all", "--filter", "traderId=t1"),
         *("--filter", "traderId=t2", "--filter", "symbol=A=B"),
     )
     ((request, _),) = service.asked
@@ -236,7 +238,7 @@ CONFLATED = {"type": "conflated", "fromSeq": 8, "toSeq": 9, "count": 3, "timesta
     [
         ([WELCOME, GAP], (), "gap: positions lost 1 to 4"),
         ([*FIRST, SNAPSHOT], (), "reset: a snapshot came"),
-        ([WELCOME, SNAPSHOT], ("--from", "earliest"), "reset: a snapshot came"),
+        ([WELCOME, SNAPSHOT], ("--since", "earliest"), "reset: a snapshot came"),
         ([WELCOME, {**SNAPSHOT, "reason": "EPOCH_CHANGED"}], (), "EPOCH_CHANGED"),
         ([*FIRST, event(8), event(8)], (), "8 came twice"),
         ([*FIRST, event(9), event(8)], (), "8 came after 9"),
@@ -301,7 +303,7 @@ class TestEnds:
 def test_pub_prints_its_receipt_and_sends_what_it_was_given(service):
     result = run(
         *("pub", "positions", '[{"id":"a"},{"id":"b"}]', "--url", service.url),
-        *("--idempotency-key", "k1", "--replace", "traderId:t1"),
+        *("--idempotency-key", "k1", "--replace", "traderId=t1"),
     )
     assert result.exit_code == Exit.OK
     assert result.stdout == "published 2 to positions, position k3v9:5, live subscribers: 3\n"
@@ -374,7 +376,7 @@ def test_snapshot_prints_rows_and_where_to_go_on(service):
     service.data = {"rows": [row], "position": "k3v9:7", "more": False}
     result = run("snapshot", "positions", "--url", service.url, "--filter", "symbol=A")
     assert result.stdout == '5 p1 {"id":"p1"}\n'
-    assert "telecast tail positions --from k3v9:7" in result.stderr
+    assert "telecast tail positions --since k3v9:7" in result.stderr
     assert service.asked[0][0].query["symbol"] == "A"
     result = run("snapshot", "positions", "--url", service.url, "--json")
     assert orjson.loads(result.stdout) == row
@@ -417,7 +419,7 @@ def test_replay_to_nobody_is_four(tmp_path, unused_tcp_port):
     [
         ("tail",),
         ("tail", ","),
-        ("tail", "positions", "--from", "yesterday"),
+        ("tail", "positions", "--since", "yesterday"),
         ("tail", "positions", "--filter", "symbol"),
         ("tail", "positions", "--count", "0"),
         ("pub", "positions", "{}", "--replace", "t1"),
@@ -444,3 +446,22 @@ def test_a_payload_can_not_command_the_terminal():
     assert "\\u001b[2J\\u000ab" in line
     assert "\\u009b2J\\u202etxt\\u2028" in line
     assert plain("Größe 価格") == "Größe 価格"
+
+
+def test_record_writes_what_replay_takes(service, tmp_path):
+    def whole(seq: int, op: str = "upsert") -> dict[str, Any]:
+        return {**event(seq, op), "data": dict(CHANNELS["positions"].example)}
+
+    service.stream = [WELCOME, SNAPSHOT, whole(5), live(7), whole(8), whole(9, "delete")]
+    file = tmp_path / "day.ndjson"
+    result = run("record", file, "positions", "--url", service.url, "--count", "2")
+    assert result.exit_code == Exit.OK, result.output
+    assert result.stderr.endswith(f"3 lines in {file}, of them 2 live events\n")
+    service.data = RECEIPT
+    done = run("replay", file, "--url", service.url, "--speed", "0")
+    assert done.exit_code == Exit.OK, done.output
+    assert service.asked[-1][0].method == "DELETE"
+    assert service.asked[-1][0].path.endswith("/positions/rows/p1")
+    again = run("record", file, "positions", "--url", service.url)
+    assert again.exit_code == Exit.USAGE
+    assert "exists already" in again.stderr

@@ -227,3 +227,12 @@ def test_every_setting_becomes_an_option_whose_value_reaches_the_settings():
     assert settings.allowed_origins == origins
     shown = CliRunner().invoke(serve, ["--help"]).output
     assert all(about.flag in shown for about in table() if about.name != "journal")
+
+
+def test_a_channel_that_matches_nothing_is_a_warning_with_the_nearest(path):
+    words = ("keys", "new", "a", "--scope", "read", "--channel", "postions", "--keys", path)
+    result = run(*words)
+    assert result.exit_code == Exit.OK
+    assert "no channel matches 'postions'. Did you mean 'positions'?" in result.stderr
+    quiet = run("keys", "new", "b", "--scope", "read", "--channel", "risk-*", "--keys", path)
+    assert "Warning" not in quiet.stderr

@@ -10,7 +10,7 @@ import pytest
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.cli.data.replay import BATCH_EVENTS, Player
-from telecast.recording import RecordingFault, Timed, parse_recording, read_recording
+from telecast.recording import RecordingFault, Timed, line_of, parse_recording, read_recording
 
 TICK = b'{"t":%s,"exchange":"OKX","symbol":"%s","price":"7.5"}'
 NOW = datetime(2026, 11, 22, 18, 17, 19, 387_000, UTC)
@@ -66,6 +66,50 @@ def test_a_payload_for_a_channel_is_told_as_it_was_recorded():
         CHANNELS,
     )
     assert timed.published_at("2027-01-01T00:00:00Z") == data
+
+
+def streamed(seq: int, at: int, op: str = "upsert", **more: object) -> dict[str, object]:
+    data = {**CHANNELS["positions"].example, **more}
+    body = {"type": "event", "channel": "positions", "seq": seq, "op": op, "key": data["id"]}
+    return {**body, "data": data, "timestamp": 1_795_380_667_000 + at}
+
+
+def test_what_tail_prints_as_json_is_a_recording():
+    row = {**streamed(1, -86_400_000), "snapshot": True}
+    lines = [row, streamed(7, 0, quantity="2"), streamed(8, 2500, status="CLOSED", op="delete")]
+    found = parse_recording([orjson.dumps(line) for line in lines], CHANNELS)
+    assert [timed.t for timed in found] == [0.0, 0.0, 2.5]
+    assert [timed.payload.get("quantity") for timed in found][1] == "2"
+    assert found[2].payload["status"] == "CLOSED"
+    assert {timed.withdraws for timed in found} == {None}
+
+
+def test_a_row_that_was_withdrawn_is_withdrawn_again():
+    gone = streamed(2, 10, op="delete")
+    (timed,) = parse_recording([orjson.dumps(gone)], CHANNELS)
+    assert (timed.withdraws, timed.payload) == (gone["key"], {})
+    again = parse_recording([line_of(timed)], CHANNELS)
+    assert (again[0].channel, again[0].withdraws) == ("positions", gone["key"])
+
+
+def test_a_row_that_moves_between_filters_stays():
+    moved = [streamed(2, 10, op="delete"), streamed(3, 10, traderId="t2")]
+    (timed,) = parse_recording([orjson.dumps(line) for line in moved], CHANNELS)
+    assert timed.payload["traderId"] == "t2"
+
+
+def test_what_the_service_added_to_an_alert_is_left_out():
+    example = CHANNELS["risk-alerts"].example
+    alert = {
+        **example,
+        "status": "ACKNOWLEDGED",
+        "count": 3,
+        "note": "on it",
+    }
+    body = {"type": "event", "channel": "risk-alerts", "seq": 1, "op": "upsert", "key": "a"}
+    line = orjson.dumps({**body, "data": alert, "timestamp": 1})
+    (timed,) = parse_recording([line], CHANNELS)
+    assert timed.payload == {**example, "status": "ACTIVE"}
 
 
 def test_empty_lines_count_but_say_nothing(tmp_path):

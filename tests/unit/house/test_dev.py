@@ -117,6 +117,17 @@ def test_a_command_is_an_environment_of_tox(dev, monkeypatch, arguments, expecte
     assert command[5:] == expected
 
 
+def test_the_demo_is_made_by_tox_and_then_runs_by_itself(dev, steps, monkeypatch):
+    became: list[list[str]] = []
+    monkeypatch.setattr(dev, "is_ready", lambda: True)
+    monkeypatch.setattr(dev.os, "execve", lambda path, words, env: became.append(words))
+    monkeypatch.setattr(dev.os, "chdir", lambda path: None)
+    dev.main(["demo", "--seed", "2"])
+    (made,) = steps
+    assert made[-3:] == ["-e", "demo", "--notest"]
+    assert became == [[str(dev.DEMO), "demo", "--seed", "2"]]
+
+
 def test_pip_is_kept_from_asking_and_pythonpath_from_leaking(dev, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     environment = dev.environment()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 import orjson
 
 from telecast.channel_file import read_catalogue
+from telecast.channels.catalogue import Catalogue, nearest
 from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.keys import create_key, list_keys, revoke_key
@@ -71,9 +73,9 @@ def _file(flag: str | None) -> Path:
     return path
 
 
-def _filters() -> frozenset[str]:
-    """Those of the channels that the service has, as TELECAST_CHANNELS or TELECAST_CONFIG name."""
-    return read_catalogue(load_one("channels", {})).filters
+def _catalogue() -> Catalogue:
+    """The channels that the service has, as TELECAST_CHANNELS or TELECAST_CONFIG name them."""
+    return read_catalogue(load_one("channels", {}))
 
 
 @click.group(name="keys")
@@ -121,6 +123,10 @@ def new(
     forced: dict[str, list[str]] = {}
     for field, value in filters:
         forced.setdefault(field, []).append(value)
+    catalogue = _catalogue()
+    for glob in channels:
+        if not any(fnmatchcase(each, glob) for each in catalogue):
+            note(f"Warning: no channel matches {glob!r}.{nearest(glob, catalogue)}")
     secret = create_key(
         path,
         name,
@@ -128,7 +134,7 @@ def new(
         channels=channels,
         expires=expires,
         forced=forced,
-        filters=_filters(),
+        filters=catalogue.filters,
     )
     show(secret)
     until = f" until {_moment(expires.timestamp())}" if expires else ""
@@ -142,7 +148,7 @@ def new(
 def list_(as_json: bool, flag: str | None) -> None:
     """Show every key and its rights; never the key itself."""
     now = datetime.now(UTC).timestamp()
-    rows = [_row(principal, now) for principal in list_keys(_file(flag), filters=_filters())]
+    rows = [_row(principal, now) for principal in list_keys(_file(flag), filters=_catalogue().filters)]
     if as_json:
         show(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
         return
@@ -162,7 +168,7 @@ def list_(as_json: bool, flag: str | None) -> None:
 @keys_file
 def revoke(id_or_name: str, flag: str | None) -> None:
     """End a key; the service closes its connections when it reads the file again."""
-    gone = revoke_key(_file(flag), id_or_name, filters=_filters())
+    gone = revoke_key(_file(flag), id_or_name, filters=_catalogue().filters)
     note(f"{gone.name} ({gone.key_id}) is revoked.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import sys
 import uuid
 from pathlib import Path
@@ -22,15 +23,15 @@ PATIENCE_SECONDS = 60.0
 
 
 class Scope(click.ParamType[str]):
-    """`field:value`: the rows that a batch replaces."""
+    """`field=value`: the rows that a batch replaces; `field:value`, as in REST, is taken too."""
 
-    name = "field:value"
+    name = "field=value"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        field, colon, wanted = str(value).partition(":")
-        if not (field and colon and wanted):
-            self.fail(f"{value!r} does not read field:value, such as traderId:t1.", param, ctx)
-        return str(value)
+        match = re.fullmatch(r"([^=:]+)[=:](.+)", str(value), re.DOTALL)
+        if match is None:
+            self.fail(f"{value!r} does not read field=value, such as traderId=t1.", param, ctx)
+        return f"{match[1]}:{match[2]}"
 
 
 @click.command(name="pub")
@@ -41,7 +42,7 @@ class Scope(click.ParamType[str]):
 @click.option(
     "--replace",
     type=Scope(),
-    help="Withdraw all rows of this scope that the batch lacks, such as traderId:t1.",
+    help="Withdraw all rows of this scope that the batch lacks, such as traderId=t1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The receipt as JSON.")
 def command(

@@ -18,6 +18,7 @@ from telecast.cli.connection import run, service_options
 from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Unreachable
 from telecast.config import load_one
+from telecast.errors import Code
 from telecast.recording import Timed, read_recording
 
 BATCH_EVENTS = 500
@@ -43,7 +44,8 @@ SHORTEST_ROUND = 1.0
 def command(file: Path, url: str, key: str | None, speed: float, again: bool) -> None:
     """Publish the recording FILE: NDJSON, one event a line.
 
-    A line is {"t": seconds, "channel": ..., "data": {...}}, or a tick for market-data,
+    `telecast record` makes such a file, and what `telecast tail --json` prints is one too. A line
+    is {"t": seconds, "channel": ..., "data": {...}}, or a tick for market-data,
     {"t": ..., "exchange": ..., "symbol": ..., "price": ...} with bid, ask and size if known;
     `t` never falls. The whole file is checked before anything is sent. If the service restarts
     meanwhile, it goes on where it was: nothing is lost, nothing comes twice, the order stays.
@@ -108,7 +110,11 @@ class Player:
             if wait > 0:
                 await self._pause(wait)
                 continue
-            channel = items[first].channel
+            channel, withdraws = items[first].channel, items[first].withdraws
+            if withdraws is not None:
+                await self._withdraw(publisher, channel, withdraws)
+                first += 1
+                continue
             body, end = self._batch(first, begins)
             self._batches += 1
             receipt = await publisher.publish(
@@ -117,6 +123,17 @@ class Player:
             self._sent += end - first
             self._position = str(receipt.get("position", ""))
             first = end
+
+    async def _withdraw(self, publisher: Publisher, channel: str, key: str) -> None:
+        try:
+            receipt = await publisher.withdraw(channel, key)
+        except Refused as refused:
+            if refused.code != Code.ROW_NOT_FOUND:  # the recording began after the row did
+                raise
+        else:
+            self._position = str(receipt.get("position", ""))
+        self._sent += 1
+        self._batches += 1
 
     def _wait(self, t: float) -> float:
         """Seconds until what is recorded at `t` is due; 0 or less: it is."""
@@ -131,6 +148,8 @@ class Player:
         for item in items[first : first + BATCH_EVENTS]:
             due = self._wait(begins + item.t) <= 0
             # What is sent was due when its batch began, so the first one always is.
+            if item.withdraws is not None:
+                break
             if lines and (not due or item.channel != items[first].channel or size > BATCH_BYTES):
                 break
             lines.append(orjson.dumps(item.published_at(now)))

@@ -25,7 +25,7 @@ def command(
 ) -> None:
     """Print the current rows of CHANNEL, one a line: seq, key, payload.
 
-    stderr says from which position `telecast tail --from` goes on.
+    stderr says from which position `telecast tail --since` goes on.
     """
 
     async def ask() -> Snapshot:
@@ -37,5 +37,5 @@ def command(
         show(orjson.dumps(row) if as_json else row_line(row))
     note(
         f"# {len(found.rows)} rows; what comes next: telecast tail {channel} "
-        f"--from {found.position}"
+        f"--since {found.position}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import click
@@ -36,6 +37,7 @@ class Since(click.ParamType[str]):
 @click.option("--ws", "transport", flag_value="ws", default="ws", help="By WebSocket, the default.")
 @click.option("--sse", "transport", flag_value="sse", help="By Server-Sent Events.")
 @click.option(
+    "--since",
     "--from",
     "since",
     type=Since(),
@@ -56,7 +58,12 @@ class Since(click.ParamType[str]):
     type=click.IntRange(min=1),
     help="End after so many events; rows of a snapshot don't count.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Each event's JSON, as received.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Each event's JSON, as received; rows of a snapshot are marked. For `replay`.",
+)
 @click.option(
     "--strict",
     is_flag=True,
@@ -83,9 +90,7 @@ def command(
     """
     screen = _Screen(url, as_json=as_json, count=count)
     watch = Watch(delivery=delivery, resumed=since is not None) if strict else None
-    names = [name for word in channels for name in word.split(",") if name]
-    if not names:
-        raise click.BadParameter("Name at least one channel.", param_hint="CHANNEL")
+    names = names_of(channels)
 
     async def follow() -> None:
         stream = Stream(
@@ -117,6 +122,14 @@ def command(
         let_go_of_stdout()
 
 
+def names_of(words: Iterable[str]) -> list[str]:
+    """The channels of arguments, which may name several with commas. Raises BadParameter."""
+    names = [name for word in words for name in word.split(",") if name]
+    if not names:
+        raise click.BadParameter("Name at least one channel.", param_hint="CHANNEL")
+    return names
+
+
 class _Screen:
     """What is shown where: events on stdout, all else on stderr."""
 
@@ -134,7 +147,7 @@ class _Screen:
         match message.type:
             case "event":
                 # Flushed with each line: whoever reads a pipe wants it now.
-                show(message.raw if self._as_json else event_line(body))
+                show(json_line(message) if self._as_json else event_line(body))
                 if self._left is not None and not message.is_row:
                     self._left -= 1
             case "welcome":
@@ -162,6 +175,11 @@ class _Screen:
     def report(self, report: Report) -> None:
         if isinstance(report, Dropped):
             _say(f"{report.reason}; reconnecting in {report.delay:.1f} s")
+
+
+def json_line(message: ServerMessage) -> bytes:
+    """The event as received; a row of a snapshot, which is older than its place, says so."""
+    return message.raw[:-1] + b',"snapshot":true}' if message.is_row else message.raw
 
 
 def _names(body: dict[str, Any]) -> str:

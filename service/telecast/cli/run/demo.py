@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hmac
 import itertools
 import sys
 import time
@@ -29,6 +30,7 @@ from telecast.demo.traders import Outgoing
 from telecast.errors import Code, OwnFault, PeerFault
 from telecast.ingress import Ingress, Scope
 from telecast.keys import KeyStore
+from telecast.keys.secret import signing_secret
 from telecast.logs import configure
 from telecast.model import SCOPES, Principal, Row
 from telecast.recording import TICKS, RecordingFault, Timed, read_recording
@@ -50,6 +52,8 @@ ROUND_SECONDS = 1.0
 """Between the last tick of a recording and its first one again."""
 DRAIN_SECONDS = 1
 """At Ctrl-C; there are few clients to spread."""
+
+KEY_ID = "de300000"
 
 TimedRow = tuple[float, Row]
 """Seconds since the tape began, and a market-data payload that is yet to be stamped."""
@@ -79,9 +83,9 @@ TimedRow = tuple[float, Row]
 def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: Any) -> None:
     """Serve on loopback with a key of its own, and let paper traders trade; Ctrl-C ends it.
 
-    All four channels tell one story: prices move, traders open and close positions, break limits
-    and are paused for it. Nothing is kept unless --journal says where; a later demo on the same
-    journal takes the rows of an earlier one away.
+    All channels show one story: prices move, traders open and close positions, break limits and
+    are paused for it. Nothing is kept unless --journal names a file. Then a restart keeps positions
+    and the key too, which is in FILE.demo beside the journal; the traders begin anew.
     """
     if loop and ticks is None:
         raise click.UsageError("--loop goes with --ticks: the synthetic market never ends.")
@@ -94,9 +98,11 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
         listed = liveliest(item.payload for item in recorded)
         tape, source = _played(recorded, loop=loop), f"{len(recorded):,} ticks of {ticks}"
     configure(settings.log_format, settings.log_level)
-    principal = Principal(key_id="de300000", name="demo", scopes=frozenset(SCOPES))
-    keys, secrets = KeyStore.of(principal, now=time.time)
-    app = create_app(settings, keys=keys)
+    principal = Principal(key_id=KEY_ID, name="demo", scopes=frozenset(SCOPES))
+    secret = _secret(settings.journal)
+    known = {} if secret is None else {KEY_ID: _key_from(secret)}
+    keys, secrets = KeyStore.of(principal, now=time.time, known=known)
+    app = create_app(settings, keys=keys, secret=secret)
 
     async def started(url: str) -> None:
         link = url + sign_in_link(parts_of(app), principal.key_id)
@@ -119,6 +125,16 @@ def _settings(flags: dict[str, Any]) -> Settings:
     own = {"journal": "memory:", "log_level": "warning", "drain_seconds": DRAIN_SECONDS}
     settings = load_settings({**own, **given, "host": "127.0.0.1"})
     return dataclasses.replace(settings, tls_cert=None, tls_key=None, behind_proxy=False)
+
+
+def _secret(journal: str) -> bytes | None:
+    """What signs sessions and makes the key, kept beside a journal that is a file."""
+    scheme, _, path = journal.partition(":")
+    return signing_secret(Path(f"{path}.demo")) if scheme == "sqlite" and path else None
+
+
+def _key_from(secret: bytes) -> str:
+    return f"tc_{KEY_ID}_{hmac.new(secret, b'the key of the demo', 'sha256').hexdigest()}"
 
 
 def _own_command() -> str:
