@@ -148,7 +148,9 @@ def new(
 def list_(as_json: bool, flag: str | None) -> None:
     """Show every key and its rights; never the key itself."""
     now = datetime.now(UTC).timestamp()
-    rows = [_row(principal, now) for principal in list_keys(_file(flag), filters=_catalogue().filters)]
+    rows = [
+        _row(principal, now) for principal in list_keys(_file(flag), filters=_catalogue().filters)
+    ]
     if as_json:
         show(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
         return
