@@ -29,6 +29,7 @@ from telecast.net.admission import BESIDE_STREAMS, Admission, SocketLimits, sock
 from telecast.net.streams import StreamWires
 from telecast.net.wire import Wires
 from telecast.relay import Relay
+from telecast.rights import Rights
 from telecast.tape.tape import Tape
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
@@ -98,6 +99,8 @@ async def _build(
     await journal.open()
     stack.push_async_callback(journal.close)
     scheduler = LoopScheduler(asyncio.get_running_loop())
+    rights = Rights(journal, catalogue)
+    await rights.open(keys.principals())
     tape = _tape(settings, catalogue, journal)
     broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
     stack.push_async_callback(broadcaster.close)
@@ -108,6 +111,7 @@ async def _build(
         keys=keys,
         catalogue=catalogue,
         journal=journal,
+        rights=rights,
         tape=tape,
         broadcaster=broadcaster,
         relay=relay,

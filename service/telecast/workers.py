@@ -45,7 +45,9 @@ async def watch_keys(parts: Parts) -> None:
         await asyncio.sleep(KEYS_SECONDS)
         if parts.keys.reload_if_changed():
             log.info("keys read again", extra={"count": len(parts.keys)})
+        parts.rights.look(parts.keys.principals())
         await parts.clients.recheck()
+        await parts.rights.settle(parts.tape.head)
 
 
 async def trim(parts: Parts) -> None:

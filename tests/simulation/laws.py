@@ -163,6 +163,10 @@ class Laws:
             assert self.start is not None
             assert self.start.position is not None
             assert self._world.was_ahead(self.start.position.seq), "the position is known"
+        if body["reason"] == "RIGHTS_CHANGED":
+            assert self.start is not None
+            assert set(body["channels"]) <= set(self.start.anew), "its rights are the same"
+            assert self._world.counts["rights"], "nobody's rights have changed"
         for name in body["channels"]:
             assert name in self.selection, "a snapshot of what is not selected"
             self._at[name] = self._rows_until[name] = self._world.tape.head

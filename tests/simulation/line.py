@@ -51,6 +51,9 @@ class Person:
     heartbeat: int
     client_id: str | None
     held: deque[Held] = field(default_factory=lambda: deque(maxlen=4))
+    commanded: bool = False
+    """It changed what it asks for with a command: then the positions of a line are not of its wish
+    alone."""
     line: Line | None = None
 
 
@@ -237,13 +240,15 @@ class Line:
             # From the oldest event that there is what is left has all rows; from elsewhere not.
             self.whole |= set(names) if self._earliest else set()
             return
-        self.whole |= {
+        same = {
             name
             for name in names
-            if name in held.whole
-            and name in held.selection
-            and held.selection.filter(name) == selection.filter(name)
+            if name in held.selection and held.selection.filter(name) == selection.filter(name)
         }
+        assert self.person.commanded or same == set(names), (
+            f"{set(names) - same} go on from a position of other rights"
+        )
+        self.whole |= held.whole & same
 
     def holds(self, selection: Selection, upto: int) -> None:
         """The rows that a client must hold at a position, no ghost among them."""
@@ -260,8 +265,9 @@ class Line:
 
     # --- what the peer does
 
-    def say(self, **body: Any) -> None:
+    def say(self, *, as_ever: bool = False, **body: Any) -> None:
         self._sent += 1
+        self.person.commanded |= not as_ever and body["action"] in ("subscribe", "unsubscribe")
         if body["action"] == "subscribe":
             self._subscribed[str(self._sent)] = body["channels"]
         self.frame(TEXT, orjson.dumps({"reqId": str(self._sent), **body}))

@@ -314,7 +314,12 @@ class World:
         cable.accept(self._receive)
         person.line = line
         if late:
-            line.say(action="subscribe", channels=person.channels, filter=self._filter(person))
+            line.say(
+                as_ever=True,
+                action="subscribe",
+                channels=person.channels,
+                filter=self._filter(person),
+            )
         return line
 
     def _on_loss(self, line: Line) -> None:

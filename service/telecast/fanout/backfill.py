@@ -68,6 +68,8 @@ class Backfill:
         else:
             subscriber.cursor = position.seq
             catchup.resume = position
+            if anew := tuple(name for name in names if name in start.anew):
+                catchup.snapshots.append((anew, "RIGHTS_CHANGED"))
 
     def restart(self, subscriber: Subscriber, fresh: tuple[str, ...]) -> CatchUp:
         """A catch-up for a changed selection: snapshots of `fresh` and of what was unfinished."""

@@ -7,7 +7,7 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -77,6 +77,10 @@ class KeyStore:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def principals(self) -> Iterator[Principal]:
+        """Who holds a key, expired or not."""
+        return (entry.principal for entry in self._entries.values())
 
     def load(self) -> None:
         """Read the file. Raises SettingsError with a sentence for each thing that is wrong."""

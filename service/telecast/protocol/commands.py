@@ -47,6 +47,8 @@ class Origin(Enum):
 class Start:
     origin: Origin
     position: Position | None = None
+    anew: tuple[str, ...] = ()
+    """Channels for which the position is not good: it was earned under other rights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

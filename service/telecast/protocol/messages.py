@@ -13,7 +13,12 @@ from telecast.protocol.framing import Message
 
 PROTOCOL_VERSION = 1
 SnapshotReason = Literal[
-    "NEW", "EPOCH_CHANGED", "POSITION_EXPIRED", "POSITION_UNKNOWN", "POSITION_MALFORMED"
+    "NEW",
+    "EPOCH_CHANGED",
+    "POSITION_EXPIRED",
+    "POSITION_UNKNOWN",
+    "POSITION_MALFORMED",
+    "RIGHTS_CHANGED",
 ]
 
 

@@ -49,7 +49,9 @@ class Session:
         self.asked: dict[str, Fields] = {}
         """Channel to the filter asked for: what the subscriber would hear if its key let it."""
         self._by_pattern: frozenset[str] = frozenset()
-        """Those of `asked` that were never asked for by their name."""
+        """Those of `asked` and `_barred` that were never asked for by their name."""
+        self._barred: dict[str, Fields] = {}
+        """The same of channels that its key did not let it read when it asked for them."""
         self.started = False
         """Whether a subscription was granted: `since` counts only before that."""
         self._limits = limits
@@ -112,16 +114,18 @@ class Session:
         within("max_channels", len(names), self._limits.max_channels)
         granted = grant(self._catalogue, names, fields, self.principal)
         asked = {**self.asked, **granted.asked}
-        by_pattern = (self._by_pattern | granted.by_pattern) - (
-            granted.asked.keys() - granted.by_pattern
-        )
-        within("max_channels", len(asked) - len(by_pattern), self._limits.max_channels)
+        barred = {**self._barred, **granted.barred}
+        barred = {name: fields for name, fields in barred.items() if name not in asked}
+        named = (granted.asked.keys() | granted.barred.keys()) - granted.by_pattern
+        by_pattern = (self._by_pattern | granted.by_pattern) - named
+        wished = {**barred, **asked}
+        within("max_channels", len(wished) - len(by_pattern), self._limits.max_channels)
         # What a pattern stands for is asked once, however many channels it matches.
-        counts = {name: sum(map(len, fields.values())) for name, fields in asked.items()}
+        counts = {name: sum(map(len, fields.values())) for name, fields in wished.items()}
         values = max((counts[name] for name in by_pattern), default=0)
         values += sum(count for name, count in counts.items() if name not in by_pattern)
         within("max_filter_values", values, self._limits.max_filter_values)
-        self.asked, self._by_pattern = asked, by_pattern
+        self.asked, self._barred, self._by_pattern = asked, barred, by_pattern
         self.started = True
         return granted
 
@@ -131,13 +135,16 @@ class Session:
         for name in command.channels:
             if is_pattern(name):
                 gone = [each for each in self.asked if fnmatchcase(each, name)]
+                for each in [each for each in self._barred if fnmatchcase(each, name)]:
+                    del self._barred[each]
             else:
+                self._barred.pop(name, None)
                 gone = [name] if name in self.asked else []
             if not gone:
                 missing.append(name)
             for each in gone:
                 del self.asked[each]
-        self._by_pattern &= self.asked.keys()
+        self._by_pattern &= self.asked.keys() | self._barred.keys()
         return tuple(Rejected(name, Code.BAD_REQUEST, "It was not subscribed.") for name in missing)
 
     def holds(self) -> Mapping[str, dict[str, frozenset[str]]]:
@@ -151,9 +158,14 @@ class Session:
         }
 
     def narrow(self, principal: Principal) -> tuple[Rejected, ...]:
-        """The key's rights have changed: channels that it may not read any more are rejected."""
+        """The key's rights have changed: channels that it may not read any more are rejected, and
+        those that were asked for and refused are taken up if it may read them now."""
         before = set(self.holds())
         self.principal = principal
+        if principal.may("read"):
+            for name in tuple(self._barred):
+                if self._catalogue[name].reached_by(principal):
+                    self.asked[name] = self._barred.pop(name)
         lost = before - set(self.holds())
         return tuple(
             Rejected(name, Code.FORBIDDEN, f"This key may not read {name!r} any more.")

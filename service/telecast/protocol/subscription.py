@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from telecast.channels.catalogue import Catalogue, Channel
@@ -30,6 +30,8 @@ class Grant:
     rejected: tuple[Rejected, ...]
     by_pattern: frozenset[str] = frozenset()
     """Channels that no name but a pattern alone asked for: the catalogue bounds their number."""
+    barred: Mapping[str, Fields] = field(default_factory=dict)
+    """As `asked`, those that the key may not read as long as it may not."""
 
 
 ALL = ("*",)
@@ -64,7 +66,7 @@ def expanded(
 
 
 def grant(
-    catalogue: Catalogue, names: Iterable[str], fields: Fields, principal: Principal
+    catalogue: Catalogue, names: Collection[str], fields: Fields, principal: Principal
 ) -> Grant:
     """Sort what may be read from what may not.
 
@@ -73,6 +75,7 @@ def grant(
     """
     asked: dict[str, Fields] = {}
     rejected: list[Rejected] = []
+    barred: dict[str, Fields] = {}
     fault: PeerFault | None = None
     meant, empty = expanded(catalogue, names, principal)
     for pattern in empty:
@@ -82,30 +85,38 @@ def grant(
     for name in meant:
         try:
             channel = catalogue.named(name)
+            wished = {f: values for f, values in fields.items() if f in channel.filters}
             if not channel.reached_by(principal) or not principal.may("read"):
+                barred[name] = wished
                 raise PeerFault(Code.FORBIDDEN, f"This key may not read {name!r}.")
         except PeerFault as refused:
             fault = fault or refused
             rejected.append(Rejected(name[:64], refused.code, refused.message))
         else:
-            asked[name] = {f: values for f, values in fields.items() if f in channel.filters}
+            asked[name] = wished
     if not asked:
         raise fault or PeerFault(Code.FORBIDDEN, "This key may not read any channel.")
-    for field in fields:
-        if not any(field in catalogue[name].filters for name in asked):
+    for wanted in fields:
+        if not any(wanted in catalogue[name].filters for name in asked):
             raise PeerFault(
                 Code.UNKNOWN_FILTER,
-                f"None of {', '.join(asked)} has a filter {field!r}.",
+                f"None of {', '.join(asked)} has a filter {wanted!r}.",
                 {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
             )
-    by_pattern = frozenset(name for name, named in meant.items() if not named)
-    return Grant(asked, tuple(rejected), by_pattern)
+    by_pattern = {name for name, named in meant.items() if not named}
+    for channel in catalogue.values():
+        if channel.name not in meant and any(
+            is_pattern(each) and fnmatchcase(channel.name, each) for each in names
+        ):
+            barred[channel.name] = {f: each for f, each in fields.items() if f in channel.filters}
+            by_pattern.add(channel.name)
+    return Grant(asked, tuple(rejected), frozenset(by_pattern), barred)
 
 
 def narrowed(channel: Channel, asked: Fields, principal: Principal) -> dict[str, frozenset[str]]:
     """The filter that holds: what was asked for AND what the principal's key forces."""
     holds = dict(asked)
-    for field, values in channel.forced_on(principal).items():
-        if field in channel.filters:
-            holds[field] = holds[field] & values if field in holds else values
+    for name, values in channel.forced_on(principal).items():
+        if name in channel.filters:
+            holds[name] = holds[name] & values if name in holds else values
     return holds

@@ -22,6 +22,7 @@ from telecast.model import Principal
 from telecast.net.admission import Admission
 from telecast.net.streams import StreamWires
 from telecast.relay import Relay
+from telecast.rights import Rights
 from telecast.tape.tape import Tape
 
 
@@ -34,6 +35,7 @@ class Parts:
     catalogue: Catalogue
     journal: Journal
     tape: Tape
+    rights: Rights
     broadcaster: Broadcaster
     relay: Relay
     ingress: Ingress

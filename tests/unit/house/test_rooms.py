@@ -20,7 +20,7 @@ FLOORS = (
     ("protocol",),
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout",),
-    ("net", "relay", "ingress", "clients", "lag"),
+    ("net", "relay", "ingress", "clients", "lag", "rights"),
     ("web", "demo", "recording"),
     ("workers",),
     ("app",),

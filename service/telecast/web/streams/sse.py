@@ -81,7 +81,7 @@ class _SseStream:
         greeting = (stream.welcome(), stream.ack("subscribe", None, rejected))
         retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
         self._wire.write(self._transport.join([retry, *map(self._transport.message, greeting)]))
-        broadcaster.attach(subscriber, stream.query.start)
+        broadcaster.attach(subscriber, stream.start(stream.query.start))
         self._wire.listen(self._discard, self._over)
 
     def _discard(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextvars import Context, copy_context
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -17,7 +18,7 @@ from telecast.logs import connection_id
 from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
-from telecast.protocol.commands import Most, StreamQuery, parse_query
+from telecast.protocol.commands import Most, Origin, Start, StreamQuery, parse_query
 from telecast.protocol.framing import Message, Transport
 from telecast.protocol.session import Session, SessionLimits
 from telecast.tape.selection import Selection, filter_of
@@ -151,6 +152,18 @@ class ServedStream:
             expects_life=expects_life,
         )
         return subscriber
+
+    def start(self, start: Start) -> Start:
+        """Where to start what is held now: not from a position that was earned under other
+        rights."""
+        if start.origin is not Origin.POSITION or start.position is None:
+            return start
+        return replace(
+            start,
+            anew=self.parts.rights.changed_since(
+                self.session.principal, self.session.holds(), start.position
+            ),
+        )
 
     def welcome(self) -> Message:
         return messages.welcome(

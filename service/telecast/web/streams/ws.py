@@ -86,7 +86,7 @@ class _WsStream:
         if stream.query.channels is not None:
             greeting.append(stream.ack("subscribe", None, rejected))
         self._wire.write(WS.join([WS.message(message) for message in greeting]))
-        broadcaster.attach(subscriber, stream.query.start)
+        broadcaster.attach(subscriber, stream.start(stream.query.start))
         self._socket.open(behind)
 
     # --- what the client sends
@@ -165,7 +165,7 @@ class _WsStream:
         self._send(stream.ack("subscribe", command.req_id, rejected))
         if first:
             # `since` in the query counts for the first subscription.
-            start = start or stream.query.start
+            start = stream.start(start or stream.query.start)
         # A new subscribe begins these channels anew, even if their filter is the same.
         self._broadcaster.change(
             self._subscriber,
