@@ -38,7 +38,7 @@ from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.workers import guard, stop, trim, watch_keys
+from telecast.workers import guard, stop, trim, watch_clients, watch_keys
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -144,7 +144,12 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
     await asyncio.wait([following, caught_up], return_when=asyncio.FIRST_COMPLETED)
     if parts.broken is not None:
         raise OwnFault(Code.JOURNAL_UNAVAILABLE, parts.broken)
-    for work in (parts.ingress.run, partial(watch_keys, parts), partial(trim, parts)):
+    for work in (
+        parts.ingress.run,
+        partial(watch_keys, parts),
+        partial(watch_clients, parts),
+        partial(trim, parts),
+    ):
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
     stack.push_async_callback(parts.streams.close)
     parts.lag.begin()

@@ -81,6 +81,10 @@ class Code(StrEnum):
         "NOT_FOUND",
         Rule(404, None, False, "Check the path; /api/v1/channels is a good start."),
     )
+    CLIENT_NOT_FOUND = (
+        "CLIENT_NOT_FOUND",
+        Rule(404, None, False, "GET /api/v1/clients lists the connections that are open."),
+    )
     ROW_NOT_FOUND = ("ROW_NOT_FOUND", Rule(404, None, False, "The channel has no such row now."))
     POSITION_UNKNOWN = (
         "POSITION_UNKNOWN",
@@ -145,6 +149,14 @@ class Code(StrEnum):
     REPLACED = (
         "REPLACED",
         Rule(409, 4409, False, "A newer connection of the same clientId took its place."),
+    )
+    KICKED = (
+        "KICKED",
+        Rule(403, 4410, True, "An operator ended the connection; come back after the pause."),
+    )
+    BANNED = (
+        "BANNED",
+        Rule(403, None, True, "Come back after the time that Retry-After says."),
     )
     NO_SIGN_OF_LIFE = (
         "NO_SIGN_OF_LIFE",

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from telecast.clients.progress import LOOK_SECONDS
 from telecast.errors import Code, JournalUnavailable, OwnFault
 from telecast.logs import redact
 from telecast.web.parts import Parts
@@ -48,6 +49,13 @@ async def watch_keys(parts: Parts) -> None:
         parts.rights.look(parts.keys.principals())
         await parts.clients.recheck()
         await parts.rights.settle(parts.tape.head)
+
+
+async def watch_clients(parts: Parts) -> None:
+    """Keep an eye on who takes nothing: what `stale` says rests on these looks."""
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        await parts.clients.look()
 
 
 async def trim(parts: Parts) -> None:

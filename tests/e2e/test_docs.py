@@ -335,7 +335,7 @@ async def service_beside(reader: Reader, folder: Path, kind: str) -> None:
     if kind == "demo":
         await reader.start("telecast demo", shown=["...", "Ctrl-C..."], folder=folder)
         return
-    scopes = ("read", "publish", "metrics")
+    scopes = ("read", "publish", "metrics", "admin")
     if not (folder / "keys.toml").exists():
         reader.know(TELECAST_KEY=create_key(folder / "keys.toml", "reader", scopes))
     await reader.start("telecast serve", folder=folder)

@@ -219,6 +219,7 @@ class Backfill:
     ) -> None:
         for name, first, last in gaps:
             catchup.gap_told[name] = last
+            subscriber.gaps += 1
             blocks.append(
                 subscriber.transport.message(messages.gap(self._now(), name, first, last))
             )

@@ -86,6 +86,7 @@ class Subscriber:
         "cursor",
         "delivery",
         "expects_life",
+        "gaps",
         "heartbeat",
         "left_out",
         "max_rate",
@@ -135,6 +136,8 @@ class Subscriber:
         """Where it is among the settled members of its cohort."""
         self.catchup: CatchUp | None = None
         self.left_out = 0
+        self.gaps = 0
+        """Gaps that were sent to it."""
         self.silent_beats = 0
         self.stuck_beats = 0
         self.acknowledged: int | None = 0

@@ -50,6 +50,11 @@ class ChannelLog:
         """Where the whole part starts in `_whole`: what lies before it has moved on already."""
         self._bytes = 0
 
+    @property
+    def last(self) -> Event | None:
+        """The newest event, if it is held."""
+        return self._whole[-1] if len(self._whole) > self._first else None
+
     def __len__(self) -> int:
         """Events in memory."""
         return len(self._kept) + len(self._whole) - self._first

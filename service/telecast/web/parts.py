@@ -52,6 +52,11 @@ class Parts:
     draining: bool = False
     broken: str | None = None
     """Why a worker has died: the service is then not ready for good."""
+    started_at: float = field(init=False)
+    """Seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        self.started_at = self.now()
 
     @property
     def ready(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from telecast.errors import PeerFault
-from telecast.web.api import channels, health, metrics, publish, sessions
+from telecast.web.api import channels, clients, health, metrics, publish, sessions, stats
 from telecast.web.page import files
 from telecast.web.streams import sse, ws
 
@@ -30,6 +30,11 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/session", sessions.read_session),
         web.post(f"{API}/session", sessions.open_session),
         web.delete(f"{API}/session", sessions.close_session),
+        web.get(f"{API}/clients", clients.listing),
+        web.delete(f"{API}/clients", clients.kick_many),
+        web.get(f"{API}/clients/{{connection_id}}", clients.read),
+        web.delete(f"{API}/clients/{{connection_id}}", clients.kick),
+        web.get(f"{API}/stats", stats.read),
         web.get("/", files.page),
         web.get("/page/{name:.+}", files.asset),
         web.get("/client/{name}", files.client),
@@ -39,7 +44,4 @@ def routes() -> list[web.RouteDef]:
         # promised by the wire contract, not built yet
         web.post(f"{API}/risk-alerts/{{id}}/acknowledge", not_yet),
         web.post(f"{API}/clients/ack", not_yet),
-        web.get(f"{API}/clients", not_yet),
-        web.route("*", f"{API}/clients/{{connection_id}}", not_yet),
-        web.get(f"{API}/stats", not_yet),
     ]

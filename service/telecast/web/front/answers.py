@@ -50,7 +50,7 @@ def refusal(fault: TelecastError) -> web.Response:
     }
     body = {"success": False, "error": error, "timestamp": rfc3339(time.time())}
     headers = {}
-    if fault.retryable and fault.rule.http in (429, 503):
+    if fault.retryable and fault.rule.http in (403, 429, 503):
         headers["Retry-After"] = str(math.ceil(retry_after(fault) * _jitter()))
     if fault.rule.http == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="telecast"'

@@ -96,7 +96,7 @@ class _SseStream:
 
     def _close(self, fault: TelecastError) -> None:
         """The reason and a clean end, if they still fit."""
-        self._stream.ended_by = fault.code
+        self._stream.ended_by = fault
         wire = self._wire
         if fault.code == Code.NO_PROGRESS:
             wire.abort()

@@ -14,7 +14,7 @@ from aiohttp import web
 from telecast.clients import Client
 from telecast.errors import TelecastError
 from telecast.fanout.subscriber import Subscriber
-from telecast.logs import connection_id
+from telecast.logs import connection_id, one_line
 from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
@@ -28,6 +28,9 @@ from telecast.web.parts import CONNECTION, Parts, parts_from
 from telecast.web.streams.takeover import take_over
 
 log = logging.getLogger(__name__)
+
+MOST_AGENT = 256
+"""Characters of a User-Agent that are kept: it is for people to read."""
 
 Serve = Callable[[Wire, bytes], None]
 """Begins to serve a connection, given what its peer has sent already. Calls `ServedStream.end`
@@ -44,8 +47,8 @@ class ServedStream:
     def __init__(self, request: web.Request, transport: str) -> None:
         """Judge the request. Raises TelecastError before anything is answered."""
         self.parts: Parts = parts_from(request)
-        self.ended_by: str | None = None
-        """The code of the fault for which we end it; None while it lasts, or if the client went."""
+        self.ended_by: TelecastError | None = None
+        """The fault for which we end it; None while it lasts, or if the client went."""
         self._context = Context()
         check_origin(request)
         principal = require(request, "read")
@@ -75,6 +78,7 @@ class ServedStream:
             address=address_of(request),
             transport=transport,
             opened_at=time.time(),
+            user_agent=_user_agent(request),
             reads_only=request.get(BROWSER, False),
         )
 
@@ -97,7 +101,7 @@ class ServedStream:
             self.parts.streams.add(wire, request.protocol)
             self._context = copy_context()
             if ended:
-                self.ended_by = ended[0].code
+                self.ended_by = ended[0]
                 wire.end()
                 self.end()
             else:
@@ -121,15 +125,16 @@ class ServedStream:
 
     def end(self) -> None:
         """It is over. Called once; the log line says whose stream it was."""
-        client = self.client
+        client, now = self.client, time.time()
+        self.parts.clients.note_end(client, now, self.ended_by, head=self.parts.tape.head)
         self._leave()
         self._context.run(
             log.info,
             "stream ended",
             extra={
                 "transport": client.transport,
-                "code": self.ended_by,
-                "seconds": round(time.time() - client.opened_at, 4),
+                "code": None if self.ended_by is None else self.ended_by.code,
+                "seconds": round(now - client.opened_at, 4),
                 "key_id": client.principal.key_id,
                 "remote": client.address,
             },
@@ -151,6 +156,7 @@ class ServedStream:
             heartbeat=self.query.heartbeat,
             expects_life=expects_life,
         )
+        self.client.filters = self.session.holds
         return subscriber
 
     def start(self, start: Start) -> Start:
@@ -206,6 +212,11 @@ class ServedStream:
         self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, lost))
         self.parts.broadcaster.change(subscriber, selection)
         return True
+
+
+def _user_agent(request: web.Request) -> str | None:
+    text = request.headers.get("User-Agent")
+    return None if text is None else one_line(text[:MOST_AGENT]).encode(errors="replace").decode()
 
 
 def selection_of(session: Session) -> Selection:

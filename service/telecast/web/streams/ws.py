@@ -93,6 +93,7 @@ class _WsStream:
 
     def receive(self, message: str | Frame) -> None:
         self._subscriber.alive()
+        self._stream.client.heard_at = self._stream.parts.clients.now()
         if isinstance(message, str):
             self._receive(message)
         else:
@@ -218,7 +219,7 @@ class _WsStream:
         """Notice, if it still fits, and close frame."""
         if self._socket.closing:
             return
-        self._stream.ended_by = fault.code
+        self._stream.ended_by = fault
         if not self._wire.full:
             wait = int(retry_after(fault) * 1000) if fault.retryable else None
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))

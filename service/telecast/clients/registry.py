@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+from telecast.clients.bans import Banned, Bans
+from telecast.clients.client import Client, Facts
 from telecast.errors import Code, OwnFault, PeerFault, TelecastError
-from telecast.fanout.subscriber import Subscriber
 from telecast.keys import KeyStore
-from telecast.model import Principal
 from telecast.protocol.limits import TokenBucket
 from telecast.turns import in_turns
+
+KEPT_ENDED = 1_000
+"""Ended streams that an operator can still look at, about 1 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,29 +29,17 @@ class ClientLimits:
     new_connections_burst: float
 
 
-def _ignore(_: object) -> None:
-    """No handler is set yet, or any more."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A stream that is over. `code` is that of the fault for which the service ended it, else None:
+    the client went. `facts` are None where it was never served."""
 
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Client:
-    """One open stream. `narrow` applies changed rights, `evict` ends it; both return at once."""
-
-    connection_id: str
-    client_id: str | None
-    principal: Principal
-    address: str
-    transport: str
-    opened_at: float
-    reads_only: bool = False
-    """It came with a ticket or a cookie, not with a key: it only reads, whatever its key may do."""
-    subscriber: Subscriber | None = None
-    narrow: Callable[[Principal], None] = field(default=_ignore)
-    evict: Callable[[TelecastError], None] = field(default=_ignore)
-
-    def let_go(self) -> None:
-        """Forget its stream: two that refer to each other would wait for the garbage collector."""
-        self.subscriber, self.narrow, self.evict = None, _ignore, _ignore
+    number: int
+    client: Client
+    at: float
+    code: str | None
+    reason: str | None
+    facts: Facts | None
 
 
 class Clients:
@@ -76,12 +68,34 @@ class Clients:
         self._namesakes: defaultdict[tuple[str, str], dict[Client, None]] = defaultdict(dict)
         """(key, clientId) to the clients with this name."""
         self._closing = False
+        self._bans = Bans()
+        self._admitted = 0
+        self._ended: deque[Ended] = deque(maxlen=KEPT_ENDED)
+        self._ended_count = 0
 
     def __len__(self) -> int:
         return len(self._clients)
 
     def __iter__(self) -> Iterator[Client]:
         return iter(tuple(self._clients.values()))
+
+    def now(self) -> float:
+        """The registry's clock, by which `heard_at` and staleness count."""
+        return self._clock()
+
+    def get(self, connection_id: str) -> Client | None:
+        return self._clients.get(connection_id)
+
+    def after(self, number: int) -> Iterator[Client]:
+        """The open ones in the order in which they came, from behind this number on."""
+        those = tuple(self._clients.values())
+        return iter(those[bisect_right(those, number, key=_number) :])
+
+    def ended_before(self, number: int | None) -> Iterator[Ended]:
+        """Those that ended last, newest first, from before this number on."""
+        for each in reversed(tuple(self._ended)):
+            if number is None or each.number < number:
+                yield each
 
     def connections(self) -> Counter[str]:
         """Transport to open connections."""
@@ -98,6 +112,9 @@ class Clients:
         except TelecastError as fault:
             self.refused[fault.code] += 1
             raise
+        self._admitted += 1
+        client.number = self._admitted
+        client.heard_at = self._clock()
         self._clients[client.connection_id] = client
         for group, name in self._groups(client):
             group[name][client] = None
@@ -106,6 +123,7 @@ class Clients:
     def _admit(self, client: Client) -> None:
         if self._closing:
             raise OwnFault("SHUTTING_DOWN", "The service is shutting down.", retry_after=1)
+        self._bans.check(_banned(client), self._clock())
         if not self._newcomers.take(self._clock()):
             wait = 1 + self._newcomers.wait()
             raise OwnFault(
@@ -188,6 +206,30 @@ class Clients:
                 del group[name]
         self.closed[client.transport] += 1
 
+    def note_end(
+        self, client: Client, at: float, fault: TelecastError | None, *, head: int
+    ) -> None:
+        """Remember how a stream ended. Its subscriber must still be there, and detached: so its
+        cursor is exact. `head` is the seq of the newest event."""
+        self._ended_count += 1
+        seq = 0 if client.subscriber is None else client.subscriber.cursor
+        code, reason = (None, None) if fault is None else (str(fault.code), fault.message)
+        self._ended.append(
+            Ended(self._ended_count, client, at, code, reason, client.facts(seq, head))
+        )
+
+    # --- what an operator does
+
+    def ban(self, clients: Iterable[Client], seconds: float) -> None:
+        """Refuse the key and clientId of each for so long. Raises PeerFault, and bans nobody."""
+        self._bans.add({_banned(client) for client in clients}, self._clock(), seconds)
+
+    async def look(self) -> None:
+        """Look whether each SSE stream takes what waits for it, a few at a time."""
+        await in_turns(
+            client.stale_seconds(self._clock()) for client in self if client.transport == "sse"
+        )
+
     async def recheck(self) -> None:
         """Hold every connection against its key as it is now."""
         await in_turns(self._recheck())
@@ -218,3 +260,11 @@ class Clients:
                     as_they_are.add(client.reads_only)
                     if len(as_they_are) == len(rights):
                         break
+
+
+def _number(client: Client) -> int:
+    return client.number
+
+
+def _banned(client: Client) -> Banned:
+    return client.principal.key_id, client.client_id
