@@ -17,6 +17,7 @@ const CONNECT_MS = 10_000;
 const BACKOFF_MS = { first: 1000, most: 20_000 };
 const UNREACHED_IS_DOWN = 2;
 export const MOST_ROWS = 20_000;
+const MOST_LOGGED = 1000;
 
 // --- states of freshness
 
@@ -207,7 +208,7 @@ export class Clock {
 // The rows of every channel, folded from the stream as the wire contract says (section 4).
 export class Rows {
   constructor() {
-    this.rows = new Map(); // channel -> key -> {seq, at, data}
+    this.rows = new Map(); // channel -> key -> {seq, at, data, before}
     this.left = new Map(); // channel -> rows beyond MOST_ROWS that were not kept
     this.lastAt = new Map(); // channel -> the time of the newest event seen, by the service's clock
     this.whole = new Set(); // channels of which a complete table was had
@@ -259,9 +260,19 @@ export class Rows {
     if (rows === undefined) this.rows.set(channel, (rows = new Map()));
     if (timestamp > (this.lastAt.get(channel) ?? 0)) this.lastAt.set(channel, timestamp);
     if (op === "delete") rows.delete(key);
-    else if (rows.has(key) || rows.size < MOST_ROWS) rows.set(key, { seq, at: timestamp, data });
+    else if (op === "append") this.#append(rows, channel, { seq, at: timestamp, data, before: null });
+    else if (rows.has(key) || rows.size < MOST_ROWS) {
+      rows.set(key, { seq, at: timestamp, data, before: rows.get(key)?.data ?? null });
+    }
     else this.left.set(channel, (this.left.get(channel) ?? 0) + 1);
     if (filling === undefined) this.#touch(channel, key);
+  }
+
+  // A channel that is a log has no rows: the last events of it are kept.
+  #append(rows, channel, entry) {
+    rows.set(String(entry.seq), entry);
+    if (rows.size > MOST_LOGGED) rows.delete(rows.keys().next().value);
+    this.dirty.set(channel, null);
   }
 
   #touch(channel, key) {
@@ -612,8 +623,9 @@ export class Client {
   #catalogue = new Map();
 
   // `key` goes into a header; `ticket` is a function that resolves to a ticket, for pages that are
-  // not the service's own; with neither, the browser's session counts.
-  constructor(url = "", { key = null, ticket = null, transport = "sse", fetch, WebSocket } = {}) {
+  // not the service's own; with neither, the browser's session counts. Without `prepare` neither the
+  // clocks are compared nor the catalogue is asked: `clock` is then the caller's to measure.
+  constructor(url = "", { key = null, ticket = null, transport = "sse", fetch, WebSocket, prepare = true } = {}) {
     this.url = url.replace(/\/+$/, "");
     this.transport = transport;
     this.clock = new Clock();
@@ -623,7 +635,7 @@ export class Client {
     // A browser's WebSocket can't send a header: a ticket is got with the key.
     const socket = key !== null && transport === "websocket";
     this.ticket = ticket ?? (socket ? async () => (await this.call("POST", "/api/v1/tickets")).ticket : null);
-    this.ready = ticket ? Promise.resolve() : this.#prepare().catch(() => {});
+    this.ready = ticket || !prepare ? Promise.resolve() : this.#prepare().catch(() => {});
   }
 
   async #prepare() {

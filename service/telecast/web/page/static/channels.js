@@ -1,99 +1,135 @@
 // How each channel is shown. A dashboard that grows adds columns, or a channel, here.
 
-import { decimal, percent, shorten, time, toneOf } from "./format.js";
+import { compareDecimals, decimal, duration, percent, quoteOf, shorten, time, toneOf } from "./format.js";
 import { Trails, draw, sparkline } from "./spark.js";
+import { T } from "./texts.js";
 
 export const trails = new Trails();
 const directions = new Map(); // instrument -> {price, tone}: which way the last change went
+const C = T.columns;
 
 const STATUS_TONE = {
   RUNNING: "good", STARTING: "busy", STOPPING: "busy", PAUSED: "warn", ERROR: "bad",
 };
-const SEVERITY = { CRITICAL: 0, WARNING: 1, INFO: 2 };
+const STATUS_ORDER = { ERROR: 0, PAUSED: 1, STOPPING: 2, STARTING: 3, RUNNING: 4 };
+export const SEVERITY = { CRITICAL: 0, WARNING: 1, INFO: 2 };
 const SEVERITY_TONE = { CRITICAL: "bad", WARNING: "warn", INFO: "calm" };
+
+// A column: {id, title, cell(row, key, context), value(row)}; `value` is what it is sorted by, and
+// `compare` how. `numeric`: right-aligned; `wide`, then `mid`: left out where there is little room;
+// `extra`: only shown when it is chosen.
+const money = (id, title, field, more = {}) => ({
+  id, title, numeric: true, value: (row) => row[field], compare: compareDecimals,
+  cell: (row) => ({ text: decimal(row[field]) }), ...more,
+});
+const instant = (id, title, field, more = {}) => ({
+  id, title, numeric: true, value: (row) => Date.parse(row[field] ?? "") || 0,
+  cell: (row) => ({ text: time(row[field]), tone: "faint" }), ...more,
+});
+const plain = (id, title, field, more = {}) => ({
+  id, title, value: (row) => row[field] ?? "", cell: (row) => ({ text: row[field] ?? "–" }), ...more,
+});
+const signedMoney = (text, full = text) => ({
+  text: decimal(shorten(text, 2), { signed: true }), tone: toneOf(full), title: full ?? "",
+});
+const metric = (id, title, field, show, more = {}) => ({
+  id, title, numeric: true, value: ({ metrics }) => metrics?.[field] ?? null, compare: compareDecimals,
+  cell: ({ metrics }) => (metrics?.[field] == null ? { text: "–" } : show(metrics[field])), ...more,
+});
 
 export const VIEWS = {
   positions: {
-    title: "Positions",
-    empty: "No open positions.",
     sort: (row, key) => [row.symbol, row.traderName ?? row.traderId, key],
+    groups: {
+      trader: (row) => row.traderName ?? row.traderId, symbol: (row) => row.symbol,
+      exchange: (row) => row.exchange ?? T.none, quote: (row) => quoteOf(row.symbol) ?? T.unknownQuote,
+    },
+    // What is added up, and in which currency: only the same are ever added.
+    total: { field: "unrealizedPnL", currency: (row) => quoteOf(row.symbol) },
     columns: [
-      { title: "Symbol", name: "first", cell: (row) => ({ text: row.symbol, sub: row.traderName ?? row.traderId }) },
-      { title: "Side", cell: (row) => ({ text: row.action, tone: row.action === "LONG" ? "long" : "short", chip: true }) },
-      { title: "Quantity", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.quantity) }) },
-      { title: "Entry", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.entryPrice) }) },
-      { title: "Price", numeric: true, cell: (row) => ({ text: decimal(row.currentPrice) }) },
       {
-        title: "P&L", numeric: true,
-        cell: (row) => ({
-          text: decimal(shorten(row.unrealizedPnL, 2), { signed: true }),
-          tone: toneOf(row.unrealizedPnL), title: row.unrealizedPnL,
-        }),
+        id: "symbol", title: C.symbol, name: "first", value: (row) => row.symbol,
+        cell: (row) => ({ text: row.symbol, sub: row.traderName ?? row.traderId }),
       },
-      { title: "Stop", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.stopLossPrice) }) },
-      { title: "Updated", numeric: true, wide: true, cell: (row) => ({ text: time(row.updatedAt), tone: "faint" }) },
+      {
+        id: "side", title: C.side, value: (row) => row.action,
+        cell: (row) => ({ text: row.action, tone: row.action === "LONG" ? "long" : "short", chip: true }),
+      },
+      money("quantity", C.quantity, "quantity", { wide: true }),
+      money("entry", C.entry, "entryPrice", { wide: true }),
+      money("price", C.price, "currentPrice"),
+      money("pnl", C.pnl, "unrealizedPnL", { cell: (row) => signedMoney(row.unrealizedPnL) }),
+      money("stop", C.stop, "stopLossPrice", { wide: true }),
+      plain("exchange", C.exchange, "exchange", { extra: true }),
+      money("leverage", C.leverage, "leverage", { extra: true }),
+      instant("opened", C.opened, "openedAt", { extra: true }),
+      instant("updated", C.updated, "updatedAt", { wide: true }),
     ],
   },
   "risk-alerts": {
-    title: "Risk alerts",
-    empty: "No alerts. All is calm.",
-    sort: (row, key) => [SEVERITY[row.severity] ?? 9, -Date.parse(row.createdAt), key],
+    flow: true,
+    sort: (row, key) => [taken(row) ? 1 : 0, SEVERITY[row.severity] ?? 9, -Date.parse(row.createdAt), key],
     columns: [
       {
-        title: "Severity",
+        id: "severity", title: C.severity, value: (row) => SEVERITY[row.severity] ?? 9,
         cell: (row) => ({ text: row.severity, tone: SEVERITY_TONE[row.severity] ?? "", chip: true }),
       },
-      { title: "Alert", name: "first words", cell: (row) => ({ text: row.message, sub: aboutAlert(row) }) },
-      { title: "Since", numeric: true, cell: (row) => ({ text: time(row.createdAt), tone: "faint" }) },
+      {
+        id: "alert", title: C.alert, name: "first words", value: (row) => row.message,
+        cell: (row) => ({ text: row.message, sub: aboutAlert(row), more: violations(row) }),
+      },
+      instant("since", C.since, "createdAt"),
+      {
+        id: "act", title: C.act, name: "act", value: (row) => (taken(row) ? row.acknowledgedBy ?? "" : ""),
+        create: (context, key) => context.alerts.button(key), update: (element, row, key, context) => context.alerts.fill(element, row, key),
+      },
     ],
   },
   "trader-status": {
-    title: "Traders",
-    empty: "No traders.",
-    sort: (row, key) => [row.name, key],
+    sort: (row, key) => [STATUS_ORDER[row.status] ?? 5, row.name, key],
     columns: [
-      { title: "Trader", name: "first", cell: (row) => ({ text: row.name, sub: row.strategy ?? row.symbol ?? "" }) },
       {
-        title: "Status",
+        id: "trader", title: C.trader, name: "first", value: (row) => row.name,
+        cell: (row) => ({ text: row.name, sub: [row.strategy, row.symbol].filter(Boolean).join(" · ") }),
+      },
+      {
+        id: "status", title: C.status, name: "status", value: (row) => STATUS_ORDER[row.status] ?? 5,
         cell: (row) => ({
-          text: row.status, tone: STATUS_TONE[row.status] ?? "calm", chip: true, title: row.reason ?? "",
+          text: row.status, tone: STATUS_TONE[row.status] ?? "calm", chip: true, sub: row.reason ?? "", title: row.reason ?? "",
         }),
       },
+      metric("profit", C.profit, "netProfit", (text) => signedMoney(text)),
+      metric("drawdown", C.drawdown, "maxDrawdown", (text) => ({ text: decimal(shorten(text, 2)), title: text }), { mid: true }),
+      metric("won", C.won, "winRate", (ratio) => ({ text: percent(ratio, { places: 0 }) }), { mid: true }),
+      metric("sharpe", C.sharpe, "sharpeRatio", (ratio) => ({ text: ratio.toFixed(2) }), { wide: true }),
+      metric("trades", C.trades, "totalTrades", (total) => ({ text: String(total) }), { wide: true }),
+      metric("uptime", C.uptime, "uptime", (text) => ({ text: duration(text) }), { extra: true }),
       {
-        title: "Net profit", numeric: true,
-        cell: ({ metrics }) => ({
-          text: metrics ? decimal(shorten(metrics.netProfit, 2), { signed: true }) : "–",
-          tone: toneOf(metrics?.netProfit),
-        }),
-      },
-      {
-        title: "Won", numeric: true, wide: true,
-        cell: ({ metrics }) => ({ text: metrics ? percent(metrics.winRate, { places: 0 }) : "–" }),
-      },
-      {
-        title: "Trades", numeric: true, wide: true,
-        cell: ({ metrics }) => ({ text: metrics ? String(metrics.totalTrades) : "–" }),
+        id: "signal", title: C.signal, wide: true, value: ({ metrics }) => Date.parse(metrics?.lastSignalTime ?? "") || 0,
+        cell: ({ metrics }) => ({ text: metrics?.lastSignalAction ?? "–", sub: metrics?.lastSignalTime ? time(metrics.lastSignalTime) : "" }),
       },
     ],
   },
   "market-data": {
-    title: "Market data",
-    empty: "No prices yet.",
     sort: (row, key) => [row.symbol, row.exchange ?? "", key],
     columns: [
-      { title: "Instrument", name: "first", cell: (row) => ({ text: row.symbol, sub: row.exchange ?? row.source }) },
-      { title: "Price", numeric: true, cell: (row, key) => ({ text: decimal(row.price), tone: directions.get(key)?.tone ?? "" }) },
-      { title: "Bid", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.bid) }) },
-      { title: "Ask", numeric: true, wide: true, cell: (row) => ({ text: decimal(row.ask) }) },
       {
-        title: "24 h", numeric: true,
+        id: "instrument", title: C.instrument, name: "first", value: (row) => row.symbol,
+        cell: (row) => ({ text: row.symbol, sub: row.exchange ?? row.source }),
+      },
+      money("price", C.price, "price", { cell: (row, key) => ({ text: decimal(row.price), tone: directions.get(key)?.tone ?? "" }) }),
+      money("bid", C.bid, "bid", { wide: true }),
+      money("ask", C.ask, "ask", { wide: true }),
+      {
+        id: "day", title: C.day, numeric: true, value: (row) => row.change24h, compare: compareDecimals,
         cell: (row) => {
           const text = percent(row.change24h, { signed: true });
           return { text, tone: toneOf(text.replace("%", "")) };
         },
       },
+      instant("updated", C.updated, "updatedAt", { extra: true }),
       {
-        title: "Trail", name: "trail", create: sparkline,
+        id: "trail", title: C.trail, name: "trail wide", create: sparkline,
         update: (svg, row, key) => {
           const values = trails.of(key);
           draw(svg, values, values.length > 1 && values.at(-1) < values[0] ? "loss" : "gain");
@@ -103,7 +139,30 @@ export const VIEWS = {
   },
 };
 
-export const CHANNELS = Object.keys(VIEWS);
+export const KNOWN = Object.keys(VIEWS);
+const MOST_GENERIC_COLUMNS = 8;
+const DECIMAL = /^-?\d+(\.\d+)?$/;
+
+// A view of any channel from the JSON Schema of its rows: a column for each plain field.
+export function genericView(schema) {
+  const fields = Object.entries(schema?.properties ?? {});
+  const columns = fields
+    .filter(([, rule]) => rule.type !== "object" && rule.type !== "array")
+    .map(([field, rule], index) => {
+      const type = [rule.type].flat();
+      const date = rule.format === "date-time" || /At$/.test(field);
+      if (date) return instant(field, field, field, { extra: index >= MOST_GENERIC_COLUMNS });
+      return {
+        id: field, title: field, numeric: type.includes("number") || type.includes("integer"),
+        name: index === 0 ? "first" : "", extra: index >= MOST_GENERIC_COLUMNS,
+        value: (row) => row[field] ?? "",
+        compare: (a, b) => (DECIMAL.test(a) && DECIMAL.test(b) ? compareDecimals(String(a), String(b)) : a < b ? -1 : a > b ? 1 : 0),
+        cell: (row) => ({ text: row[field] == null ? "–" : DECIMAL.test(row[field]) ? decimal(String(row[field])) : String(row[field]) }),
+      };
+    });
+  if (!columns.length) columns.push({ id: "row", title: T.columns.key, name: "first words", value: (row) => JSON.stringify(row), cell: (row) => ({ text: JSON.stringify(row) }) });
+  return { sort: (row, key) => [key], columns };
+}
 
 // What a view keeps beside the rows: called for each event that was folded.
 export function observe(event) {
@@ -124,10 +183,20 @@ export function tidy(rows) {
   for (const key of directions.keys()) if (!rows.has(key)) directions.delete(key);
 }
 
+// Whether an operator has seen it.
+export function taken(alert) {
+  return alert.status === "ACKNOWLEDGED";
+}
+
 function aboutAlert(row) {
-  const parts = [row.traderId ?? "all traders"];
-  if (row.recommendation) parts.push(row.recommendation.toLowerCase().replace("_", " "));
-  if (row.status !== "ACTIVE") parts.push(row.status.toLowerCase());
+  const parts = [row.traderName ?? row.traderId ?? T.allTraders];
+  if (row.recommendation) parts.push(T.recommendation[row.recommendation] ?? row.recommendation);
   if (row.count > 1) parts.push(`${row.count}\u00d7`);
+  if (taken(row) && row.note) parts.push(T.note(row.note));
   return parts.join(" · ");
+}
+
+function violations(row) {
+  return (row.violations ?? [])
+    .map(({ type, message }) => (message === row.message ? type : `${type}: ${message}`)).join("\n");
 }

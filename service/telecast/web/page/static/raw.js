@@ -1,7 +1,8 @@
 // The last messages as they came.
 
-import { time } from "./format.js";
-import { make, set } from "./tables.js";
+import { make, set } from "./dom.js";
+import { count, time } from "./format.js";
+import { T } from "./texts.js";
 
 const KEPT = 400;
 const SHOWN = 60;
@@ -16,31 +17,47 @@ export class Raw {
   #total = 0;
   #pausedTotal = 0;
 
-  constructor(section, channels, schedule) {
-    const find = (id) => section.querySelector(id);
-    this.list = find("#raw-list");
-    this.count = find("#raw-count");
-    this.filter = find("#raw-filter");
+  // `panel` is the frame that it stands in.
+  constructor(panel, channels, schedule) {
+    this.list = panel.body.appendChild(make("ol"));
+    Object.assign(this.list, { id: "raw-list", tabIndex: 0 });
+    this.list.setAttribute("aria-labelledby", "raw-title");
+    this.count = panel.count;
+    this.count.id = "raw-count";
+    this.filter = panel.tools.appendChild(make("select"));
+    this.filter.id = "raw-filter";
+    this.filter.setAttribute("aria-label", T.raw.all);
     this.schedule = schedule;
-    for (const [value, text] of [["", "All messages"], ...channels.map((c) => [c, c]), ["~", "Connection only"]]) {
+    for (const [value, text] of [["", T.raw.all], ...channels.map((c) => [c, c]), ["~", T.raw.connection]]) {
       const option = this.filter.appendChild(make("option", "", text));
       option.value = value;
     }
     this.channels = new Set(channels);
     this.filter.addEventListener("change", () => this.#redraw());
-    this.pause = find("#raw-pause");
+    const wrap = panel.tools.appendChild(make("button", "", T.raw.wrap));
+    Object.assign(wrap, { id: "raw-wrap", type: "button" });
+    wrap.setAttribute("aria-pressed", "false");
+    this.pause = panel.tools.appendChild(make("button", "", T.raw.pause));
+    Object.assign(this.pause, { id: "raw-pause", type: "button" });
+    this.pause.setAttribute("aria-pressed", "false");
     this.pause.addEventListener("click", () => {
       this.#paused = this.#paused === null ? [...this.#items] : null;
       this.#pausedTotal = this.#total;
       this.pause.setAttribute("aria-pressed", String(this.#paused !== null));
-      set(this.pause, this.#paused === null ? "Pause" : "Go on");
+      set(this.pause, this.#paused === null ? T.raw.pause : T.raw.resume);
       this.#redraw();
     });
-    const wrap = find("#raw-wrap");
     wrap.addEventListener("click", () => {
       const wrapped = this.list.classList.toggle("wrapped");
       wrap.setAttribute("aria-pressed", String(wrapped));
     });
+  }
+
+  // A channel that the catalogue names beyond the usual ones.
+  know(channel) {
+    this.channels.add(channel);
+    const option = this.filter.appendChild(make("option", "", channel));
+    option.value = channel;
   }
 
   add(item) {
@@ -81,7 +98,7 @@ export class Raw {
     }
     while (this.#lines.length > index) this.#lines.pop().li.remove();
     const newer = this.#total - this.#pausedTotal;
-    set(this.count, this.#paused === null ? "" : `held still, ${newer.toLocaleString("en")} newer`);
+    set(this.count, this.#paused === null ? "" : T.raw.held(count(newer)));
     return false;
   }
 

@@ -1,6 +1,6 @@
 // Who we are to the service. The key itself is sent once and kept nowhere.
 
-const PATH = "/api/v1/session";
+const PATH = "api/v1/session"; // relative: the page may stand under a prefix
 
 async function call(method, body) {
   const options = { method, headers: {} };
@@ -22,7 +22,7 @@ export class Refused extends Error {
 }
 
 export const whoAmI = () => call("GET");
-export const signIn = (key) => call("POST", { key });
+export const signIn = (key, { operate = false } = {}) => call("POST", operate ? { key, operate } : { key });
 export const signOut = () => call("DELETE");
 
 // A link that signs in once carries its ticket in the fragment, which no server or log ever sees;
@@ -30,7 +30,7 @@ export const signOut = () => call("DELETE");
 export async function signInByLink() {
   const ticket = new URLSearchParams(location.hash.slice(1)).get("ticket");
   if (ticket === null) return null;
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", location.pathname + location.search);
   try {
     await call("POST", { ticket });
     return null;

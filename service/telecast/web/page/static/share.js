@@ -1,10 +1,10 @@
 // Browsers allow six connections to a host: all tabs of this page live on one stream. Whoever
-// holds the lock leads and tells the others what it hears; when it closes, the next one leads.
+// holds the lock leads and passes on what comes; when it closes, the next one leads.
 
-const LOCK = "telecast stream 1";
-const CHANNEL = "telecast tabs 1";
+const LOCK = "telecast stream 2";
+const CHANNEL = "telecast tabs 2";
 const ANSWER_MS = 2000;
-const SILENCE_MS = 50_000; // more than three heartbeats
+const SILENCE_MS = 16_000; // more than three heartbeats
 
 export class Share {
   #channel = null;
@@ -16,14 +16,17 @@ export class Share {
   #heardAt = 0;
   #asking = null;
   #synced = false;
+  #release = () => {};
+  #timer = 0;
 
   // role: "leader", "follower", or "alone" where tabs can't or won't share.
   role = null;
 
   // `lead()` opens the stream; `hear(items)` and `load(state)` are for followers; `dump()` gives
-  // the state for a newcomer; `changed()` is called after the role or the session has changed.
-  constructor({ lead, hear, load, dump, changed, sessionChanged }) {
-    Object.assign(this, { lead, hear, load, dump, changed, sessionChanged });
+  // the state for a newcomer; `changed()` is called after the role or the session has changed. Tabs
+  // share only where they want the same: `what` says it.
+  constructor({ lead, hear, load, dump, changed, sessionChanged, what = "" }) {
+    Object.assign(this, { lead, hear, load, dump, changed, sessionChanged, what });
     this.#pump.port1.onmessage = () => this.#flush();
     if ("BroadcastChannel" in self) {
       this.#channel = new BroadcastChannel(CHANNEL);
@@ -41,7 +44,7 @@ export class Share {
     this.#request({ signal: this.#asking.signal }).catch(() => {}); // aborted when we go alone
     this.#become("follower");
     this.#hello();
-    setInterval(() => {
+    this.#timer = setInterval(() => {
       if (this.role === "follower" && Date.now() - this.#heardAt > SILENCE_MS) this.#hello();
     }, 5000);
   }
@@ -50,14 +53,24 @@ export class Share {
   #request(options) {
     return new Promise((resolve, reject) => {
       navigator.locks
-        .request(LOCK, options, (lock) => {
+        .request(`${LOCK}${this.what}`, options, (lock) => {
           resolve(lock !== null);
           if (lock === null) return undefined;
           this.#become("leader");
-          return new Promise(() => {});
+          return new Promise((release) => (this.#release = release));
         })
         .catch(reject);
     });
+  }
+
+  // Leave the others alone, and the stream to the next of them.
+  close() {
+    clearInterval(this.#timer);
+    clearTimeout(this.#awaiting);
+    this.#asking?.abort();
+    this.#channel?.close();
+    this.role = null;
+    this.#release();
   }
 
   #become(role) {
@@ -96,10 +109,11 @@ export class Share {
   }
 
   #post(message) {
-    this.#channel?.postMessage({ ...message, from: this.#me });
+    this.#channel?.postMessage({ ...message, from: this.#me, what: this.what });
   }
 
   #receive(message) {
+    if (message.kind !== "session" && message.what !== this.what) return;
     switch (message.kind) {
       case "hello":
         if (this.role !== "leader") return;
@@ -120,7 +134,8 @@ export class Share {
       case "items":
         if (this.role !== "follower" || !this.#synced) return;
         this.#heardAt = Date.now();
-        this.hear(message.items);
+        // When it came is when it came here: a tab that is busy is late though its leader is not.
+        this.hear(message.items.map((item) => ({ ...item, at: Math.max(item.at, this.#heardAt) })));
         break;
       case "session":
         this.sessionChanged();

@@ -1,0 +1,453 @@
+// Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
+
+import { Client, Clock, Rows, States, delayOf, foldLink, freshness, newLink, staleAfterOf } from "../client/telecast.js";
+import { Alerts } from "./alerts.js";
+import { KNOWN, VIEWS, genericView, observe, tidy } from "./channels.js";
+import { Charts } from "./charts.js";
+import { Detail } from "./detail.js";
+import { button, find, make, menu, say, set } from "./dom.js";
+import { count, milliseconds, setZone, span, time, toneOf, zoneName } from "./format.js";
+import { totals, totalsInWords } from "./group.js";
+import { listenToKeys } from "./keyboard.js";
+import { Layout } from "./panel.js";
+import { Prefs } from "./prefs.js";
+import { Rate } from "./rate.js";
+import { Raw } from "./raw.js";
+import * as session from "./session.js";
+import { Share } from "./share.js";
+import { draw, sparkline } from "./spark.js";
+import { foldStory, headline, newStory } from "./story.js";
+import { Table } from "./table.js";
+import { toolbar } from "./toolbar.js";
+import { T } from "./texts.js";
+
+const MEASURE_MS = 10 * 60_000; // the clocks, and with it the session is renewed
+const TIDY_MS = 60_000;
+const TICK_MS = 1000;
+const SLEPT_MS = 4000; // a tick that is so late: the computer slept, or the tab was frozen
+const JUMP_MS = 500; // this computer's clock was set
+const FILTERS = ["traderId", "symbol", "exchange", "severity"];
+
+export class Desk {
+  rows = new Rows();
+  clock = new Clock();
+  rate = new Rate();
+  link = newLink(Date.now());
+  story = newStory();
+  prefs = new Prefs();
+  client = new Client(".", { prepare: false }); // by the session; relative, for a prefix
+  catalogue = null; // name -> entry; null: not known yet
+  #position = null;
+  #frame = 0;
+  #after = [];
+  #tickAt = Date.now();
+  #skew = monotonic() - Date.now();
+
+  constructor(me, signedOut) {
+    Object.assign(this, { me, onSignedOut: signedOut });
+    this.layout = new Layout(find("desk"), this.prefs);
+    this.alerts = new Alerts({
+      rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: me.scopes.includes("operate"),
+      act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.share.role !== "follower",
+      changed: (key) => {
+        this.tables.get("risk-alerts")?.follow(this.rows.of("risk-alerts"), new Set([key]));
+        this.schedule();
+      },
+    });
+    this.tables = new Map();
+    for (const channel of KNOWN) this.#addTable(channel, VIEWS[channel]);
+    this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel));
+    this.raw = new Raw(this.layout.add("raw", T.panels.raw), KNOWN, () => this.schedule());
+    this.detail = new Detail({
+      client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
+      only: (field, value) => this.filter({ ...this.prefs.get("filter"), [field]: [value] }),
+      position: () => this.#position, filtersOf: (channel) => this.catalogue?.get(channel)?.filters ?? [],
+    });
+    toolbar(this);
+    listenToKeys({
+      layout: this.layout, search: find("search"), clear: () => this.search(""),
+      acknowledge: () => {
+        const selected = this.layout.focused === "risk-alerts" ? document.activeElement.dataset.key : undefined;
+        this.alerts.take(selected);
+      },
+    });
+    this.rateLine = find("sum-rate-note").appendChild(sparkline());
+    this.prefs.onchange((name) => this.#preferred(name));
+    this.layout.changed = () => this.schedule();
+    set(find("who"), me.name);
+    find("sign-out").addEventListener("click", () => this.signOut());
+    find("state-again").addEventListener("click", () => location.reload());
+  }
+
+  titleOf(channel) {
+    return T.channels[channel] ?? this.catalogue?.get(channel)?.title ?? channel;
+  }
+
+  #addTable(channel, view) {
+    const panel = this.layout.add(channel, this.titleOf(channel));
+    const context = { alerts: this.alerts };
+    const table = new Table({
+      id: channel, view, prefs: this.prefs, context, open: (key) => this.detail.open(channel, key),
+      changed: (after) => this.schedule(after),
+    });
+    panel.body.append(table.element);
+    this.tables.set(channel, table);
+    if (view.groups) this.#groupChoice(panel, table, view);
+    this.#columnChoice(panel, table, view);
+  }
+
+  #groupChoice(panel, table, view) {
+    const select = panel.tools.appendChild(make("select", "group-by"));
+    select.setAttribute("aria-label", T.group);
+    for (const name of ["", ...Object.keys(view.groups)]) {
+      const option = select.appendChild(make("option", "", T.groups[name]));
+      option.value = name;
+    }
+    select.value = this.prefs.table(table.id).group;
+    select.addEventListener("change", () => {
+      this.prefs.setTable(table.id, { group: select.value });
+      table.resort();
+    });
+  }
+
+  #columnChoice(panel, table, view) {
+    const { details, body } = menu(T.columnChoice, `${T.columnChoice}: ${panel.title}`);
+    for (const column of view.columns) {
+      const label = body.appendChild(make("label"));
+      const box = label.appendChild(make("input"));
+      box.type = "checkbox";
+      box.checked = table.columns.includes(column);
+      label.append(column.title);
+      box.addEventListener("change", () => {
+        const shown = new Set(table.columns.map(({ id }) => id));
+        if (box.checked) shown.add(column.id);
+        else shown.delete(column.id);
+        const hidden = view.columns.map(({ id }) => id).filter((id) => !shown.has(id));
+        this.prefs.setTable(table.id, { hidden });
+        table.columnsChanged();
+        this.schedule();
+      });
+    }
+    panel.tools.append(details);
+  }
+
+  start() {
+    find("page").hidden = false;
+    for (const name of ["theme", "palette", "density", "zone"]) this.#preferred(name);
+    this.layout.apply();
+    for (const [channel, table] of this.tables) table.follow(this.rows.of(channel), null);
+    this.connect();
+    this.measure();
+    setInterval(() => this.measure(), MEASURE_MS);
+    setInterval(() => this.tick(), TICK_MS);
+    setInterval(() => tidy(this.rows.of("market-data")), TIDY_MS);
+    document.addEventListener("visibilitychange", () => this.tick());
+    this.#learn();
+  }
+
+  // The stream with the filter that holds, shared with the tabs that want the same.
+  connect() {
+    const filter = Object.fromEntries(FILTERS.filter((name) => this.prefs.get("filter")[name]?.length).map((name) => [name, this.prefs.get("filter")[name]]));
+    const what = Object.keys(filter).length ? JSON.stringify(filter) : "";
+    this.stream = this.client.stream({ clientId: "page", ...filter }, (item) => {
+      this.hear(item);
+      this.share.tell(item);
+    });
+    this.share = new Share({
+      what,
+      lead: () => this.stream.open(this.#position),
+      hear: (items) => items.forEach((item) => this.hear(item)),
+      dump: () => ({ rows: this.rows.dump(), link: this.link, story: this.story, position: this.#position, raw: this.raw.dump() }),
+      load: (state) => this.load(state),
+      changed: () => this.schedule(),
+      sessionChanged: () => location.reload(),
+    });
+    this.share.start();
+  }
+
+  // What is selected changes: rows that were had under another filter are nobody's proof.
+  filter(values) {
+    this.prefs.set("filter", Object.fromEntries(Object.entries(values).filter(([name, list]) => FILTERS.includes(name) && list.length)));
+    this.stream.close();
+    this.share.close();
+    this.#position = null;
+    this.link = newLink(Date.now());
+    for (const channel of [...this.rows.whole]) this.rows.forget(channel);
+    this.connect();
+    this.schedule();
+  }
+
+  // One item of the stream, our own or another tab's.
+  hear(item) {
+    const message = JSON.parse(item.text);
+    const live = this.link.phase === "live";
+    this.#position = item.id;
+    this.story = foldStory(this.story, this.link, item, message);
+    this.link = foldLink(this.link, item, message, this.clock.offset);
+    if (message.type === "event") {
+      if (message.channel === "risk-alerts") this.alerts.observe(message, live);
+      observe(message);
+      this.charts.observe(message);
+      this.rate.hit(item.at);
+    }
+    this.rows.apply(message);
+    this.raw.add(item);
+    if (message.type === "ack") this.#learn();
+    if (item.name === "~ended") this.measure(); // it says whether the session is over
+    // A hidden tab draws no frame, and its title counts all the same.
+    if (document.hidden && message.channel === "risk-alerts") this.#renderTitle(Date.now());
+    this.schedule();
+  }
+
+  load({ rows, link, story, position, raw }) {
+    this.rows.load(rows);
+    Object.assign(this, { link, story });
+    this.#position = position;
+    for (const item of raw) this.raw.add(item);
+    this.schedule();
+  }
+
+  // The catalogue: which channels this key may see, when each is stale, and those that are new to us.
+  async #learn() {
+    try {
+      const entries = await this.client.channels();
+      this.catalogue = new Map(entries.map((entry) => [entry.name, entry]));
+      for (const entry of entries) {
+        if (!this.tables.has(entry.name)) {
+          this.#addTable(entry.name, genericView(entry.schema));
+          this.raw.know(entry.name);
+          this.tables.get(entry.name).follow(this.rows.of(entry.name), null);
+        }
+      }
+      this.layout.apply();
+    } catch {
+      setTimeout(() => this.catalogue === null && this.#learn(), 5000);
+    }
+    this.#fillCharts();
+  }
+
+  #filled = false;
+
+  async #fillCharts() {
+    if (this.#filled || this.#position === null) return;
+    this.#filled = true;
+    const visible = (channel) => this.catalogue?.has(channel);
+    await this.charts.fill(this.client, this.#position, visible).catch(() => (this.#filled = false));
+  }
+
+  tick() {
+    const now = Date.now();
+    const slept = now - this.#tickAt > TICK_MS + SLEPT_MS;
+    const skew = monotonic() - now;
+    this.#tickAt = now;
+    if (slept || Math.abs(skew - this.#skew) > JUMP_MS) {
+      this.#skew = skew;
+      this.stream.check();
+      this.measure();
+    }
+    this.#fillCharts();
+    if (document.hidden) this.#renderTitle(now);
+    this.schedule();
+  }
+
+  async measure() {
+    try {
+      let me = null;
+      await this.clock.measure(async () => (me = await session.whoAmI()).serverTime);
+      if (!me.signedIn) this.signedOut(me.why.message);
+    } catch {
+      // not reachable: the connection's state says so already
+    }
+    this.schedule();
+  }
+
+  async signOut() {
+    this.stream.close();
+    try {
+      await session.signOut();
+    } finally {
+      this.share.tellSessionChanged();
+      location.reload();
+    }
+  }
+
+  signedOut(why) {
+    this.stream.close();
+    this.onSignedOut(why, this.share);
+  }
+
+  search(text) {
+    if (find("search").value !== text) find("search").value = text;
+    for (const table of this.tables.values()) table.search(text.trim());
+  }
+
+  #preferred(name) {
+    const root = document.documentElement;
+    if (name === "theme" || name === "palette" || name === "density") root.dataset[name] = this.prefs.get(name);
+    if (name === "zone") {
+      setZone(this.prefs.get("zone"));
+      set(find("zone"), zoneName());
+      for (const [channel, table] of this.tables) {
+        table.columnsChanged();
+        table.follow(this.rows.of(channel), null);
+      }
+    }
+    this.schedule();
+  }
+
+  schedule(after) {
+    if (after) this.#after.push(after);
+    if (this.#frame === 0) {
+      this.#frame = requestAnimationFrame(() => {
+        this.#frame = 0;
+        this.render();
+        for (const each of this.#after.splice(0)) each();
+      });
+    }
+  }
+
+  // The freshness of one channel.
+  freshness(channel, now) {
+    const facts = {
+      channel, visible: this.visible(channel), whole: this.rows.whole.has(channel), rows: this.rows.of(channel).size,
+      lastAt: this.rows.lastAt.get(channel) ?? null, staleAfter: this.staleAfter(channel),
+    };
+    return freshness(this.link, facts, now, this.clock.offset);
+  }
+
+  staleAfter(channel) {
+    return staleAfterOf(this.catalogue?.get(channel), channel);
+  }
+
+  visible(channel) {
+    if (this.catalogue === null) return null;
+    return this.catalogue.has(channel);
+  }
+
+  render() {
+    const now = Date.now();
+    const dirty = this.rows.takeDirty();
+    const states = [];
+    for (const [channel, table] of this.tables) {
+      const state = this.freshness(channel, now);
+      states.push([this.titleOf(channel), state, channel]);
+      if (dirty.has(channel)) table.follow(this.rows.of(channel), dirty.get(channel));
+      const panel = this.layout.panels.get(channel);
+      panel.state(state, now);
+      const size = this.rows.of(channel).size;
+      set(panel.count, size ? count(size) : "");
+      if (panel.section.hidden) continue;
+      table.render({ state, staleAfter: this.staleAfter(channel), now, offset: this.clock.offset, left: this.rows.left.get(channel) ?? 0 });
+    }
+    this.#renderState(states, now);
+    this.#renderSums(new Map(states.map(([, state, channel]) => [channel, state])));
+    this.#renderPace(now);
+    if (!this.layout.panels.get("charts").section.hidden) this.charts.render(now);
+    this.detail.render();
+    if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
+  }
+
+  #headline(states, now) {
+    return headline(this.link, this.story, states.filter(([, { state }]) => state !== States.NOT_VISIBLE), now);
+  }
+
+  #renderTitle(now) {
+    const states = [...this.tables.keys()].map((channel) => [this.titleOf(channel), this.freshness(channel, now)]);
+    const { state, word } = this.#headline(states, now);
+    return this.alerts.render(state === States.LIVE ? T.appName : `${word} – ${T.appName}`);
+  }
+
+  #renderState(states, now) {
+    const { state, word, note, tone } = this.#headline(states, now);
+    find("state").dataset.tone = tone;
+    document.documentElement.dataset.state = state;
+    set(find("state-word"), word);
+    set(find("state-note"), note);
+    find("state-again").hidden = state !== States.ENDED;
+    const notice = this.link.notice;
+    find("notice").hidden = notice === null;
+    if (notice !== null) set(find("notice"), `${notice.message} (${notice.code})`);
+    set(find("foot-position"), this.#position === null ? "" : T.at(this.#position));
+    set(find("foot-share"), T.shared[this.share.role] ?? "");
+    document.documentElement.dataset.role = this.share.role ?? "";
+    const list = find("story-list");
+    const top = `${this.story.entries[0]?.at} ${this.story.entries[0]?.text}`;
+    if (list.dataset.top === top) return;
+    list.dataset.top = top;
+    list.replaceChildren(
+      ...this.story.entries.map(({ at, text }) => {
+        const li = make("li");
+        li.append(make("span", "at", time(at)), make("span", "", text));
+        return li;
+      }),
+    );
+  }
+
+  #renderSums(states) {
+    const rows = (channel) => [...this.rows.of(channel).values()].map(({ data }) => data);
+    const known = (channel) => this.rows.whole.has(channel) && states.get(channel).state !== States.NOT_VISIBLE;
+    for (const [tile, channel] of [["pnl", "positions"], ["traders", "trader-status"], ["alerts", "risk-alerts"]]) {
+      find(`sum-${tile}`).parentElement.dataset.state = states.get(channel).state;
+    }
+    const word = (channel) => T.panelWords[states.get(channel).state] ?? "";
+    const positions = rows("positions");
+    const [first, ...rest] = totals(positions, VIEWS.positions.total).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
+    set(find("sum-pnl"), known("positions") && first ? totalsInWords([first]) : "–");
+    find("sum-pnl").dataset.tone = known("positions") && first ? toneOf(first[1]) : "";
+    const others = totalsInWords(rest);
+    const many = positions.length ? T.sums.positions(positions.length) : T.sums.noPositions;
+    set(find("sum-pnl-note"), known("positions") ? [others, many].filter(Boolean).join(" · ") : word("positions"));
+    const traders = rows("trader-status");
+    const errors = traders.filter(({ status }) => status === "ERROR").length;
+    const running = traders.filter(({ status }) => status === "RUNNING").length;
+    set(find("sum-traders"), known("trader-status") ? count(running) : "–");
+    const about = [T.sums.running(count(traders.length)), errors ? T.sums.errors(errors) : ""].filter(Boolean).join(", ");
+    set(find("sum-traders-note"), known("trader-status") ? about : word("trader-status"));
+    find("sum-traders-note").dataset.tone = errors ? "loss" : "";
+    const { untaken, critical } = this.#renderTitle(Date.now());
+    set(find("sum-alerts"), known("risk-alerts") ? count(this.rows.of("risk-alerts").size) : "–");
+    find("sum-alerts").dataset.tone = critical ? "loss" : "";
+    const seen = critical ? T.critical(critical) : untaken ? T.unseen(untaken) : T.allTaken;
+    set(find("sum-alerts-note"), known("risk-alerts") ? seen : word("risk-alerts"));
+  }
+
+  #renderPace(now) {
+    const rate = this.rate.now(now);
+    set(find("sum-rate"), rate >= 10 ? count(Math.round(rate)) : rate.toFixed(1));
+    const second = Math.floor(now / 1000);
+    if (this.rateLine.dataset.second !== String(second)) {
+      this.rateLine.dataset.second = String(second);
+      draw(this.rateLine, this.rate.history(now), "calm", 0);
+    }
+    const { offset, doubt } = this.clock;
+    const delay = delayOf(this.link, now);
+    set(find("sum-lag"), delay === null || this.link.lag === null ? "–" : milliseconds(delay));
+    find("sum-lag").dataset.tone = delay !== null && delay > 2000 ? "loss" : "";
+    set(find("sum-lag-note"), doubt === null ? T.clocks.unknown : skewInWords(offset, doubt));
+  }
+
+  async copyLink() {
+    const link = this.prefs.link();
+    try {
+      await navigator.clipboard.writeText(link);
+      say(T.linkCopied);
+    } catch {
+      prompt(T.linkCopied, link);
+    }
+  }
+
+  hiddenPanels() {
+    const hidden = this.prefs.get("hidden").filter((id) => this.layout.panels.has(id));
+    return hidden.map((id) => button(this.layout.panels.get(id).title, () => this.layout.show(id, true)));
+  }
+}
+
+function monotonic() {
+  return performance.timeOrigin + performance.now();
+}
+
+function skewInWords(offset, doubt) {
+  const sure = `${Math.max(1, Math.round(doubt))} ms`;
+  if (Math.abs(offset) < 50) return T.clocks.agree(sure);
+  return T.clocks.corrected(`${span(Math.abs(offset))} ${offset > 0 ? T.clocks.slow : T.clocks.fast}`, sure);
+}

@@ -1,0 +1,125 @@
+// All about one row: every field, what changed last, the message as it came, its history.
+
+import { button, find, make, set } from "./dom.js";
+import { decimal, time } from "./format.js";
+import { T } from "./texts.js";
+
+const D = T.detail;
+const HISTORY = 20_000;
+const MOST_SHOWN = 200;
+const FILTERS = ["traderId", "symbol", "exchange", "severity"];
+
+// [path, value] of every field, nested ones too.
+export function fieldsOf(row, prefix = "") {
+  return Object.entries(row ?? {}).flatMap(([name, value]) => {
+    const path = prefix ? `${prefix}.${name}` : name;
+    if (value !== null && typeof value === "object" && Object.keys(value).length) return fieldsOf(value, path);
+    return [[path, value === null || typeof value !== "object" ? value : ""]];
+  });
+}
+
+// [path, before, now] of what differs.
+export function difference(before, now) {
+  const old = new Map(fieldsOf(before));
+  const found = [];
+  for (const [path, value] of fieldsOf(now)) {
+    if (old.get(path) !== value) found.push([path, old.get(path), value]);
+    old.delete(path);
+  }
+  for (const [path, value] of old) found.push([path, value, undefined]);
+  return found;
+}
+
+export class Detail {
+  #open = null; // {channel, key, seq}
+
+  constructor({ client, row, title, only, position, filtersOf }) {
+    Object.assign(this, { client, row, title, only, position, filtersOf });
+    this.dialog = find("detail");
+    find("detail-close").addEventListener("click", () => this.dialog.close());
+    this.dialog.addEventListener("close", () => (this.#open = null));
+    this.dialog.addEventListener("click", ({ target }) => {
+      if (target === this.dialog) this.dialog.close(); // the backdrop
+    });
+  }
+
+  open(channel, key) {
+    this.#open = { channel, key, shown: null };
+    set(find("detail-title"), `${this.title(channel)}: ${key}`);
+    find("detail-history").replaceChildren(make("p", "quiet", D.loading));
+    this.render();
+    if (!this.dialog.open) this.dialog.showModal();
+    this.#history(this.#open);
+  }
+
+  render() {
+    if (this.#open === null) return;
+    const { channel, key } = this.#open;
+    const row = this.row(channel, key);
+    find("detail-gone").hidden = row !== undefined;
+    if (row === undefined || this.#open.shown === row) return;
+    this.#open.shown = row;
+    set(find("detail-at"), `${time(row.at)} · ${D.position(row.seq)}`);
+    find("detail-fields").replaceChildren(...lines(fieldsOf(row.data).map(([path, value]) => [path, shown(value)])));
+    const { before, data } = row;
+    const changed = before ? difference(before, data) : [];
+    find("detail-changed").replaceChildren(
+      ...(changed.length
+        ? lines(changed.map(([path, old, value]) => [path, `${shown(old)} → ${shown(value)}`]))
+        : [make("dd", "quiet", before ? D.same : D.noChange)]),
+    );
+    set(find("detail-raw"), JSON.stringify({ channel, key, seq: row.seq, timestamp: row.at, data: row.data }, null, 2));
+    const chips = FILTERS.filter((field) => typeof row.data[field] === "string").map((field) =>
+      button(D.onlyThis(row.data[field]), () => {
+        this.dialog.close();
+        this.only(field, row.data[field]);
+      }),
+    );
+    find("detail-only").replaceChildren(...chips);
+  }
+
+  // Of its channel's newest events, those of this row: the filters of the row make it few pages.
+  async #history(open) {
+    const { channel, key } = open;
+    const target = find("detail-history");
+    const tell = (...nodes) => this.#open === open && target.replaceChildren(...nodes);
+    try {
+      const position = this.position();
+      if (position === null) return;
+      const [epoch, seq] = position.split(":");
+      const data = this.row(channel, key)?.data ?? {};
+      const filter = Object.fromEntries(
+        this.filtersOf(channel).filter((field) => typeof data[field] === "string").map((field) => [field, data[field]]),
+      );
+      let after = `${epoch}:${Math.max(0, Number(seq) - HISTORY)}`;
+      let events = [];
+      for (let page = 0; page < 10; page++) {
+        const found = await this.client.history(channel, { after, limit: 5000, filter });
+        events = [...events, ...found.events.filter((event) => event.key === key)].slice(-MOST_SHOWN);
+        if (!found.more) break;
+        after = found.position;
+      }
+      if (!events.length) return tell(make("p", "quiet", D.none));
+      const list = make("ol", "history");
+      events.forEach((event, index) => {
+        const changed = index ? difference(events[index - 1].data, event.data).filter(([path]) => path !== "updatedAt") : [];
+        const li = make("li");
+        const words = changed.map(([path, , value]) => `${path} ${shown(value)}`).join(", ");
+        li.append(make("span", "at", time(event.timestamp)), make("span", "op", event.op), make("span", "", words));
+        list.prepend(li);
+      });
+      return tell(list);
+    } catch (fault) {
+      return tell(make("p", "fault", D.failed(fault.message)));
+    }
+  }
+}
+
+function lines(entries) {
+  return entries.flatMap(([path, text]) => [make("dt", "", path), make("dd", "", text)]);
+}
+
+function shown(value) {
+  if (value === null || value === undefined || value === "") return "–";
+  return typeof value === "string" ? decimal(value) : String(value);
+}

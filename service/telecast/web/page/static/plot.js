@@ -1,0 +1,147 @@
+// A chart in SVG of our own: an area, a line, levels across it, a crosshair. What is computed is
+// pure and apart from what is drawn.
+
+import { LANGUAGE } from "./texts.js";
+import { make } from "./dom.js";
+import { time } from "./format.js";
+
+const SVG = "http://www.w3.org/2000/svg";
+const PAD = { left: 8, right: 78, top: 10, bottom: 22 };
+
+// At most 2 x `most` points of a long line, with every peak and trough kept: the least and the
+// greatest of each piece.
+export function thin(points, most) {
+  if (points.length <= 2 * most) return points;
+  const found = [];
+  for (let piece = 0; piece < most; piece++) {
+    const from = Math.floor((piece * points.length) / most);
+    const to = Math.floor(((piece + 1) * points.length) / most);
+    let [low, high] = [from, from];
+    for (let i = from; i < to; i++) {
+      if (points[i][1] < points[low][1]) low = i;
+      if (points[i][1] > points[high][1]) high = i;
+    }
+    found.push(points[Math.min(low, high)]);
+    if (low !== high) found.push(points[Math.max(low, high)]);
+  }
+  return found;
+}
+
+// Round numbers between two, about so many.
+export function ticks(low, high, about) {
+  const span = high - low || Math.abs(high) || 1;
+  const rough = span / about;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
+  const found = [];
+  for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(Number((at * step).toPrecision(12)));
+  return found;
+}
+
+// How far below its best until then each value is.
+export function drawdowns(points) {
+  let best = -Infinity;
+  return points.map(([at, value]) => [at, value - (best = Math.max(best, value))]);
+}
+
+export class Plot {
+  #points = [];
+  #cross = null; // the index of the point under the crosshair
+
+  constructor(label) {
+    this.label = label;
+    this.element = make("div", "plot");
+    this.element.tabIndex = 0;
+    this.element.setAttribute("role", "img");
+    this.svg = this.element.appendChild(document.createElementNS(SVG, "svg"));
+    this.svg.setAttribute("aria-hidden", "true");
+    this.tip = this.element.appendChild(make("div", "tip"));
+    this.tip.setAttribute("aria-live", "polite");
+    this.element.addEventListener("pointermove", ({ clientX }) => this.#at(clientX));
+    this.element.addEventListener("pointerleave", () => this.#mark(null));
+    this.element.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+      if (step === undefined || !this.#points.length) return;
+      event.preventDefault();
+      const last = this.#points.length - 1;
+      this.#mark(Math.max(0, Math.min(last, (this.#cross ?? last) + step)));
+    });
+    new ResizeObserver(() => this.draw()).observe(this.element);
+  }
+
+  // `points` are [ms, value] in order, `levels` [name, value, tone].
+  show({ points, levels = [], title, tone = "calm", zero = false }) {
+    Object.assign(this, { all: points, levels, tone, zero });
+    this.element.setAttribute("aria-label", this.label(title, points.length));
+    this.draw();
+  }
+
+  draw() {
+    const [width, height] = [this.element.clientWidth, this.element.clientHeight];
+    if (!this.all || width < 50 || height < 40) return;
+    const points = (this.#points = thin(this.all, Math.max(50, width)));
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.svg.replaceChildren();
+    if (points.length < 2) return;
+    const values = [...points.map(([, value]) => value), ...this.levels.map(([, value]) => value)];
+    if (this.zero) values.push(0);
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const room = (high - low || Math.abs(high) || 1) * 0.06;
+    const [bottom, top] = [low - room, high + room];
+    const [from, to] = [points[0][0], points.at(-1)[0]];
+    this.x = (at) => PAD.left + ((at - from) / (to - from || 1)) * (width - PAD.left - PAD.right);
+    this.y = (value) => height - PAD.bottom - ((value - bottom) / (top - bottom)) * (height - PAD.top - PAD.bottom);
+    const right = width - PAD.right;
+    const show = new Intl.NumberFormat(LANGUAGE, { maximumSignificantDigits: 7 });
+    for (const tick of ticks(bottom, top, Math.max(2, height / 55))) {
+      this.#add("line", { x1: PAD.left, x2: right, y1: this.y(tick), y2: this.y(tick), class: "grid" });
+      this.#add("text", { x: right + 6, y: this.y(tick) + 4, class: "axis" }, show.format(tick));
+    }
+    const steps = Math.max(2, Math.floor(width / 160));
+    for (let step = 0; step <= steps; step++) {
+      const at = from + ((to - from) * step) / steps;
+      const anchor = step === 0 ? "start" : step === steps ? "end" : "middle";
+      this.#add("text", { x: this.x(at), y: height - 6, class: "axis", "text-anchor": anchor }, time(at));
+    }
+    const path = points.map(([at, value], index) => `${index ? "L" : "M"}${this.x(at).toFixed(1)} ${this.y(value).toFixed(1)}`).join("");
+    const floor = this.y(this.zero ? 0 : bottom).toFixed(1);
+    this.#add("path", { d: `${path}L${this.x(to).toFixed(1)} ${floor}L${PAD.left} ${floor}Z`, class: "area", "data-tone": this.tone });
+    this.#add("path", { d: path, class: "line", "data-tone": this.tone });
+    for (const [name, value, tone] of this.levels) {
+      this.#add("line", { x1: PAD.left, x2: right, y1: this.y(value), y2: this.y(value), class: "level", "data-tone": tone });
+      this.#add("text", { x: PAD.left + 4, y: this.y(value) - 4, class: "axis", "data-tone": tone }, name);
+    }
+    this.cross = this.#add("line", { class: "cross", y1: PAD.top, y2: height - PAD.bottom });
+    this.dot = this.#add("circle", { class: "cross-dot", r: 3.5 });
+    this.#mark(this.#cross !== null && this.#cross < points.length ? this.#cross : null);
+  }
+
+  #add(name, attributes, text) {
+    const element = this.svg.appendChild(document.createElementNS(SVG, name));
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text !== undefined) element.textContent = text;
+    return element;
+  }
+
+  #at(clientX) {
+    if (this.#points.length < 2) return;
+    const x = clientX - this.element.getBoundingClientRect().left;
+    let best = 0;
+    this.#points.forEach(([at], index) => {
+      if (Math.abs(this.x(at) - x) < Math.abs(this.x(this.#points[best][0]) - x)) best = index;
+    });
+    this.#mark(best);
+  }
+
+  #mark(index) {
+    this.#cross = index;
+    if (!this.cross?.isConnected) return;
+    const point = index === null ? null : this.#points[index];
+    for (const each of [this.cross, this.dot]) each.style.display = point ? "" : "none";
+    this.tip.textContent = point ? `${time(point[0])}  ${point[1].toLocaleString(LANGUAGE, { maximumSignificantDigits: 10 })}` : "";
+    if (!point) return;
+    for (const end of ["x1", "x2"]) this.cross.setAttribute(end, this.x(point[0]));
+    this.dot.setAttribute("cx", this.x(point[0]));
+    this.dot.setAttribute("cy", this.y(point[1]));
+  }
+}

@@ -1,0 +1,92 @@
+// What happened to the connection, in words: a pure fold beside the link's, the same in every tab.
+
+import { States, connection } from "../client/telecast.js";
+import { count, named, span, time } from "./format.js";
+import { T } from "./texts.js";
+
+const MOST = 30;
+const S = T.story;
+
+export function newStory() {
+  return { note: "", from: null, reason: null, conflated: 0, entries: [] }; // entries: {at, text}, newest first
+}
+
+// `link` is as it was before the item.
+export function foldStory(story, link, item, message) {
+  const at = item.at;
+  switch (item.name) {
+    case "welcome":
+      return { ...story, from: null, reason: null, conflated: 0 };
+    case "snapshot":
+      if (message.reason === "NEW") return { ...story, reason: "NEW" };
+      return tell({ ...story, reason: message.reason }, at, S.needed(message.reason));
+    case "resume":
+      return { ...story, from: message.from };
+    case "live": {
+      const next = { ...story, from: null, reason: null };
+      if (story.from !== null) return tell(next, at, S.resumed(seqOf(story.from), count(message.count)));
+      if (story.reason !== null && story.reason !== "NEW") return next;
+      return tell(next, at, S.snapshot(count(message.count)));
+    }
+    case "conflated": {
+      const conflated = story.conflated + (message.count ?? 0);
+      const known = message.count === undefined ? S.updates : S.someUpdates(count(conflated));
+      return tell({ ...story, conflated }, at, S.conflated(known), "conflated");
+    }
+    case "gap":
+      return tell(story, at, S.gap(message.channel, message.fromSeq, message.toSeq));
+    case "notice":
+      return tell(story, at, S.notice(message.code, message.message));
+    case "stale":
+    case "fresh":
+      return tell(story, at, S[item.name](message.channel));
+    case "~lost":
+      return link.phase === "lost" ? story : tell(story, at, S.lost);
+    case "~ended":
+      return tell(story, at, message.message);
+    default:
+      return story;
+  }
+}
+
+// The state of the whole page: {state, word, note, tone}. Green only where the connection is live
+// and none of `channels`, as [title, freshness], is stale.
+export function headline(link, story, channels, now) {
+  const line = connection(link, now);
+  const told = (state, note, tone) => ({ state, word: named(state), note, tone });
+  switch (line.state) {
+    case States.LIVE: {
+      const stale = channels.filter(([, { state }]) => state === States.STALE);
+      if (!stale.length) return told(States.LIVE, story.note, "good");
+      const words = stale.map(([title, { since, age }]) => T.quietSince(title, time(since, now), span(age)));
+      return told(States.STALE, words.join("; "), "bad");
+    }
+    case States.DELAYED:
+      return told(States.DELAYED, T.delayedBy(span(line.delay)), line.level === "red" ? "bad" : "warn");
+    case States.RECONNECTING: {
+      const wait = link.retryAt !== null && link.retryAt > now;
+      const when = wait ? T.waiting(Math.ceil((link.retryAt - now) / 1000)) : T.lostFor(span(now - link.since));
+      return told(line.state, T.reconnecting(when, time(link.since, now)), "warn");
+    }
+    case States.DOWN: {
+      const away = span(now - link.since);
+      const note = link.liveAt === null ? T.downNever(away) : T.downFor(away, time(link.since, now));
+      return told(line.state, note, "bad");
+    }
+    case States.ENDED:
+      return told(line.state, link.ended.message, "bad");
+    default:
+      return told(line.state, "", "busy");
+  }
+}
+
+// A word in the log; one of the same `kind` on top of it is replaced, so that it can't flood.
+function tell(story, at, text, kind = null) {
+  const { entries } = story;
+  const rest = kind !== null && entries[0]?.kind === kind ? entries.slice(1) : entries;
+  return { ...story, note: text, entries: [{ at, text, kind }, ...rest].slice(0, MOST) };
+}
+
+function seqOf(position) {
+  return position.slice(position.indexOf(":") + 1);
+}

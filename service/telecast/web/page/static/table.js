@@ -1,0 +1,353 @@
+// A table that follows a map of rows. Only the rows in sight have elements, and of these only the
+// cells that differ are touched, so that 10,000 rows cost no more than 30.
+
+import { rowIsFresh } from "../client/telecast.js";
+import { make, set } from "./dom.js";
+import { count, span } from "./format.js";
+import { grouped, headline } from "./group.js";
+import { T } from "./texts.js";
+
+const HEIGHT = { normal: 46, compact: 30 };
+const OVERSCAN = 6;
+const FLOW_STEP = 100; // rows of a table whose rows have their own height
+const LARGE = 1000; // from here on it is sorted anew at most twice a second
+const SORT_MS = 500;
+const texts = new WeakMap(); // row -> what is searched
+
+export class Table {
+  #elements = new Map(); // key -> {tr, cells}
+  #lines = []; // what there is to see, in order: {key} or {group}
+  #rows = new Map();
+  #search = "";
+  #stale = true; // the order is not that of the rows any more
+  #sortedAt = 0;
+  #upper = make("tr", "spacer");
+  #lower = make("tr", "spacer");
+  #limit = FLOW_STEP;
+  #selected = null;
+
+  constructor({ id, view, prefs, context, open, changed }) {
+    Object.assign(this, { id, view, prefs, context, open, changed });
+    this.element = make("div", "table-box");
+    this.scroller = this.element.appendChild(make("div", "scroller"));
+    this.scroller.tabIndex = 0;
+    this.scroller.setAttribute("role", "region");
+    this.scroller.setAttribute("aria-labelledby", `${id}-title`);
+    this.table = this.scroller.appendChild(make("table"));
+    this.table.setAttribute("aria-labelledby", `${id}-title`);
+    this.head = this.table.appendChild(make("thead")).appendChild(make("tr"));
+    this.body = this.table.appendChild(make("tbody"));
+    this.empty = this.element.appendChild(make("p", "empty quiet"));
+    this.more = this.element.appendChild(make("p", "more quiet"));
+    for (const spacer of [this.#upper, this.#lower]) spacer.setAttribute("aria-hidden", "true");
+    this.scroller.addEventListener("scroll", () => this.changed(), { passive: true });
+    this.scroller.addEventListener("keydown", (event) => this.#key(event));
+    this.body.addEventListener("click", ({ target }) => {
+      const tr = target.closest("tr[data-key]");
+      if (tr && !target.closest("button, a") && !getSelection()?.toString()) this.open(tr.dataset.key);
+    });
+    this.columnsChanged();
+  }
+
+  // The columns that are shown, after a choice.
+  get columns() {
+    const { hidden } = this.prefs.table(this.id);
+    return this.view.columns.filter(({ id, extra }) => (hidden === null ? !extra : !hidden.includes(id)));
+  }
+
+  columnsChanged() {
+    const chosen = this.prefs.table(this.id).hidden !== null;
+    this.shown = this.columns;
+    this.element.classList.toggle("chosen", chosen);
+    this.head.replaceChildren(
+      ...this.shown.map((column) => {
+        const th = make("th", classOf(column));
+        th.scope = "col";
+        if (column.value) {
+          const sort = th.appendChild(make("button", "sort", column.title));
+          sort.type = "button";
+          sort.addEventListener("click", () => this.#sortBy(column.id));
+        } else th.textContent = column.title;
+        return th;
+      }),
+    );
+    this.body.replaceChildren();
+    this.#elements.clear();
+    this.#markSort();
+    this.#stale = true;
+    this.#sortedAt = 0;
+  }
+
+  #sortBy(id) {
+    const { sort } = this.prefs.table(this.id);
+    const [column, direction] = sort ?? [null, 0];
+    // A number is wanted largest first, a name from A.
+    const first = this.view.columns.find((each) => each.id === id).numeric ? -1 : 1;
+    const next = column !== id ? [id, first] : direction === first ? [id, -first] : null;
+    this.prefs.setTable(this.id, { sort: next });
+    this.#markSort();
+    this.resort();
+  }
+
+  #markSort() {
+    const { sort } = this.prefs.table(this.id);
+    this.shown.forEach((column, index) => {
+      const th = this.head.children[index];
+      if (sort?.[0] === column.id) th.setAttribute("aria-sort", sort[1] > 0 ? "ascending" : "descending");
+      else th.removeAttribute("aria-sort");
+    });
+  }
+
+  resort() {
+    this.#stale = true;
+    this.#sortedAt = 0;
+    this.changed();
+  }
+
+  // `keys` are those that changed, null means any.
+  follow(rows, keys) {
+    this.#rows = rows;
+    if (keys === null) {
+      this.#stale = true;
+      this.#sortedAt = 0;
+      return;
+    }
+    this.#stale = true;
+    for (const key of keys) {
+      const element = this.#elements.get(key);
+      if (element !== undefined) element.dirty = true;
+    }
+  }
+
+  search(text) {
+    if (text === this.#search) return;
+    this.#search = text;
+    this.#limit = FLOW_STEP;
+    this.resort();
+  }
+
+  // `state` is the channel's freshness; `left` are rows beyond what is kept.
+  render({ state, staleAfter, now, offset, left = 0 }) {
+    const large = this.#rows.size > LARGE;
+    if (this.#stale && (!large || now - this.#sortedAt >= SORT_MS)) this.#arrange(now);
+    const lines = this.#lines.length;
+    const height = HEIGHT[this.prefs.get("density")] ?? HEIGHT.normal;
+    let [from, to] = [0, lines];
+    if (this.view.flow) to = Math.min(lines, this.#limit);
+    else {
+      // Even a table that is not laid out yet has a screenful.
+      const seen = Math.ceil((this.scroller.clientHeight || 600) / height);
+      from = Math.max(0, Math.floor(this.scroller.scrollTop / height) - OVERSCAN);
+      to = Math.min(lines, from + seen + 2 * OVERSCAN);
+      if (from > to) from = Math.max(0, to - seen);
+    }
+    this.#show(this.#lines.slice(from, to));
+    this.#space(this.#upper, from * height, true);
+    this.#space(this.#lower, this.view.flow ? 0 : (lines - to) * height, false);
+    this.#paint(state, staleAfter, now, offset);
+    this.table.setAttribute("aria-rowcount", String(lines + 1));
+    this.#tell(state, lines - to + left, left);
+  }
+
+  get size() {
+    return this.#rows.size;
+  }
+
+  #tell(state, hidden, left) {
+    const none = this.#lines.length === 0;
+    this.scroller.hidden = none;
+    this.empty.hidden = !none;
+    if (none) {
+      const searched = this.#search && this.#rows.size > 0;
+      const words = { "not visible": T.notVisible, unknown: T.unknown, loading: T.loading };
+      set(this.empty, searched ? T.noMatch : words[state.state] ?? T.empty[this.id] ?? T.emptyOther);
+    }
+    const shown = this.view.flow && hidden > 0;
+    this.more.hidden = !shown && left === 0;
+    if (left > 0) set(this.more, T.tooMany(count(left)));
+    else if (shown && this.more.dataset.count !== String(hidden)) {
+      this.more.dataset.count = String(hidden);
+      const more = make("button", "", T.showMore);
+      more.type = "button";
+      more.addEventListener("click", () => {
+        this.#limit += FLOW_STEP;
+        this.changed();
+      });
+      this.more.replaceChildren(T.more(count(hidden)), " ", more);
+    }
+  }
+
+  #arrange(now) {
+    this.#stale = false;
+    this.#sortedAt = now;
+    const { sort, group } = this.prefs.table(this.id);
+    const wanted = this.#search.toLowerCase();
+    let entries = [];
+    for (const [key, { data }] of this.#rows) {
+      if (!wanted || textOf(key, data).includes(wanted)) entries.push([key, data]);
+    }
+    const column = sort && this.view.columns.find(({ id }) => id === sort[0]);
+    const usual = entries.map(([key, row]) => ({ key, row, place: this.view.sort(row, key), value: column?.value(row) }));
+    const order = column?.compare ?? plainOrder;
+    usual.sort((a, b) => (column ? sort[1] * order(a.value, b.value) : 0) || listOrder(a.place, b.place));
+    entries = usual.map(({ key, row }) => [key, row]);
+    const by = this.view.groups?.[group];
+    if (!by) {
+      this.#lines = entries.map(([key]) => ({ key }));
+      return;
+    }
+    this.#lines = grouped(entries, by, this.view.total).flatMap((found) => [
+      { key: `group ${found.name}`, group: headline(found) }, ...found.members.map(([key]) => ({ key })),
+    ]);
+  }
+
+  #show(lines) {
+    const wanted = new Set(lines.map(({ key }) => key));
+    for (const [key, { tr }] of this.#elements) {
+      if (!wanted.has(key)) {
+        tr.remove();
+        this.#elements.delete(key);
+      }
+    }
+    let before = this.body.firstElementChild;
+    if (before === this.#upper) before = before.nextElementSibling;
+    for (const line of lines) {
+      let element = this.#elements.get(line.key);
+      if (element === undefined) {
+        element = line.group === undefined ? this.#build(line.key) : this.#buildGroup();
+        this.#elements.set(line.key, element);
+      }
+      if (line.group !== undefined) set(element.tr.firstChild, line.group);
+      // Only rows that are out of place move: the others keep focus and selection.
+      if (element.tr === before) before = before.nextElementSibling;
+      else this.body.insertBefore(element.tr, before);
+    }
+  }
+
+  #space(spacer, height, first) {
+    if (height <= 0) {
+      spacer.remove();
+      return;
+    }
+    if (!spacer.firstChild) spacer.append(make("td"));
+    spacer.firstChild.style.height = `${height}px`;
+    spacer.firstChild.colSpan = this.shown.length;
+    if (first && this.body.firstElementChild !== spacer) this.body.prepend(spacer);
+    if (!first && this.body.lastElementChild !== spacer) this.body.append(spacer);
+  }
+
+  #buildGroup() {
+    const tr = make("tr", "group");
+    const th = tr.appendChild(make("th"));
+    th.colSpan = this.shown.length;
+    th.scope = "rowgroup";
+    return { tr, cells: null };
+  }
+
+  #build(key) {
+    const tr = make("tr");
+    tr.dataset.key = key;
+    tr.tabIndex = -1;
+    const cells = this.shown.map((column) => {
+      const td = tr.appendChild(make("td", classOf(column)));
+      if (column.create) return { td, own: td.appendChild(column.create(this.context, key)) };
+      return { td, main: td.appendChild(make("span", "main")), sub: null, more: null };
+    });
+    return { tr, cells, dirty: true, fresh: null };
+  }
+
+  #paint(state, staleAfter, now, offset) {
+    for (const [key, element] of this.#elements) {
+      const row = this.#rows.get(key);
+      if (element.cells === null || row === undefined) continue;
+      const fresh = rowIsFresh(state.state, row.at, staleAfter, now, offset);
+      const old = staleAfter !== null && now + offset - row.at > staleAfter;
+      const age = old ? span(now + offset - row.at) : "";
+      if (element.dirty || element.row !== row.data || element.age !== age) this.#fill(element, row.data, key, age);
+      if (element.fresh !== fresh) {
+        element.fresh = fresh;
+        if (fresh) delete element.tr.dataset.stale;
+        else element.tr.dataset.stale = "";
+      }
+    }
+  }
+
+  #fill(element, row, key, age) {
+    Object.assign(element, { dirty: false, row, age });
+    this.shown.forEach((column, index) => {
+      const cell = element.cells[index];
+      if (column.update) {
+        column.update(cell.own, row, key, this.context);
+        return;
+      }
+      const { text, sub = "", tone = "", chip = false, title = "", more = "" } = column.cell(row, key);
+      const below = age && column.name?.startsWith("first") ? [sub, T.old(age)].filter(Boolean).join(" · ") : sub;
+      set(cell.main, String(text));
+      if (cell.tone !== tone) cell.td.dataset.tone = cell.tone = tone;
+      if (cell.chip !== chip) cell.main.className = (cell.chip = chip) ? "main chip" : "main";
+      if (cell.title !== title) cell.td.title = cell.title = title;
+      if (below && cell.sub === null) cell.sub = cell.td.appendChild(make("span", "sub"));
+      if (cell.sub !== null) set(cell.sub, below);
+      if (more && cell.more === null) cell.more = cell.td.appendChild(make("span", "sub more-words"));
+      if (cell.more !== null) set(cell.more, more);
+    });
+  }
+
+  // --- by keyboard
+
+  get selected() {
+    return this.#selected;
+  }
+
+  #key(event) {
+    const focused = event.target.closest("tr[data-key]")?.dataset.key ?? null;
+    if (event.target.closest("button") && event.key === "Enter") return;
+    const keys = this.#lines.filter(({ group }) => group === undefined).map(({ key }) => key);
+    const index = keys.indexOf(focused);
+    const steps = { ArrowDown: index + 1, ArrowUp: Math.max(0, index - 1), Home: 0, End: keys.length - 1 };
+    if (event.key in steps) {
+      event.preventDefault();
+      this.select(keys[Math.min(keys.length - 1, steps[event.key])]);
+    } else if (event.key === "Enter" && focused !== null) {
+      event.preventDefault();
+      this.open(focused);
+    } else if (event.key === "Escape" && focused !== null) this.scroller.focus();
+  }
+
+  // Bring a row into sight and focus it.
+  select(key) {
+    if (key === undefined) return;
+    this.#selected = key;
+    const index = this.#lines.findIndex((line) => line.key === key);
+    if (!this.view.flow) {
+      const height = HEIGHT[this.prefs.get("density")] ?? HEIGHT.normal;
+      const { scrollTop, clientHeight } = this.scroller;
+      const [top, bottom] = [index * height, (index + 2) * height];
+      if (top < scrollTop) this.scroller.scrollTop = top;
+      else if (bottom > scrollTop + clientHeight) this.scroller.scrollTop = bottom - clientHeight;
+    } else this.#limit = Math.max(this.#limit, index + 1);
+    this.changed(() => this.#elements.get(key)?.tr.focus({ preventScroll: !this.view.flow }));
+  }
+}
+
+function textOf(key, row) {
+  let text = texts.get(row);
+  if (text === undefined) texts.set(row, (text = `${key}\n${Object.values(row).join("\n")}`.toLowerCase()));
+  return text;
+}
+
+function classOf({ numeric, wide, mid, name = "" }) {
+  return [numeric && "number", wide && "wide", mid && "mid", name].filter(Boolean).join(" ");
+}
+
+function plainOrder(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function listOrder(a, b) {
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] < b[i]) return -1;
+    if (a[i] > b[i]) return 1;
+  }
+  return 0;
+}

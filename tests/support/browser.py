@@ -1,0 +1,140 @@
+"""A person at a browser: tabs that share cookies, and all that went wrong in them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from telecast.web.auth.cookies import sign_in_link
+from tests.support.payloads import alert, metrics, position, price, trader
+from tests.support.service.live import Live, principal
+
+MINUS = "\N{MINUS SIGN}"
+HEALS_MS = 60_000
+"""Two reconnections, with their spread, and a busy machine."""
+ANSWER_MS = "ANSWER_MS = 2000;"
+"""How long a tab waits for the one that holds the stream, as its script says it."""
+NETWORK = "net::ERR_"
+"""What Chromium logs itself while nobody answers: expected where a test takes the service away."""
+
+
+class Visitor:
+    """One person's browser: tabs that share cookies, and all that went wrong in them."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.problems: list[str] = []
+
+    async def open(self, address: str) -> Any:
+        page = await self.context.new_page()
+        page.on("console", self._heard)
+        page.on("pageerror", lambda fault: self.problems.append(f"error: {fault}"))
+        page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
+        await page.goto(address)
+        return page
+
+    def _heard(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.problems.append(f"{message.type}: {message.text}")
+
+
+@asynccontextmanager
+async def visitor(browser: Any, *, outages: bool = False, **options: Any) -> AsyncIterator[Visitor]:
+    """Fails where a page logged an error: a violation of its policy is one."""
+    context = await browser.new_context(**{"viewport": {"width": 1360, "height": 900}} | options)
+    visiting = Visitor(context)
+    yield visiting
+    await context.close()
+    problems = [each for each in visiting.problems if not (outages and NETWORK in each)]
+    assert not problems
+
+
+async def signed_in(visiting: Visitor, live: Live) -> Any:
+    """A tab that came by the link that the demo prints, and is live."""
+    page = await visiting.open(live.url + sign_in_link(live.parts, principal().key_id))
+    await word(page, "Live")
+    assert urlsplit(page.url).fragment == ""
+    return page
+
+
+async def word(page: Any, text: str) -> None:
+    await shows(page, "#state-word", text)
+
+
+async def shows(page: Any, selector: str, text: str) -> None:
+    """Wait until an element reads so; `text` may be part of it."""
+    await page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector)?.innerText.includes(text)",
+        arg=[selector, text],
+        timeout=HEALS_MS,
+    )
+
+
+async def note(page: Any, pattern: str) -> str:
+    """Wait until what stands beside the state's word matches; returns it."""
+    await page.wait_for_function(
+        "(pattern) => new RegExp(pattern).test(document.querySelector('#state-note').innerText)",
+        arg=pattern,
+        timeout=HEALS_MS,
+    )
+    text: str = await page.inner_text("#state-note")
+    return text
+
+
+async def noting_words(page: Any) -> None:
+    """Keep in `words` what the state's word becomes from now on: some words stay for a moment."""
+    await page.evaluate(
+        """() => {
+            const word = document.querySelector("#state-word");
+            window.words = [];
+            new MutationObserver(() => words.push(word.innerText))
+                .observe(word, { childList: true, characterData: true, subtree: true });
+        }"""
+    )
+
+
+async def patient(visiting: Visitor) -> None:
+    """Its tabs wait long for each other's answers: on a busy machine nobody is frozen."""
+
+    async def rewritten(route: Any) -> None:
+        answer = await route.fetch()
+        script = await answer.text()
+        assert ANSWER_MS in script
+        await route.fulfill(response=answer, body=script.replace(ANSWER_MS, "ANSWER_MS = 60000;"))
+
+    await visiting.context.route("**/page/share.js", rewritten)
+
+
+async def role(page: Any, name: str) -> None:
+    await page.wait_for_function(
+        "(name) => document.documentElement.dataset.role === name", arg=name
+    )
+
+
+def cut(live: Live) -> None:
+    """Every connection dies without a word."""
+    for client in live.parts.clients:
+        assert client.subscriber is not None
+        client.subscriber.sink.abort()  # type: ignore[attr-defined]
+
+
+async def desk(live: Live) -> None:
+    """A little of everything."""
+    await live.publish(
+        "trader-status",
+        trader("t1", name="Ada", strategy="trend", metrics=metrics()),
+        trader("t2", name="Boris", status="ERROR", reason="margin call"),
+    )
+    await live.publish(
+        "positions",
+        position("p1", traderName="Ada"),
+        position("p2", "t2", symbol="ETHUSDT", action="SHORT", unrealizedPnL="-1250.5"),
+    )
+    await live.publish(
+        "risk-alerts",
+        alert("a1", severity="INFO", message="Half of the budget is used."),
+        alert("a2", None, severity="CRITICAL", message="Stop everything."),
+    )
+    await live.publish("market-data", price(), price("ETHUSDT", price="3480.55", change24h=-0.021))
