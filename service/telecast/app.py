@@ -11,13 +11,14 @@ from functools import partial
 
 from aiohttp import web
 
+from telecast.audit import Audit
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
 from telecast.errors import Code, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
-from telecast.ingress import Ingress, IngressLimits
+from telecast.ingress import Alerts, Ingress, IngressLimits
 from telecast.journal import journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
@@ -38,7 +39,7 @@ from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.workers import guard, stop, trim, watch_clients, watch_keys
+from telecast.workers import escalate, guard, stop, trim, watch_clients, watch_keys
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -105,6 +106,17 @@ async def _build(
     broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
     stack.push_async_callback(broadcaster.close)
     relay = Relay(journal, broadcaster)
+    ingress = Ingress(
+        journal,
+        tape,
+        catalogue,
+        reached=relay.reached,
+        audience=broadcaster.audience,
+        limits=_ingress_limits(settings),
+        now=now,
+    )
+    audit = Audit(journal, now=now)
+    await audit.open()
     admission = Admission(_socket_limits(settings), scheduler)
     parts = Parts(
         settings=settings,
@@ -115,14 +127,9 @@ async def _build(
         tape=tape,
         broadcaster=broadcaster,
         relay=relay,
-        ingress=Ingress(
-            journal,
-            tape,
-            catalogue,
-            reached=relay.reached,
-            audience=broadcaster.audience,
-            limits=_ingress_limits(settings),
-        ),
+        ingress=ingress,
+        audit=audit,
+        alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
         clients=Clients(_client_limits(settings), keys),
         tokens=tokens,
         admission=admission,
@@ -149,6 +156,7 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         partial(watch_keys, parts),
         partial(watch_clients, parts),
         partial(trim, parts),
+        partial(escalate, parts),
     ):
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
     stack.push_async_callback(parts.streams.close)
@@ -182,6 +190,22 @@ def _broadcaster(
         journal=journal,
         stall_seconds=settings.stall_seconds,
         group=Wires,
+    )
+
+
+def _alerts(
+    settings: Settings,
+    catalogue: Catalogue,
+    tape: Tape,
+    ingress: Ingress,
+    audit: Audit,
+    now: Callable[[], float],
+) -> tuple[Alerts, ...]:
+    """One for each channel whose rows are alerts."""
+    return tuple(
+        Alerts(channel, tape, ingress, audit, escalate_after=settings.escalate_after, now=now)
+        for channel in catalogue.values()
+        if channel.follow is not None
     )
 
 

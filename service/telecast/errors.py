@@ -102,6 +102,10 @@ class Code(StrEnum):
         "IDEMPOTENCY_CONFLICT",
         Rule(409, None, False, "Use a new Idempotency-Key for a different body."),
     )
+    ALERT_ACKNOWLEDGED = (
+        "ALERT_ACKNOWLEDGED",
+        Rule(409, None, False, "Somebody takes care of it; `unacknowledge` takes that back."),
+    )
     BODY_TOO_LARGE = ("BODY_TOO_LARGE", Rule(413, 1009, False, "Send smaller batches."))
     UNSUPPORTED_MEDIA_TYPE = (
         "UNSUPPORTED_MEDIA_TYPE",

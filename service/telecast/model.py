@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -22,6 +23,12 @@ MAX_SEQ = 2**53 - 1
 SCOPES = ("read", "publish", "operate", "metrics", "admin")
 
 _POSITION = re.compile(r"([0-9a-z]{4,16}):(0|[1-9][0-9]{0,15})", re.ASCII)
+
+
+def rfc3339(seconds: float) -> str:
+    """A moment, in seconds since 1970, as the wire writes it: UTC, with milliseconds and `Z`."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 KEYS_SECONDS = 1.0
 """Between two looks at the keys: what a key may no longer see stops within two seconds."""
 TRIM_SECONDS = 5.0
+ESCALATE_SECONDS = 1.0
+"""Between two looks for alerts that are to be escalated."""
 COMMIT_SECONDS = 10.0
 """How long a drain waits for the journal to commit what was taken."""
 
@@ -75,6 +77,14 @@ async def trim(parts: Parts) -> None:
             logged = fault.message
         # More may be left: go on soon, but let commits come in between.
         await asyncio.sleep(0.05 if gone else TRIM_SECONDS)
+
+
+async def escalate(parts: Parts) -> None:
+    """Mark the critical alerts that nobody has acknowledged in time."""
+    while True:
+        await asyncio.sleep(ESCALATE_SECONDS)
+        for each in parts.alerts:
+            await each.look()
 
 
 async def drain(parts: Parts) -> None:

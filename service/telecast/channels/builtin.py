@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from telecast.channels import schemas
+from telecast.channels import alerts, schemas
 from telecast.channels.channel import Channel
 from telecast.model import Retention, Row
 
@@ -14,16 +14,6 @@ AT = "2026-11-22T18:17:19.387Z"
 def _market_key(row: Row) -> str:
     symbol: str = row["symbol"]
     return symbol if row["exchange"] is None else f"{row['exchange']}:{symbol}"
-
-
-def _with_owned(row: Row) -> Row:
-    return row | {
-        "count": 1,
-        "lastSeenAt": row["createdAt"],
-        "acknowledgedBy": None,
-        "acknowledgedAt": None,
-        "note": None,
-    }
 
 
 ENTRIES: tuple[Channel, ...] = (
@@ -74,7 +64,7 @@ ENTRIES: tuple[Channel, ...] = (
         key=lambda row: str(row["id"]),
         key_fields=("id",),
         filters={"traderId": "traderId", "severity": "severity"},
-        pin=lambda row: (row["status"], row["severity"]),
+        pin=lambda row: (row["status"], row["severity"], row.get("escalatedAt")),
         gone=lambda row: row["status"] == "RESOLVED",
         retention=Retention(events=200_000, seconds=90 * DAY),
         example={
@@ -85,7 +75,8 @@ ENTRIES: tuple[Channel, ...] = (
             "status": "ACTIVE",
             "createdAt": AT,
         },
-        owned=_with_owned,
+        owned=alerts.owned,
+        follow=alerts.follow,
     ),
     Channel(
         name="market-data",

@@ -69,6 +69,9 @@ class Channel:
     guards: tuple[Guard, ...] = ()
     owned: Callable[[Row], Row] = field(default=lambda row: row)
     """Adds what the server owns to a publisher's row."""
+    follow: Callable[[Row | None, Row, str], Row] | None = None
+    """What a publisher's row makes of the one before, where the server owns a part of it: an
+    alert's life. It gets the row before, the new one, and the server's time (RFC 3339)."""
 
     def reached_by(self, principal: Principal) -> bool:
         """Whether a key may know of this channel at all.
@@ -122,7 +125,7 @@ class Channel:
     @property
     def stateless(self) -> bool:
         """Whether a change of a row can be derived without knowing the row before."""
-        return self.pin is None and self.key_holds_filters
+        return self.pin is None and self.key_holds_filters and self.follow is None
 
     def word(self, op: Op) -> str:
         """What an entry's operation is called in events."""

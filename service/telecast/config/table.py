@@ -241,6 +241,13 @@ class Settings:
     tape_bytes: int = _size(
         32 * MIB, MIB, 16 * 1024 * MIB, "Bytes of the events kept in memory, for each channel."
     )
+    # what it does by itself
+    escalate_after: float = _number(
+        300.0,
+        0,
+        604_800,
+        "A critical alert that nobody has acknowledged for so long is escalated; 0: never.",
+    )
     # how long it waits
     stall_seconds: float = _number(
         45.0, 1, 3600, "A client whose socket takes no byte for this long is disconnected."

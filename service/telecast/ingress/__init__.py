@@ -1,7 +1,8 @@
-"""How events come in: `checking` what a publish brings, `derivation` of what it changes, and
-`ingress`, whose one committer hands it to the journal."""
+"""How events come in: `checking` what a publish brings, `derivation` of what it changes, `ingress`,
+whose one committer hands it to the journal, and `alerts`, which operators change through it."""
 
+from telecast.ingress.alerts import Alerts
 from telecast.ingress.checking import Scope
 from telecast.ingress.ingress import Ingress, IngressLimits, Published
 
-__all__ = ["Ingress", "IngressLimits", "Published", "Scope"]
+__all__ = ["Alerts", "Ingress", "IngressLimits", "Published", "Scope"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from marshmallow import ValidationError
@@ -23,17 +23,30 @@ class Scope:
     value: str
 
 
+Fields = Mapping[str, str | None]
+"""The value of each filter of the channel; None matches every value."""
+
+
+class CheckedRow(NamedTuple):
+    """A row with what was found out about it on the way: its key, its JSON, its filter fields."""
+
+    key: str
+    row: Row
+    data: bytes
+    fields: Fields
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Rows of one publish that fit their channel, each with its JSON; a digest if it is keyed."""
+    """Rows of one publish that fit their channel; a digest if the publish is keyed."""
 
     channel: Channel
-    rows: tuple[tuple[str, Row, bytes], ...]
+    rows: tuple[CheckedRow, ...]
     digest: bytes
 
     @property
     def size(self) -> int:
-        return sum(len(data) for _, _, data in self.rows)
+        return sum(len(row.data) for row in self.rows)
 
 
 def writable(catalogue: Catalogue, principal: Principal, channel: str) -> Channel:
@@ -85,7 +98,7 @@ class Checker:
         self._replace = replace
         self._most_events = max_events
         self._most = max_event_bytes
-        self._rows: list[tuple[str, Row, bytes]] = []
+        self._rows: list[CheckedRow] = []
         self._problems: list[dict[str, Any]] = []
         """Those that are told, of `_bad`."""
         self._bad = 0
@@ -150,7 +163,7 @@ class Checker:
         if self._hash is not None:
             # Publishers may order fields as they like: the same rows are the same request.
             self._hash.update(data)
-        self._rows.append((channel.key(row), row, data))
+        self._rows.append(CheckedRow(channel.key(row), row, data, fields))
 
     def _fits(self, item: int, size: int) -> bool:
         if size <= self._most:
@@ -164,7 +177,7 @@ class Checker:
             self._problems.append({"item": item, "field": name, "message": message})
 
 
-def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str | None]) -> None:
+def must_hold(principal: Principal, channel: Channel, fields: Fields) -> None:
     """Raises FORBIDDEN for a row outside of the principal's forced filter.
 
     Unlike in a selection null does not pass here: a row for everybody is not for one to write.
@@ -175,3 +188,11 @@ def must_hold(principal: Principal, channel: Channel, fields: Mapping[str, str |
                 Code.FORBIDDEN,
                 f"This key may only write rows of {name} {', '.join(sorted(values))}.",
             )
+
+
+def may_see(principal: Principal, channel: Channel, fields: Fields) -> bool:
+    """Whether what is forced on the principal lets it read the row; null is for everybody."""
+    return all(
+        fields.get(name) is None or fields[name] in values
+        for name, values in channel.forced_on(principal).items()
+    )

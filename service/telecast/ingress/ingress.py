@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,10 +21,11 @@ from telecast.errors import (
     Conflict,
     JournalUnavailable,
     OwnFault,
+    PeerFault,
     TelecastError,
 )
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
-from telecast.ingress.derivation import Asked, Derivation
+from telecast.ingress.derivation import Asked, Change, Derivation
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
 from telecast.tape.tape import Tape
@@ -92,8 +94,11 @@ class Ingress:
         reached: Callable[[int], Any],
         audience: Callable[[Iterable[Event]], int],
         limits: IngressLimits,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`reached(seq)` returns an awaitable that ends once the tape holds that seq."""
+        """`reached(seq)` returns an awaitable that ends once the tape holds that seq. `now` gives
+        seconds since 1970."""
+        self._now = now
         self.tally = IngressTally(published=dict.fromkeys(catalogue, 0))
         self._journal = journal
         self._tape = tape
@@ -146,6 +151,27 @@ class Ingress:
         entry = writable(self._catalogue, principal, channel)
         nothing = Checked(entry, (), b"")
         return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
+
+    def change(
+        self,
+        principal: Principal,
+        channel: str,
+        change: Change,
+        *,
+        idempotency: Idempotency | None = None,
+    ) -> asyncio.Future[Published]:
+        """Change a row that is there, as an operator does. Raises PeerFault FORBIDDEN.
+
+        The future raises ROW_NOT_FOUND, FORBIDDEN for a row outside of a forced filter, and what
+        the change itself raises.
+        """
+        entry = self._catalogue.named(channel)
+        if not principal.may("operate") or not entry.reached_by(principal):
+            raise PeerFault(Code.FORBIDDEN, f"This key may not operate on {channel!r}.")
+        nothing = Checked(entry, (), b"")
+        return self._submit(
+            Asked(checked=nothing, principal=principal, idempotency=idempotency, change=change)
+        )
 
     def _checker(
         self,
@@ -240,7 +266,7 @@ class Ingress:
             name = waiting.asked.channel
             if waiting.asked.replace is not None and name in channels:
                 break
-            derivation = Derivation(self._tape, waiting.asked)
+            derivation = Derivation(self._tape, waiting.asked, self._now())
             waiting.fault = None
             try:
                 for _ in derivation.steps():
@@ -263,7 +289,7 @@ class Ingress:
             touched.update((record.channel, record.key) for record in batch.records)
             channels.add(name)
             if batch.records or batch.idempotency is not None:
-                group.append((waiting, batch, derivation.told))
+                group.append((waiting, batch, derivation.audience))
             else:
                 self._answer(waiting, Receipt(0, 0, self._tape.head, 0), [])
 
@@ -316,6 +342,8 @@ class Ingress:
             self.tally.duplicates += 1
         else:
             self.tally.published[waiting.asked.channel] += receipt.count
+            if receipt.count and waiting.asked.change is not None:
+                waiting.asked.change.committed()
         if not waiting.future.done():
             audience = 0 if receipt.duplicate else self._audience(told)
             waiting.future.set_result(Published(receipt, len(waiting.asked.checked.rows), audience))

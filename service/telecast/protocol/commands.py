@@ -92,6 +92,13 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AcknowledgeAlert:
+    req_id: str | None
+    alert_id: str
+    note: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotYet:
     """An action of the contract that this version does not offer."""
 
@@ -99,7 +106,7 @@ class NotYet:
     action: str
 
 
-Command = Subscribe | Unsubscribe | Heartbeat | Publish | NotYet
+Command = Subscribe | Unsubscribe | Heartbeat | Publish | AcknowledgeAlert | NotYet
 
 
 class Most(NamedTuple):
@@ -214,6 +221,12 @@ def _command(
                 channel=_identifier(body.get("channel"), "channel"),
                 data=data,
                 idempotency_key=None if key is None else _identifier(key, "idempotencyKey"),
+            )
+        case "acknowledge-alert":
+            return AcknowledgeAlert(
+                req_id=req_id,
+                alert_id=_identifier(body.get("alertId"), "alertId"),
+                note=body.get("note"),
             )
         case _:
             return NotYet(req_id=req_id, action=action)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from telecast.audit import Audit
 from telecast.channels.catalogue import Catalogue
 from telecast.clients import Clients
 from telecast.config import Settings
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.ingress import Ingress
+from telecast.ingress import Alerts, Ingress
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
@@ -39,6 +40,8 @@ class Parts:
     broadcaster: Broadcaster
     relay: Relay
     ingress: Ingress
+    audit: Audit
+    alerts: tuple[Alerts, ...]
     clients: Clients
     tokens: Tokens
     admission: Admission

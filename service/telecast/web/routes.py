@@ -5,7 +5,17 @@ from __future__ import annotations
 from aiohttp import web
 
 from telecast.errors import PeerFault
-from telecast.web.api import channels, clients, health, metrics, publish, sessions, stats
+from telecast.web.api import (
+    alerts,
+    audit,
+    channels,
+    clients,
+    health,
+    metrics,
+    publish,
+    sessions,
+    stats,
+)
 from telecast.web.page import files
 from telecast.web.streams import sse, ws
 
@@ -26,6 +36,9 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key:[^/]+}}", publish.withdraw),
+        web.post(f"{API}/{{channel}}/{{id:[^/]+}}/acknowledge", alerts.acknowledge),
+        web.post(f"{API}/{{channel}}/{{id:[^/]+}}/unacknowledge", alerts.unacknowledge),
+        web.get(f"{API}/audit", audit.audit),
         web.post(f"{API}/tickets", sessions.ticket),
         web.get(f"{API}/session", sessions.read_session),
         web.post(f"{API}/session", sessions.open_session),
@@ -42,6 +55,5 @@ def routes() -> list[web.RouteDef]:
         web.get("/readyz", health.readyz),
         web.get("/metrics", metrics.metrics),
         # promised by the wire contract, not built yet
-        web.post(f"{API}/risk-alerts/{{id}}/acknowledge", not_yet),
         web.post(f"{API}/clients/ack", not_yet),
     ]

@@ -125,7 +125,6 @@ async def test_req_id_is_echoed_wherever_it_could_be_read() -> None:
     "message",
     [
         {"action": "ack", "position": "abcd:1"},
-        {"action": "acknowledge-alert", "alertId": "a1", "note": "flattened"},
         {"action": "subscribe", "channels": ["positions"], "since": "acked"},
     ],
 )

@@ -203,7 +203,7 @@ def test_what_a_publish_costs_from_its_payload_to_what_the_journal_writes() -> N
         checker = Checker(channel, PUBLISHER, (payload,), None, 1, 32_768)
         for _ in checker.steps():
             pass
-        derivation = Derivation(tape, Asked(checked=checker.result(), principal=PUBLISHER))
+        derivation = Derivation(tape, Asked(checked=checker.result(), principal=PUBLISHER), 0.0)
         for _ in derivation.steps():
             pass
         batch = derivation.batch()

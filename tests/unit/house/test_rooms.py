@@ -19,7 +19,7 @@ FLOORS = (
     ("channels",),
     ("protocol",),
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
-    ("fanout",),
+    ("fanout", "audit"),
     ("net", "relay", "ingress", "clients", "lag", "rights"),
     ("web", "demo", "recording"),
     ("workers",),

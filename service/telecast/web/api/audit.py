@@ -1,19 +1,58 @@
-"""Who did what to whom: each action of an operator, in one place."""
+"""GET /api/v1/audit: who did what, newest first; and how the admin API adds to it."""
 
 from __future__ import annotations
 
 import logging
+import re
+from itertools import islice
+from typing import Any
 
 from aiohttp import web
 
-from telecast.web.auth.credentials import address_of
-from telecast.web.parts import PRINCIPAL
+from telecast.audit import AuditEntry
+from telecast.errors import Code, JournalUnavailable, PeerFault
+from telecast.model import Principal
+from telecast.web.api import asking
+from telecast.web.auth.credentials import address_of, require
+from telecast.web.front.answers import ok
+from telecast.web.parts import PRINCIPAL, parts_from
 
 log = logging.getLogger("telecast.audit")
 
+MOST = 1_000
+"""Entries in one answer."""
+_NAMED = ("principal", "action", "target")
+_CURSOR = re.compile(r"[0-9]{20}", re.ASCII)
 
-def record(request: web.Request, action: str, target: str, **fields: object) -> None:
-    """Note an action that was done. `target` names what it was done to."""
+
+async def audit(request: web.Request) -> web.Response:
+    """`cursor` goes on from an answer that said `more`. A key with a forced filter sees the entries
+    of rows that the filter lets it see."""
+    principal = require(request, "admin")
+    query = asking.parameters(request, ("limit", "cursor", *_NAMED))
+    limit = asking.whole(query.get("limit", "100"), "limit", 1, MOST)
+    cursor = query.get("cursor")
+    if cursor is not None and not _CURSOR.fullmatch(cursor):
+        raise PeerFault(Code.BAD_REQUEST, "`cursor` must be the one of an earlier answer.")
+    wanted = {name: query[name] for name in _NAMED if name in query}
+    found = (
+        entry
+        for entry in parts_from(request).audit.before(cursor)
+        if _visible(principal, entry)
+        and all(getattr(entry, name) == value for name, value in wanted.items())
+    )
+    entries = list(islice(found, limit + 1))
+    more = len(entries) > limit
+    entries = entries[:limit]
+    answer: dict[str, Any] = {"entries": [entry.as_json() for entry in entries], "more": more}
+    if more:
+        answer["cursor"] = entries[-1].id
+    return ok(answer)
+
+
+async def record(request: web.Request, action: str, target: str, **details: Any) -> None:
+    """Keep an action that was done, in the log and in the audit. `target` names what it was done
+    to. Where the journal takes nothing, the log alone has it."""
     principal = request[PRINCIPAL]
     log.info(
         "admin action",
@@ -23,6 +62,14 @@ def record(request: web.Request, action: str, target: str, **fields: object) -> 
             "by": principal.name,
             "key_id": principal.key_id,
             "remote": address_of(request),
-            **fields,
+            **details,
         },
     )
+    try:
+        await parts_from(request).audit.record(principal, action, target, **details)
+    except JournalUnavailable as fault:
+        log.error("not in the audit", extra={"action": action, "reason": fault.message})  # noqa: TRY400
+
+
+def _visible(principal: Principal, entry: AuditEntry) -> bool:
+    return all(entry.fields.get(name) in values for name, values in principal.forced.items())

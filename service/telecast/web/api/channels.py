@@ -12,7 +12,7 @@ from aiohttp import web
 
 from telecast.channels.catalogue import Channel, nearest
 from telecast.errors import Code, PeerFault
-from telecast.model import Event, Position, Principal
+from telecast.model import Event, Position, Principal, rfc3339
 from telecast.protocol.commands import parse_query
 from telecast.protocol.messages import PROTOCOL_VERSION
 from telecast.protocol.subscription import grant, narrowed
@@ -20,7 +20,7 @@ from telecast.tape.selection import Selection, filter_of
 from telecast.tape.tape import Tape
 from telecast.turns import Turn
 from telecast.web.auth.credentials import require
-from telecast.web.front.answers import ok, ok_bytes, rfc3339
+from telecast.web.front.answers import ok, ok_bytes
 from telecast.web.parts import Parts, parts_from
 
 PAGE = (1, 5_000, 1_000)

@@ -146,7 +146,7 @@ async def _kick(
             parts.clients.leave(client)
             kicked.append(client)
     finally:
-        audit.record(
+        await audit.record(
             request,
             "kick",
             ",".join(f"{name}={value}" for name, value in filters.items()),

@@ -164,6 +164,16 @@ def build_registry(parts: Parts) -> Registry:
         "Events that wait to be committed.",
         lambda: [({}, parts.ingress.backlog[0])],
     )
+    counter(
+        "alerts_escalated_total",
+        "Critical alerts that nobody acknowledged in time.",
+        lambda: [({"channel": each.channel.name}, each.escalated) for each in parts.alerts],
+    )
+    gauge(
+        "alerts_unacknowledged",
+        "Critical alerts that nobody has acknowledged and that are not escalated yet.",
+        lambda: [({"channel": each.channel.name}, each.unacknowledged) for each in parts.alerts],
+    )
     gauge("head_seq", "The newest seq told.", lambda: [({}, parts.tape.head)])
     gauge(
         "tape_events",

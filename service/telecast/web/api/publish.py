@@ -31,7 +31,7 @@ _LINE = re.compile(rb"[^\r\n]*+")
 async def publish(request: web.Request) -> web.Response:
     """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
     principal = require(request, "publish")
-    key, replace = _idempotency_key(request), _scope(request)
+    key, replace = idempotency_key(request), _scope(request)
     most = parts_from(request).settings.max_body_bytes
     payloads = _payloads(request, await read_body(request, most, "max_body_bytes"))
     published = await parts_from(request).ingress.publish(
@@ -126,7 +126,7 @@ def _parsed(text: bytes | bytearray, what: str, most: int) -> Any:
     return parse_json(text, what)
 
 
-def _idempotency_key(request: web.Request) -> str | None:
+def idempotency_key(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None

@@ -8,11 +8,11 @@ from aiohttp import web
 
 from telecast.errors import Code, PeerFault
 from telecast.keys.tokens import TICKET
-from telecast.model import SCOPES, Principal
+from telecast.model import SCOPES, Principal, rfc3339
 from telecast.protocol.commands import parse_json
 from telecast.web.auth.cookies import BROWSER, TRANSPORTS, sign_in, sign_in_by_link, sign_out
 from telecast.web.auth.credentials import authenticate, check_origin, key_holder, known, require
-from telecast.web.front.answers import ok, rfc3339
+from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
 from telecast.web.parts import PRINCIPAL, parts_from
 

@@ -6,24 +6,19 @@ import math
 import random
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from aiohttp import web
 
 from telecast.errors import Code, TelecastError
+from telecast.model import rfc3339
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, sse_retry
 
 LAST_WORDS = (Code.MALFORMED_REQUEST, Code.TOO_SLOW, Code.TOO_MANY_WRONG_KEYS)
 """After these the connection is closed: nobody knows where the next request begins, or it may
 begin with another guess."""
-
-
-def rfc3339(seconds: float) -> str:
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def ok(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from aiohttp import web
 
 from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.ingress import Published
+from telecast.ingress.alerts import check_note
 from telecast.model import Position, Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.commands import (
+    AcknowledgeAlert,
     Command,
     CommandFault,
     Heartbeat,
@@ -154,6 +157,8 @@ class _WsStream:
                 self._broadcaster.heartbeat(self._subscriber)
             case Publish():
                 self._publish(command)
+            case AcknowledgeAlert():
+                self._acknowledge(command)
             case _:
                 raise PeerFault(
                     "NOT_AVAILABLE", f"This service does not offer {command.action!r} yet."
@@ -180,9 +185,31 @@ class _WsStream:
         future = self._stream.parts.ingress.publish_one(
             self._session.principal, command.channel, command.data, command.idempotency_key
         )
-        future.add_done_callback(lambda done: self._published(command.req_id, done))
+        future.add_done_callback(lambda done: self._committed(command.req_id, "publish", done))
 
-    def _published(self, req_id: str | None, done: asyncio.Future[Published]) -> None:
+    def _acknowledge(self, command: AcknowledgeAlert) -> None:
+        principal, note = self._session.principal, check_note(command.note)
+        alerts = self._stream.parts.alerts
+        if not alerts:
+            raise PeerFault(Code.NOT_AVAILABLE, "This service has no channel of alerts.")
+        holder = next((each for each in alerts if each.row(command.alert_id)), alerts[0])
+        holder.acknowledge(principal, command.alert_id, note).add_done_callback(
+            lambda done: self._committed(
+                command.req_id,
+                "acknowledge-alert",
+                done,
+                {"alertId": command.alert_id, "alert": holder.row(command.alert_id)},
+            )
+        )
+
+    def _committed(
+        self,
+        req_id: str | None,
+        action: str,
+        done: asyncio.Future[Published],
+        said: Mapping[str, object] | None = None,
+    ) -> None:
+        """Answer what a command has brought about; `said` has the fields of its action alone."""
         if done.cancelled():
             return
         fault = done.exception()
@@ -193,12 +220,13 @@ class _WsStream:
                 "seq": receipt.last_seq,
                 "duplicate": receipt.duplicate,
                 "subscribers": done.result().subscribers,
+                **(said or {}),
             }
-            self._send(self._stream.ack("publish", req_id, [], extra))
+            self._send(self._stream.ack(action, req_id, [], extra))
         elif isinstance(fault, TelecastError):
             self._send(messages.error(now_ms(), fault, req_id))
         else:
-            log.error("publish failed", exc_info=fault)
+            log.error("%s failed", action, exc_info=fault)
             broken = OwnFault("INTERNAL", "Internal error: the service's log has it.")
             self._send(messages.error(now_ms(), broken, req_id))
 
