@@ -17,11 +17,11 @@ from aiohttp import web
 from telecast.clients import Client, Ended, Facts
 from telecast.clients.bans import MOST_BAN_SECONDS
 from telecast.errors import Code, PeerFault
-from telecast.model import Position, Principal
+from telecast.model import Position, Principal, rfc3339
 from telecast.turns import Turn
 from telecast.web.api import asking, audit
 from telecast.web.auth.credentials import require
-from telecast.web.front.answers import ok, ok_bytes, rfc3339
+from telecast.web.front.answers import ok, ok_bytes
 from telecast.web.parts import Parts, parts_from
 
 PAGE = (1, 1_000, 100)

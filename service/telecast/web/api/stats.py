@@ -9,11 +9,11 @@ from aiohttp import web
 
 from telecast import __version__
 from telecast.fanout.subscriber import State
-from telecast.model import Principal
+from telecast.model import Principal, rfc3339
 from telecast.turns import Turn
 from telecast.web.api import asking
 from telecast.web.auth.credentials import require
-from telecast.web.front.answers import ok, rfc3339
+from telecast.web.front.answers import ok
 from telecast.web.parts import Parts, parts_from
 
 
