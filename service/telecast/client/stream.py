@@ -18,6 +18,7 @@ from telecast.client.messages import Cursor, Garbled, ServerMessage
 from telecast.client.turns import Turns
 from telecast.errors import CODES
 from telecast.model import Position
+from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
 
 SILENT_BEATS = 3
@@ -108,7 +109,7 @@ class Stream:
         """
         if not channels:
             raise ValueError("Name at least one channel.")
-        if since is not None and since not in WORDS:
+        if since is not None and since not in WORDS and parse_instant(since, "since") is None:
             Position.parse(since)
         self._access = url if isinstance(url, Access) else Access.to(url, key, tls=tls, proxy=proxy)
         self._turns = Turns(transport)

@@ -18,6 +18,7 @@ from telecast.channels.catalogue import nearest
 from telecast.channels.fields import Identifier
 from telecast.errors import Code, PeerFault, PositionMalformed
 from telecast.model import Position
+from telecast.protocol.instants import Instant, parse_instant
 
 RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Batches a second that `maxRate` snaps down to."""
@@ -40,6 +41,7 @@ class Origin(Enum):
     LIVE = "only what comes from now on"
     EARLIEST = "the oldest event that there is"
     POSITION = "after a position"
+    INSTANT = "after a point in time; whoever opens the stream finds its position"
     MALFORMED = "after something that is no position, in a header that can't be refused"
 
 
@@ -49,6 +51,7 @@ class Start:
     position: Position | None = None
     anew: tuple[str, ...] = ()
     """Channels for which the position is not good: it was earned under other rights."""
+    instant: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +205,11 @@ def _command(
             since = body.get("since")
             if since is not None and not isinstance(since, str):
                 raise PeerFault(Code.POSITION_MALFORMED, "`since` must be a string.")
+            if since is not None and parse_instant(since, "since") is not None:
+                raise PeerFault(
+                    Code.BAD_REQUEST,
+                    "`since` takes a time in the stream's address only; here send a position.",
+                )
             return Subscribe(
                 req_id=req_id,
                 channels=_names(body.get("channels"), most),
@@ -283,11 +291,14 @@ _SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat")
 
 
 def parse_since(text: str) -> Start:
-    """A position, `earliest` or `acked`. Raises PositionMalformed, or NOT_AVAILABLE."""
+    """A position, a time, `earliest` or `acked`. Raises PeerFault."""
     if text == "earliest":
         return Start(Origin.EARLIEST)
     if text == "acked":
         raise PeerFault(Code.NOT_AVAILABLE, "Delivery acknowledgements are not kept yet.")
+    instant = parse_instant(text, "since")
+    if instant is not None:
+        return Start(Origin.INSTANT, instant=instant)
     return Start(Origin.POSITION, Position.parse(text))
 
 

@@ -676,6 +676,34 @@ async def test_history_is_paged_until_there_is_no_more() -> None:
         assert page["position"] == live.at(11), "what is of other channels was passed too"
 
 
+async def test_history_is_read_from_one_time_to_another() -> None:
+    moment = 1_795_371_440.0
+    async with served(now=lambda: moment) as live:
+        for number in range(5):
+            await live.publish("positions", position(f"p{number}"))
+            moment += 60
+        path = EVENTS.format("positions")
+        query = {"from": "2026-11-22T18:18:20Z", "to": "2026-11-22T18:20:20Z"}
+        data = await live.get(path, query=query)
+        assert [each["seq"] for each in data["events"]] == [2, 3]
+        assert (data["more"], data["position"]) == (False, live.at(3))
+        assert [e["seq"] for e in (await live.get(path, query={"from": "-90s"}))["events"]] == [5]
+        page = await live.get(path, query={**query, "limit": 1})
+        assert page["more"]
+        rest = await live.get(path, query={"after": page["position"], "to": query["to"]})
+        assert [each["seq"] for each in rest["events"]] == [3]
+        for wrong, said in (
+            ({"from": "-1m", "to": "-2m"}, "`to` is before `from`"),
+            ({"from": "-1m", "after": live.at(1)}, "send one"),
+            ({"from": "yesterday"}, "no position"),
+            ({"to": "10:05"}, "no time"),
+            ({"to": "2099-01-01T00:00:00Z"}, "in the future"),
+        ):
+            status, body, _ = await live.ask("GET", path, query=wrong)
+            assert status == 400
+            assert said in body["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("after", "status", "code"),
     [

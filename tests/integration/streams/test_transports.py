@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
 from collections import Counter
 from typing import Any
@@ -137,6 +138,41 @@ async def test_a_resume_is_exact_and_says_so(transport: str) -> None:
         assert reported[-1].body["count"] == 3
         reported = await opened(live, transport, channels="positions", since=live.at(5))
         assert types(reported) == ["ack", "resume", "live"]
+
+
+@TRANSPORTS
+async def test_a_stream_may_start_at_a_time(transport: str) -> None:
+    moment = 1_795_371_440.0
+    async with served(now=lambda: moment) as live:
+        await live.publish("positions", position("p1"), position("p2"))
+        moment += 60
+        await live.publish("positions", position("p3"))
+        for since in ("-10s", "2026-11-22T18:18:20Z", "2026-11-22T19:18:20+01:00"):
+            reported = await opened(live, transport, channels="positions", since=since)
+            assert types(reported) == ["ack", "resume", "event", "live"]
+            assert (reported[1].body["from"], seqs(reported)) == (live.at(2), [3])
+        reported = await opened(live, transport, channels="positions", since="-5m")
+        assert seqs(reported) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("since", ["10m", "2026-11-22", "2099-01-01T00:00:00Z"])
+@TRANSPORTS
+async def test_a_time_that_is_none_or_is_to_come_is_refused(transport: str, since: str) -> None:
+    async with served() as live:
+        path = f"/{transport}/telemetry"
+        headers = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": base64.b64encode(bytes(16)).decode(),
+        }
+        query = {"since": since, "channels": "positions"}
+        status, body, _ = await live.ask(
+            "GET", path, query=query, headers=headers if transport == "ws" else None
+        )
+        assert (status, body["error"]["code"]) == (400, "BAD_REQUEST")
+        message = body["error"]["message"]
+        assert "is no time" in message or "in the future" in message
 
 
 async def test_cut_and_resumed_across_transports_the_history_is_whole_and_in_order() -> None:

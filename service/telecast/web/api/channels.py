@@ -12,8 +12,10 @@ from aiohttp import web
 
 from telecast.channels.catalogue import Channel, nearest
 from telecast.errors import Code, PeerFault
+from telecast.journal.lookup import seq_before
 from telecast.model import Event, Position, Principal, rfc3339
 from telecast.protocol.commands import parse_query
+from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
 from telecast.protocol.subscription import grant, narrowed
 from telecast.tape.selection import Selection, filter_of
@@ -117,21 +119,22 @@ async def _rows(
 
 
 async def history(request: web.Request) -> web.Response:
-    """Events after a position in seq order, as the journal still has them."""
+    """Events after a position or a time, up to another, in seq order, as the journal has them."""
     entry, principal = _readable(request)
     parts = parts_from(request)
-    limit, asked = _limit(request), request.query.get("after")
-    selection = _selection(request, entry, principal, ("limit", "after"))
+    limit, asked = _limit(request), request.query.get("after", request.query.get("from"))
+    selection = _selection(request, entry, principal, ("limit", "after", "from", "to"))
+    if "after" in request.query and "from" in request.query:
+        raise PeerFault(Code.BAD_REQUEST, "`after` and `from` mean the same: send one.")
     epoch = parts.journal.epoch
-    after = 0
-    if asked is not None:
-        position = Position.parse(asked)
-        if position.epoch != epoch:
-            raise _other_epoch()
-        if position.seq > parts.tape.head:
-            raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
-        after = position.seq
-    events, upto, more, whole_from = await _read(parts, entry.name, selection, after, limit)
+    after = 0 if asked is None else await _place(parts, entry.name, "from", asked)
+    until = request.query.get("to")
+    head = parts.tape.head
+    if until is not None:
+        head = min(head, await _place(parts, entry.name, "to", until))
+        if head < after:
+            raise PeerFault(Code.BAD_REQUEST, "`to` is before `from`.")
+    events, upto, more, whole_from = await _read(parts, entry.name, selection, after, head, limit)
     told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
     # Asking for a past that was trimmed is no error; being told that it is whole would be.
     gone = asked is not None and after < whole_from
@@ -140,15 +143,15 @@ async def history(request: web.Request) -> web.Response:
 
 
 async def _read(
-    parts: Parts, name: str, selection: Selection, after: int, limit: int
+    parts: Parts, name: str, selection: Selection, after: int, head: int, limit: int
 ) -> tuple[list[bytes], int, bool, int]:
-    """Events after a seq, the seq up to which these are all, whether there are more, and from
-    where on nothing was missing.
+    """Events after a seq up to another, the seq up to which these are all, whether there are
+    more, and from where on nothing was missing.
 
     Trimming goes on between two reads of the journal. So each is judged by the floors that were
     true when it was made, and an answer ends before a hole: the next one begins with the gap.
     """
-    tape, head = parts.tape, parts.tape.head
+    tape = parts.tape
     found: list[bytes] = []
     scanned = size = 0
     whole_from: int | None = None
@@ -179,6 +182,19 @@ async def _read(
         if scanned >= SCANNED:
             return found, after, True, whole_from
         await asyncio.sleep(0)
+
+
+async def _place(parts: Parts, channel: str, name: str, text: str) -> int:
+    """The seq of a position, or the last one before a time. Raises PeerFault."""
+    instant = parse_instant(text, name)
+    if instant is not None:
+        return await seq_before(parts.journal, (channel,), instant.at(int(parts.now() * 1000)))
+    position = Position.parse(text)
+    if position.epoch != parts.journal.epoch:
+        raise _other_epoch()
+    if position.seq > parts.tape.head:
+        raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
+    return position.seq
 
 
 def _readable(request: web.Request) -> tuple[Channel, Principal]:

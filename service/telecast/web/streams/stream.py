@@ -14,8 +14,9 @@ from aiohttp import web
 from telecast.clients import Client
 from telecast.errors import TelecastError
 from telecast.fanout.subscriber import Subscriber
+from telecast.journal.lookup import seq_before
 from telecast.logs import connection_id, one_line
-from telecast.model import Principal
+from telecast.model import Position, Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.commands import Most, Origin, Start, StreamQuery, parse_query
@@ -92,6 +93,7 @@ class ServedStream:
         ended: list[TelecastError] = []
         self.client.evict = ended.append
         try:
+            await self._find_start()
             redeem_ticket(request)
             wire, behind = await take_over(request, head)
         except BaseException:
@@ -108,6 +110,17 @@ class ServedStream:
                 self._serve(serve, wire, behind)
         finally:
             connection_id.reset(token)
+
+    async def _find_start(self) -> None:
+        """Turn a start in time into a position."""
+        instant = self.query.start.instant
+        if instant is None:
+            return
+        parts = self.parts
+        moment = instant.at(int(parts.now() * 1000))
+        seq = await seq_before(parts.journal, tuple(parts.catalogue), moment)
+        start = Start(Origin.POSITION, Position(parts.journal.epoch, seq))
+        self.query = replace(self.query, start=start)
 
     def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
         try:
