@@ -102,6 +102,10 @@ class Code(StrEnum):
         "IDEMPOTENCY_CONFLICT",
         Rule(409, None, False, "Use a new Idempotency-Key for a different body."),
     )
+    ROW_MOVED = (
+        "ROW_MOVED",
+        Rule(409, None, False, "Read the row as it is now, then decide again."),
+    )
     ALERT_ACKNOWLEDGED = (
         "ALERT_ACKNOWLEDGED",
         Rule(409, None, False, "Somebody takes care of it; `unacknowledge` takes that back."),

@@ -114,13 +114,24 @@ class Publisher:
         told: dict[str, Any] = _expect(receipt, dict, "receipt")
         return told
 
-    async def withdraw(self, channel: str, key: str) -> dict[str, Any]:
+    async def withdraw(
+        self,
+        channel: str,
+        key: str,
+        *,
+        if_seq: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
         """Take a row away: all who hold it get its tombstone. Returns the server's receipt.
 
-        Raises Refused with ROW_NOT_FOUND where there is none, also if a repeat finds it gone.
+        Without an `idempotency_key` the call makes its own, so that a repeat after a lost answer
+        never withdraws a row that was published since. With `if_seq` the row must still be the
+        one of that seq. Raises Refused: ROW_NOT_FOUND, ROW_MOVED.
         """
-        path = f"api/v1/channels/{quote(channel, safe='')}/rows/{quote(key, safe='')}"
-        receipt = await self._ask("DELETE", below(self._base, path))
+        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/rows")
+        params = [("key", key), *([] if if_seq is None else [("ifSeq", str(if_seq))])]
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        receipt = await self._ask("DELETE", url, params=params, headers=headers)
         told: dict[str, Any] = _expect(receipt, dict, "receipt")
         return told
 
@@ -131,10 +142,14 @@ class Publisher:
         await self._ask("GET", url, params=[*asked, ("limit", "1")])
 
     async def acknowledge(self, alert: str, note: str | None = None) -> dict[str, Any]:
-        """Acknowledge an alert as an operator; returns the alert as it is now."""
+        """Acknowledge an alert as an operator.
+
+        Returns `alert` as it is now, `changed` and `position`. Raises Refused with
+        ALERT_ACKNOWLEDGED where somebody else was first.
+        """
         url = below(self._base, f"api/v1/risk-alerts/{quote(alert, safe='')}/acknowledge")
         body = orjson.dumps({} if note is None else {"note": note})
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
         told: dict[str, Any] = _expect(
             await self._ask("POST", url, body=body, headers=headers), dict, "alert"
         )

@@ -34,6 +34,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """The end of a row; with `if_seq` only if the row is still the one of that seq."""
+
+    key: str
+    if_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """One publish: rows to write, and perhaps a scope to replace, a row to withdraw or change."""
 
@@ -41,7 +49,7 @@ class Asked:
     principal: Principal
     idempotency: Idempotency | None = None
     replace: Scope | None = None
-    withdraw: str | None = None
+    withdraw: Withdrawal | None = None
     change: Change | None = None
 
     @property
@@ -73,7 +81,7 @@ class Derivation:
             self._upsert(*row)
             yield
         if self._asked.withdraw is not None:
-            self._withdraw(self._asked.withdraw)
+            self._withdraw(self._asked.withdraw.key, self._asked.withdraw.if_seq)
         if self._asked.change is not None:
             self._change(self._asked.change)
         if self._asked.replace is not None:
@@ -146,12 +154,19 @@ class Derivation:
             self._put(change.key, before, row, orjson.dumps(row), self._channel.fields_of(row))
             self._notes = change.notes(before[0], row, self._time)
 
-    def _withdraw(self, key: str) -> None:
+    def _withdraw(self, key: str, if_seq: int | None = None) -> None:
         before = self._before(key)
         if before is None:
             raise PeerFault(Code.ROW_NOT_FOUND, f"{self._channel.name} has no row {key[:128]!r}.")
         row, fields = before
         must_hold(self._asked.principal, self._channel, fields)
+        seq = self.expect[self._channel.name, key]
+        if if_seq is not None and seq != if_seq:
+            raise PeerFault(
+                Code.ROW_MOVED,
+                f"The row {key[:128]!r} has changed: it is at seq {seq}, not {if_seq}.",
+                {"seq": seq},
+            )
         pinned = self._channel.pinned(row, row, "delete")
         self._add(key, "delete", pinned, orjson.dumps(row), fields)
         self._now[key] = None

@@ -8,12 +8,15 @@ journal's `expect` guards it against other nodes.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import orjson
 
 from telecast.channels.catalogue import Catalogue
 from telecast.errors import (
@@ -25,7 +28,7 @@ from telecast.errors import (
     TelecastError,
 )
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
-from telecast.ingress.derivation import Asked, Change, Derivation
+from telecast.ingress.derivation import Asked, Change, Derivation, Withdrawal
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
 from telecast.tape.tape import Tape
@@ -146,11 +149,32 @@ class Ingress:
             pass
         return self._submit(_asked(checker.result(), principal, idempotency_key, None))
 
-    async def withdraw(self, principal: Principal, channel: str, key: str) -> Published:
-        """Take a row away: a tombstone with its last state. Raises ROW_NOT_FOUND."""
+    async def withdraw(
+        self,
+        principal: Principal,
+        channel: str,
+        key: str,
+        *,
+        if_seq: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> Published:
+        """Take a row away: a tombstone with its last state.
+
+        Raises ROW_NOT_FOUND, and ROW_MOVED where it is no longer the row of `if_seq`. Under an
+        idempotency key a repeat withdraws nothing that was published since.
+        """
         entry = writable(self._catalogue, principal, channel)
         nothing = Checked(entry, (), b"")
-        return await self._submit(Asked(checked=nothing, principal=principal, withdraw=key))
+        idempotency = None
+        if idempotency_key is not None:
+            asked = orjson.dumps([channel, "withdraw", key, if_seq])
+            idempotency = _idempotency(principal, idempotency_key, hashlib.sha256(asked).digest())
+        withdrawal = Withdrawal(key=key, if_seq=if_seq)
+        return await self._submit(
+            Asked(
+                checked=nothing, principal=principal, idempotency=idempotency, withdraw=withdrawal
+            )
+        )
 
     def change(
         self,
@@ -364,10 +388,15 @@ def _question(asked: Asked) -> Batch:
     return Batch(records=(), expect=nowhere, idempotency=asked.idempotency)
 
 
+def _idempotency(principal: Principal, key: str, digest: bytes) -> Idempotency:
+    """Each key of the service has its own idempotency keys."""
+    return Idempotency(f"{principal.key_id}:{key}", digest)
+
+
 def _asked(
     checked: Checked, principal: Principal, idempotency_key: str | None, replace: Scope | None
 ) -> Asked:
     idempotency = None
     if idempotency_key is not None:
-        idempotency = Idempotency(f"{principal.key_id}:{idempotency_key}", checked.digest)
+        idempotency = _idempotency(principal, idempotency_key, checked.digest)
     return Asked(checked=checked, principal=principal, idempotency=idempotency, replace=replace)

@@ -99,6 +99,7 @@ class AcknowledgeAlert:
     req_id: str | None
     alert_id: str
     note: Any
+    idempotency_key: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +128,7 @@ _ACTIONS: Mapping[str, frozenset[str]] = {
     "unsubscribe": frozenset({"channels"}),
     "heartbeat": frozenset(),
     "ack": frozenset({"position"}),
-    "acknowledge-alert": frozenset({"alertId", "note"}),
+    "acknowledge-alert": frozenset({"alertId", "note", "idempotencyKey"}),
     "publish": frozenset({"channel", "data", "idempotencyKey"}),
 }
 
@@ -221,23 +222,29 @@ def _command(
         case "heartbeat":
             return Heartbeat(req_id=req_id)
         case "publish":
-            data, key = body.get("data"), body.get("idempotencyKey")
+            data = body.get("data")
             if not isinstance(data, dict):
                 raise PeerFault(Code.BAD_REQUEST, "`data` must be a JSON object: the payload.")
             return Publish(
                 req_id=req_id,
                 channel=_identifier(body.get("channel"), "channel"),
                 data=data,
-                idempotency_key=None if key is None else _identifier(key, "idempotencyKey"),
+                idempotency_key=_key(body),
             )
         case "acknowledge-alert":
             return AcknowledgeAlert(
                 req_id=req_id,
                 alert_id=_identifier(body.get("alertId"), "alertId"),
                 note=body.get("note"),
+                idempotency_key=_key(body),
             )
         case _:
             return NotYet(req_id=req_id, action=action)
+
+
+def _key(body: Mapping[str, Any]) -> str | None:
+    key = body.get("idempotencyKey")
+    return None if key is None else _identifier(key, "idempotencyKey")
 
 
 def parse_query(

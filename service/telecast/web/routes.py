@@ -36,6 +36,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key:[^/]+}}", publish.withdraw),
+        web.delete(f"{API}/channels/{{channel}}/rows", publish.withdraw),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/acknowledge", alerts.acknowledge),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/unacknowledge", alerts.unacknowledge),
         web.get(f"{API}/audit", audit.audit),

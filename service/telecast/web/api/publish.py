@@ -12,9 +12,10 @@ from marshmallow import ValidationError
 from telecast.channels.fields import Identifier
 from telecast.errors import Code, PeerFault
 from telecast.ingress import Published, Scope
-from telecast.model import Position
+from telecast.model import MAX_SEQ, Position
 from telecast.protocol.commands import parse_json
 from telecast.protocol.items import PIECE, dense, pieces
+from telecast.web.api import asking
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
@@ -45,10 +46,22 @@ async def publish(request: web.Request) -> web.Response:
 
 
 async def withdraw(request: web.Request) -> web.Response:
-    """Take a row away: its tombstone is told to everyone who holds it."""
-    principal = require(request, "publish")
+    """Take a row away: everyone who holds it gets its tombstone.
+
+    The key stands in the path, or where a proxy decodes paths in the query, `rows?key=`.
+    """
+    principal, key = require(request, "publish"), request.match_info.get("key")
+    query = asking.parameters(request, ("ifSeq",) if key is not None else ("ifSeq", "key"))
+    key = query.get("key") if key is None else key
+    if key is None:
+        raise PeerFault(Code.BAD_REQUEST, "Name the row: DELETE .../rows?key=KEY.")
+    if_seq = asking.whole(query["ifSeq"], "ifSeq", 1, MAX_SEQ) if "ifSeq" in query else None
     published = await parts_from(request).ingress.withdraw(
-        principal, request.match_info["channel"], request.match_info["key"]
+        principal,
+        request.match_info["channel"],
+        key,
+        if_seq=if_seq,
+        idempotency_key=idempotency_key(request),
     )
     return _receipt(request, published)
 

@@ -193,7 +193,9 @@ class _WsStream:
         if not alerts:
             raise PeerFault(Code.NOT_AVAILABLE, "This service has no channel of alerts.")
         holder = next((each for each in alerts if each.row(command.alert_id)), alerts[0])
-        holder.acknowledge(principal, command.alert_id, note).add_done_callback(
+        holder.acknowledge(
+            principal, command.alert_id, note, command.idempotency_key
+        ).add_done_callback(
             lambda done: self._committed(
                 command.req_id,
                 "acknowledge-alert",
