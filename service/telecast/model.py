@@ -134,5 +134,9 @@ class Principal:
         """The same holder where it may look on and do nothing else: what a browser is given."""
         return replace(self, scopes=self.scopes & {"read"})
 
+    def operating(self) -> Principal:
+        """The same holder where it may look on and acknowledge: what our own page is given."""
+        return replace(self, scopes=self.scopes & {"read", "operate"})
+
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and now >= self.expires_at

@@ -28,6 +28,7 @@ ENTRIES: tuple[Channel, ...] = (
         pin=lambda row: row["status"],
         gone=lambda row: row["reason"] == "DELETED",
         retention=Retention(events=200_000, seconds=30 * DAY),
+        stale_after=120.0,
         example={"id": "t1", "name": "Trader t1", "status": "RUNNING", "updatedAt": AT},
     ),
     Channel(
@@ -42,6 +43,7 @@ ENTRIES: tuple[Channel, ...] = (
         pin=lambda row: row["status"] == "CLOSED",
         gone=lambda row: row["status"] == "CLOSED",
         retention=Retention(events=500_000, seconds=30 * DAY),
+        stale_after=120.0,
         example={
             "id": "p1",
             "traderId": "t1",
@@ -89,6 +91,7 @@ ENTRIES: tuple[Channel, ...] = (
         pin=None,
         gone=lambda row: False,
         retention=Retention(events=500_000, seconds=2 * DAY),
+        stale_after=30.0,
         example={
             "id": "BINANCE:BTCUSDT",
             "symbol": "BTCUSDT",

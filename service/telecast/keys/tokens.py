@@ -38,6 +38,8 @@ STREAM = Kind("stream", 12 * 3600)
 """The cookie with which a stream that a ticket opened comes back."""
 SESSION = Kind("session", 12 * 3600)
 """The cookie of our own page."""
+OPERATOR = Kind("operator session", 12 * 3600)
+"""The same, where whoever signed in asked to acknowledge alerts too."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from telecast.errors import Code, PeerFault
 from telecast.keys.tokens import TICKET
 from telecast.model import SCOPES, Principal, rfc3339
 from telecast.protocol.commands import parse_json
-from telecast.web.auth.cookies import BROWSER, TRANSPORTS, sign_in, sign_in_by_link, sign_out
+from telecast.web.auth.cookies import (
+    BROWSER,
+    OPERATES,
+    TRANSPORTS,
+    sign_in,
+    sign_in_by_link,
+    sign_out,
+)
 from telecast.web.auth.credentials import authenticate, check_origin, key_holder, known, require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
@@ -42,12 +49,14 @@ async def ticket(request: web.Request) -> web.Response:
 async def open_session(request: web.Request) -> web.Response:
     """A key, or a sign-in link's ticket, becomes a cookie."""
     check_origin(request)
-    principal = await _asker(request)
+    principal, operate = await _asker(request)
     request[PRINCIPAL] = principal
     if not principal.may("read"):
         raise PeerFault(Code.FORBIDDEN, "This key lacks the scope 'read'.", {"scope": "read"})
-    token = sign_in(request, principal.key_id)
-    return ok(_told(principal.reading(), token.expires_at), status=201, headers=NO_STORE)
+    operate = operate and principal.may("operate")
+    token = sign_in(request, principal.key_id, operate=operate)
+    holder = principal.operating() if operate else principal.reading()
+    return ok(_told(holder, token.expires_at), status=201, headers=NO_STORE)
 
 
 async def read_session(request: web.Request) -> web.Response:
@@ -59,7 +68,7 @@ async def read_session(request: web.Request) -> web.Response:
             raise
         why = {"code": fault.code, "message": fault.message}
         return ok({"signedIn": False, "why": why}, headers=NO_STORE)
-    return ok(_told(principal, None), headers=NO_STORE)
+    return ok(_told(request.get(OPERATES, principal), None), headers=NO_STORE)
 
 
 async def close_session(request: web.Request) -> web.Response:
@@ -69,18 +78,19 @@ async def close_session(request: web.Request) -> web.Response:
     return ok({"signedIn": False, "why": why}, headers=NO_STORE)
 
 
-async def _asker(request: web.Request) -> Principal:
+async def _asker(request: web.Request) -> tuple[Principal, bool]:
+    """Who signs in, and whether to acknowledge alerts too."""
     principal = key_holder(request)
     if principal is not None:
-        return principal
+        return principal, False
     # A form of another site can't send this type without asking us first (Fetch §2.2.2).
     if request.content_type != "application/json":
         raise PeerFault(Code.UNAUTHENTICATED, "Send a key in X-API-Key, or {'key': ...} as JSON.")
     match parse_json(await read_body(request, MAX_BODY, "max_sign_in_bytes"), "The body"):
-        case {"key": str(key)}:
-            return known(request, key)
-        case {"ticket": str(text)}:
-            return sign_in_by_link(request, text)
+        case {"key": str(key), **rest}:
+            return known(request, key), rest.get("operate") is True
+        case {"ticket": str(text), **rest}:
+            return sign_in_by_link(request, text), rest.get("operate") is True
     raise PeerFault(Code.BAD_REQUEST, "A sign-in is a JSON object with a `key`.")
 
 

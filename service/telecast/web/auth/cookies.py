@@ -1,27 +1,32 @@
 """Who asks when it is a browser: by a ticket in a stream's address, or by a cookie.
 
-A browser only reads: another page can make it send its cookies, but never a key.
+A browser only reads: another page can make it send its cookies, but never a key. The one exception
+is an operator's session on our own page; `credentials.authenticate` says when it may act.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http.cookies import SimpleCookie
 
 from aiohttp import web
 
 from telecast.errors import Code, PeerFault
-from telecast.keys.tokens import SESSION, SIGN_IN, STREAM, TICKET, Kind, Token
+from telecast.keys.tokens import OPERATOR, SESSION, SIGN_IN, STREAM, TICKET, Kind, Token
 from telecast.model import Principal
 from telecast.web.parts import Parts, parts_from
 
 TRANSPORTS = ("/ws/telemetry", "/sse/telemetry")
 SESSION_COOKIE = "telecast_session"
 STREAM_COOKIE = "telecast_stream"
+SESSIONS = (SESSION, OPERATOR)
 RENEW_SECONDS = 3600.0
 """A cookie older than this is replaced when it is used."""
 
 BROWSER = web.RequestKey("browser", bool)
 """Set where the request had no key: whoever asks only reads."""
+OPERATES = web.RequestKey("operates", Principal)
+"""Set beside BROWSER where the session is an operator's: its holder with the right to operate."""
 _TICKET = web.RequestKey("ticket", Token)
 _COOKIES = web.RequestKey("cookies", list[str])
 
@@ -60,7 +65,7 @@ def _by_ticket(request: web.Request, text: str) -> Principal:
 def _by_cookies(request: web.Request, streams: bool) -> Principal | None:
     """The session's, else on a stream the stream's: one that is over does not hide the other."""
     try:
-        found = _by_cookie(request, SESSION_COOKIE, SESSION)
+        found = _by_cookie(request, SESSION_COOKIE, *SESSIONS)
     except PeerFault:
         if not streams or not request.cookies.get(STREAM_COOKIE):
             raise
@@ -70,22 +75,33 @@ def _by_cookies(request: web.Request, streams: bool) -> Principal | None:
     return found
 
 
-def _by_cookie(request: web.Request, name: str, kind: Kind) -> Principal | None:
+def _by_cookie(request: web.Request, name: str, *kinds: Kind) -> Principal | None:
     text = request.cookies.get(name)
     if not text:
         return None
     parts = parts_from(request)
-    try:
-        token = parts.tokens.read(kind, text)
-    except PeerFault:
+    token = _read(parts, text, kinds)
+    if token is None:
         # Signed by another service on this host, whose cookies are ours too, or before a new start.
-        raise PeerFault(Code.SESSION_OVER, "This session is not known here.") from None
+        raise PeerFault(Code.SESSION_OVER, "This session is not known here.")
     if parts.tokens.why_not(token) is not None:
         raise PeerFault(Code.SESSION_OVER, "This session is over.")
     principal = _key_of(parts, token)
     if parts.tokens.age(token) > RENEW_SECONDS:
         _give(request, name, token)
+    if token.kind is OPERATOR and principal.may("operate"):
+        request[OPERATES] = principal.operating()
     return principal
+
+
+def _read(parts: Parts, text: str, kinds: Sequence[Kind]) -> Token | None:
+    """What it says, as the first of the kinds that signed it."""
+    for kind in kinds:
+        try:
+            return parts.tokens.read(kind, text)
+        except PeerFault:
+            continue
+    return None
 
 
 def _key_of(parts: Parts, token: Token) -> Principal:
@@ -111,12 +127,13 @@ def redeem_ticket(request: web.Request) -> None:
     _give(request, STREAM_COOKIE, Token(STREAM, "", ticket.key_id, ticket.fingerprint, 0))
 
 
-def sign_in(request: web.Request, key_id: str) -> Token:
-    """Give the browser a session of this key."""
+def sign_in(request: web.Request, key_id: str, *, operate: bool = False) -> Token:
+    """Give the browser a session of this key; `operate`: one that may acknowledge alerts."""
     parts = parts_from(request)
-    text = parts.tokens.issue(SESSION, key_id, parts.keys.fingerprint(key_id) or "")
-    token = parts.tokens.read(SESSION, text)
-    _set(request, SESSION_COOKIE, text, "/", SESSION.seconds)
+    kind = OPERATOR if operate else SESSION
+    text = parts.tokens.issue(kind, key_id, parts.keys.fingerprint(key_id) or "")
+    token = parts.tokens.read(kind, text)
+    _set(request, SESSION_COOKIE, text, "/", kind.seconds)
     return token
 
 
@@ -135,12 +152,9 @@ def sign_in_by_link(request: web.Request, text: str) -> Principal:
 def sign_out(request: web.Request) -> None:
     """End the session here, and take its cookie away."""
     parts = parts_from(request)
-    try:
-        token = parts.tokens.read(SESSION, request.cookies.get(SESSION_COOKIE, ""))
-        if parts.tokens.why_not(token) is None:
-            parts.tokens.use_up(token)
-    except PeerFault:
-        pass  # none of ours: there is nothing to end
+    token = _read(parts, request.cookies.get(SESSION_COOKIE, ""), SESSIONS)
+    if token is not None and parts.tokens.why_not(token) is None:
+        parts.tokens.use_up(token)
     _set(request, SESSION_COOKIE, "", "/", 0)
 
 
@@ -152,7 +166,7 @@ def sign_in_link(parts: Parts, key_id: str) -> str:
 
 def _give(request: web.Request, name: str, token: Token) -> None:
     text = parts_from(request).tokens.issue(token.kind, token.key_id, token.fingerprint, token.id)
-    path = "/" if token.kind is SESSION else request.path
+    path = "/" if token.kind in SESSIONS else request.path
     _set(request, name, text, path, token.kind.seconds)
 
 

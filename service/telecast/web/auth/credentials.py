@@ -9,7 +9,7 @@ from aiohttp import web
 
 from telecast.errors import Code, PeerFault
 from telecast.model import Principal
-from telecast.web.auth.cookies import holder
+from telecast.web.auth.cookies import OPERATES, holder
 from telecast.web.parts import PRINCIPAL, parts_from
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -51,8 +51,26 @@ def authenticate(request: web.Request) -> Principal:
             raise PeerFault("UNAUTHENTICATED", "Send a key: X-API-Key or Authorization: Bearer.")
         check_origin(request)
         check_site(request)
+        if OPERATES in request and _acts(request):
+            principal = request[OPERATES]
     request[PRINCIPAL] = principal
     return principal
+
+
+def _acts(request: web.Request) -> bool:
+    """Whether our own page, and no other, asks to change something with an operator's session.
+
+    SameSite=Strict keeps the cookie from other sites, but not from another port or subdomain: so
+    the browser must name our own origin, even where other origins are allowed to read, and the
+    body must be JSON, which no form can send.
+    """
+    origin = request.headers.get("Origin")
+    return (
+        request.method == "POST"
+        and request.content_type == "application/json"
+        and origin is not None
+        and _host(origin) == (request.host or "").lower()
+    )
 
 
 def require(request: web.Request, scope: str) -> Principal:

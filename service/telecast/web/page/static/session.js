@@ -32,7 +32,7 @@ export async function signInByLink() {
   if (ticket === null) return null;
   history.replaceState(null, "", location.pathname + location.search);
   try {
-    await call("POST", { ticket });
+    await call("POST", { ticket, operate: true }); // who has the link has the right
     return null;
   } catch (fault) {
     return fault.message;
