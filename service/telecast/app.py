@@ -32,6 +32,7 @@ from telecast.net.wire import Wires
 from telecast.relay import Relay
 from telecast.rights import Rights
 from telecast.tape.tape import Tape
+from telecast.turns import Turns
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
 from telecast.web.front.cors import allow_origins
@@ -105,7 +106,8 @@ async def _build(
     tape = _tape(settings, catalogue, journal)
     broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
     stack.push_async_callback(broadcaster.close)
-    relay = Relay(journal, broadcaster)
+    relay = Relay(journal, tape, broadcaster)
+    turns = Turns()
     ingress = Ingress(
         journal,
         tape,
@@ -113,6 +115,7 @@ async def _build(
         reached=relay.reached,
         audience=broadcaster.audience,
         limits=_ingress_limits(settings),
+        turns=turns,
         now=now,
     )
     audit = Audit(journal, now=now)
@@ -132,6 +135,7 @@ async def _build(
         alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
         clients=Clients(_client_limits(settings), keys),
         tokens=tokens,
+        turns=turns,
         admission=admission,
         streams=StreamWires(admission),
         guesses=Guesses(),

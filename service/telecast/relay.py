@@ -11,18 +11,18 @@ from telecast.errors import JournalUnavailable
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.journal.base import Journal
 from telecast.model import Entry
+from telecast.tape.tape import Tape
 from telecast.turns import in_turns
 
 log = logging.getLogger(__name__)
-
-EVENTS_BETWEEN_LOOKS = 32
 
 
 class Relay:
     """`run` is the one task that moves the head; others wait for the head to pass a seq."""
 
-    def __init__(self, journal: Journal, broadcaster: Broadcaster) -> None:
+    def __init__(self, journal: Journal, tape: Tape, broadcaster: Broadcaster) -> None:
         self._journal = journal
+        self._tape = tape
         self._broadcaster = broadcaster
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._target = journal.head
@@ -39,25 +39,25 @@ class Relay:
 
     async def run(self) -> None:
         """Until the journal closes. Raises what the journal's tail raises."""
-        tape = self._broadcaster.tape
         try:
             async for entries in self._journal.tail():
                 if not entries:
                     # The history has ended. Its last entries may have been trimmed: the head
                     # is where the journal's is all the same, or positions would fall.
-                    tape.head = max(tape.head, self._target)
-                await in_turns(self._hear(entries))
-                self._settle(tape.head)
+                    self._tape.advance(self._target)
+                await in_turns(self._take_in(entries))
+                self._settle(self._tape.head)
         finally:
             self._ended = "the journal's tail has ended"
             for _, future in self._waiting:
                 if not future.done():
                     future.set_exception(JournalUnavailable(self._ended, outcome_unknown=True))
 
-    def _hear(self, entries: Sequence[Entry]) -> Iterator[None]:
-        event_of, hear = self._broadcaster.tape.event, self._broadcaster.hear
-        for start in range(0, len(entries), EVENTS_BETWEEN_LOOKS):
-            hear([event_of(entry) for entry in entries[start : start + EVENTS_BETWEEN_LOOKS]])
+    def _take_in(self, entries: Sequence[Entry]) -> Iterator[None]:
+        """An event a step: thousands of cohorts may want each."""
+        event_of, hear = self._tape.event, self._broadcaster.hear
+        for entry in entries:
+            hear((event_of(entry),))
             yield
 
     def _settle(self, head: int) -> None:
@@ -73,7 +73,7 @@ class Relay:
 
         Raises JournalUnavailable (unknown) where the tape has ended before it.
         """
-        if self._broadcaster.tape.head >= seq:
+        if self._tape.head >= seq:
             return
         if self._ended is not None:
             raise JournalUnavailable(self._ended, outcome_unknown=True)

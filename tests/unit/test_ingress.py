@@ -22,6 +22,10 @@ from tests.support.service.live import principal
 DESK = principal()
 
 
+async def nobody(events: object) -> int:
+    return 0
+
+
 async def at_once(seq: int) -> None:
     """The tape has it already."""
 
@@ -35,7 +39,7 @@ async def ingress() -> AsyncIterator[Ingress]:
         Tape(CHANNELS),
         CHANNELS,
         reached=at_once,
-        audience=lambda events: 0,
+        audience=nobody,
         limits=IngressLimits(),
     )
     running = asyncio.create_task(made.run())

@@ -29,6 +29,7 @@ from telecast.protocol.commands import Start
 from telecast.protocol.framing import Message, Transport
 from telecast.tape.selection import Selection
 from telecast.tape.tape import Tape
+from telecast.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,11 @@ class Broadcaster:
             seq = self._cohort_of(subscriber).position(subscriber, self.tape.head)
         return Position(self.epoch, seq)
 
-    def audience(self, events: Iterable[Event]) -> int:
+    async def audience(self, events: Iterable[Event]) -> int:
         """Live subscribers that want at least one of these events."""
-        return sum(len(cohort) for cohort in self._index.wanting_any(events))
+        found: set[Cohort] = set()
+        await in_turns(self._index.gather(events, found))
+        return sum(len(cohort) for cohort in found)
 
     def hearers(self, channel: str) -> int:
         """Subscribers that have selected a channel."""

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,7 @@ from telecast.ingress.derivation import Asked, Change, Derivation, Withdrawal
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
 from telecast.tape.tape import Tape
-from telecast.turns import Turn, in_turns
+from telecast.turns import Turn, Turns, in_turns
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +95,10 @@ class Ingress:
         catalogue: Catalogue,
         *,
         reached: Callable[[int], Any],
-        audience: Callable[[Iterable[Event]], int],
+        audience: Callable[[Iterable[Event]], Awaitable[int]],
         limits: IngressLimits,
         now: Callable[[], float] = time.time,
+        turns: Turns | None = None,
     ) -> None:
         """`reached(seq)` returns an awaitable that ends once the tape holds that seq. `now` gives
         seconds since 1970."""
@@ -109,6 +110,7 @@ class Ingress:
         self._reached = reached
         self._audience = audience
         self._limits = limits
+        self._turns = turns or Turns()
         self._waiting: deque[_Waiting] = deque()
         self._waiting_events = 0
         self._waiting_bytes = 0
@@ -137,7 +139,7 @@ class Ingress:
         JournalUnavailable): then nothing of it is committed.
         """
         checker = self._checker(principal, channel, payloads, replace, idempotency_key)
-        await in_turns(checker.steps())
+        await in_turns(checker.steps(), self._turns.of(principal.key_id))
         return await self._submit(_asked(checker.result(), principal, idempotency_key, replace))
 
     def publish_one(
@@ -315,7 +317,7 @@ class Ingress:
             if batch.records or batch.idempotency is not None:
                 group.append((waiting, batch, derivation.audience))
             else:
-                self._answer(waiting, Receipt(0, 0, self._tape.head, 0), [])
+                await self._answer(waiting, Receipt(0, 0, self._tape.head, 0), [])
 
     def _take(self) -> None:
         waiting = self._waiting.popleft()
@@ -332,7 +334,7 @@ class Ingress:
         again: list[_Waiting] = []
         for (waiting, _, told), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
-                self._answer(waiting, result, told)
+                await self._answer(waiting, result, told)
             elif isinstance(result, Conflict) and waiting.fault is not None:
                 self._refuse(waiting, waiting.fault)
             elif isinstance(result, Conflict) and waiting.tries < TRIES:
@@ -361,7 +363,7 @@ class Ingress:
         except Exception as fault:
             return [fault]
 
-    def _answer(self, waiting: _Waiting, receipt: Receipt, told: list[Event]) -> None:
+    async def _answer(self, waiting: _Waiting, receipt: Receipt, told: list[Event]) -> None:
         if receipt.duplicate:
             self.tally.duplicates += 1
         else:
@@ -369,7 +371,8 @@ class Ingress:
             if receipt.count and waiting.asked.change is not None:
                 waiting.asked.change.committed()
         if not waiting.future.done():
-            audience = 0 if receipt.duplicate else self._audience(told)
+            audience = 0 if receipt.duplicate else await self._audience(told)
+        if not waiting.future.done():
             waiting.future.set_result(Published(receipt, len(waiting.asked.checked.rows), audience))
 
     def _refuse(self, waiting: _Waiting, fault: TelecastError) -> None:

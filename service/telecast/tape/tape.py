@@ -71,7 +71,12 @@ class Tape:
     def apply(self, event: Event) -> None:
         """Take in the next event. Events come in seq order, each once."""
         self.logs[event.channel].apply(event)
-        self.head = max(self.head, event.seq)
+        if event.seq > self.head:
+            self.head = event.seq
+
+    def advance(self, head: int) -> None:
+        """All up to here is known, though the last of it may be trimmed already."""
+        self.head = max(self.head, head)
 
     def row(self, channel: str, key: str) -> Event | None:
         """The newest upsert of a key that lives."""

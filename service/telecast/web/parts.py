@@ -25,6 +25,7 @@ from telecast.net.streams import StreamWires
 from telecast.relay import Relay
 from telecast.rights import Rights
 from telecast.tape.tape import Tape
+from telecast.turns import Turns
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -44,6 +45,8 @@ class Parts:
     alerts: tuple[Alerts, ...]
     clients: Clients
     tokens: Tokens
+    turns: Turns
+    """For whatever a request may take long for."""
     admission: Admission
     streams: StreamWires
     guesses: Guesses

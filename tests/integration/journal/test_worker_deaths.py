@@ -37,6 +37,10 @@ async def test_who_waits_for_the_tape_after_its_feed_has_died_is_told() -> None:
         assert raised.value.details == {"unknown": True}
 
 
+async def nobody(events: object) -> int:
+    return 0
+
+
 async def test_a_fault_in_one_derivation_leaves_no_publish_of_its_group_unanswered() -> None:
     async def reached(seq: int) -> None:
         raise AssertionError("nothing is committed")
@@ -47,7 +51,7 @@ async def test_a_fault_in_one_derivation_leaves_no_publish_of_its_group_unanswer
         TornTape(CHANNELS),
         CHANNELS,
         reached=reached,
-        audience=lambda events: 0,
+        audience=nobody,
         limits=IngressLimits(),
     )
     waiting: list[asyncio.Future[Any]] = [

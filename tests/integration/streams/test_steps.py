@@ -222,7 +222,7 @@ async def test_a_page_is_made_in_slices(what: str, monkeypatch: pytest.MonkeyPat
         await live.publish("market-data", *(price(f"S{n}") for n in range(400)))
         clock = SimpleNamespace(monotonic=lambda: next(looks) * turns.SLICE / 4)
         monkeypatch.setattr(turns, "time", clock)
-        monkeypatch.setattr(reading, "Turn", Counted)
+        monkeypatch.setattr(live.parts.turns, "of", lambda key: Counted())
         assert len([*chain(*await gathered(live, what, 5_000))]) == 400
         assert taken >= 400 // 5
 
@@ -244,7 +244,7 @@ async def test_a_row_that_changes_while_a_page_is_made_is_told_as_it_is_then(
                 if changes:
                     await live.parts.ingress.publish(desk, "market-data", [changes.pop(0)])
 
-        monkeypatch.setattr(reading, "Turn", Busy)
+        monkeypatch.setattr(live.parts.turns, "of", lambda key: Busy())
         reported = await gathered(live, what, 5_000)
         # A history ends at the head of when it was asked for; a row stands where it is now.
         assert reported == [[3, 4, 5] if what == "snapshot" else [1, 2, 3]]

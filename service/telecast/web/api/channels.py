@@ -20,7 +20,7 @@ from telecast.protocol.messages import PROTOCOL_VERSION
 from telecast.protocol.subscription import grant, narrowed
 from telecast.tape.selection import Selection, filter_of
 from telecast.tape.tape import Tape
-from telecast.turns import Turn
+from telecast.turns import AnyTurn
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok, ok_bytes
 from telecast.web.parts import Parts, parts_from
@@ -85,7 +85,9 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != parts.journal.epoch:
             raise _other_epoch()
-    rows, upto, more = await _rows(parts.tape, selection, after, limit)
+    rows, upto, more = await _rows(
+        parts.tape, selection, after, limit, parts.turns.of(principal.key_id)
+    )
     told = {"position": str(position), "more": more}
     if more:
         told["cursor"] = f"{position}.{upto}"
@@ -93,7 +95,7 @@ async def snapshot(request: web.Request) -> web.Response:
 
 
 async def _rows(
-    tape: Tape, selection: Selection, after: int, limit: int
+    tape: Tape, selection: Selection, after: int, limit: int, turn: AnyTurn
 ) -> tuple[list[bytes], int, bool]:
     """The first rows after a seq, the seq up to which these are all, whether there are more.
 
@@ -101,8 +103,9 @@ async def _rows(
     """
     found: dict[str, bytes] = {}
     size = 0
-    turn = Turn()
     while True:
+        if turn.over():
+            await turn.next()
         chunk = tape.rows(selection, after, upto=tape.head, most_bytes=ROWS_BYTES)
         for event in chunk.events:
             if len(found) >= limit or size >= PAGE_BYTES:
@@ -134,7 +137,9 @@ async def history(request: web.Request) -> web.Response:
         head = min(head, await _place(parts, entry.name, "to", until))
         if head < after:
             raise PeerFault(Code.BAD_REQUEST, "`to` is before `from`.")
-    events, upto, more, whole_from = await _read(parts, entry.name, selection, after, head, limit)
+    events, upto, more, whole_from = await _read(
+        parts, entry.name, selection, after, head, limit, parts.turns.of(principal.key_id)
+    )
     told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
     # Asking for a past that was trimmed is no error; being told that it is whole would be.
     gone = asked is not None and after < whole_from
@@ -143,7 +148,13 @@ async def history(request: web.Request) -> web.Response:
 
 
 async def _read(
-    parts: Parts, name: str, selection: Selection, after: int, head: int, limit: int
+    parts: Parts,
+    name: str,
+    selection: Selection,
+    after: int,
+    head: int,
+    limit: int,
+    turn: AnyTurn,
 ) -> tuple[list[bytes], int, bool, int]:
     """Events after a seq up to another, the seq up to which these are all, whether there are
     more, and from where on nothing was missing.
@@ -156,14 +167,17 @@ async def _read(
     scanned = size = 0
     whole_from: int | None = None
     while True:
+        if turn.over():
+            await turn.next()
         page = await parts.journal.read((name,), after, READ)
         floor = page.floors[name].whole_from
         if whole_from is None:
             whole_from = floor
         elif floor > after:
             return found, after, True, whole_from
-        turn = Turn()
         for entry in page.entries:
+            if turn.over():
+                await turn.next()
             if entry.seq > head:
                 return found, max(after, head), False, whole_from
             after = entry.seq
@@ -174,8 +188,6 @@ async def _read(
                 size += len(event.json)
                 if len(found) >= limit or size >= PAGE_BYTES:
                     return found, after, True, whole_from
-            if turn.over():
-                await turn.next()
         if not page.more:
             return found, max(after, min(page.upto, head)), False, whole_from
         after = min(page.upto, head)
