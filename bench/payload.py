@@ -5,6 +5,10 @@ Every peer gets the same bytes. `%STAMP%` (32 bytes) and `%KEY%` (6) are filled 
 
 from __future__ import annotations
 
+import json
+
+from telecast.channels.catalogue import CHANNELS
+
 STAMP, KEY = "%STAMP%", "%KEY%"
 STAMP_SIZE, KEY_SIZE = 32, 6
 LONGEST_TEXT = 4_000
@@ -64,11 +68,14 @@ def status() -> str:
 
 
 def of_channel(channel: str) -> str:
-    """A short payload for this channel. Raises KeyError for one that has none here."""
+    """A short payload for this channel: those that carry a stamp, else its example. Raises
+    KeyError where there is no such channel."""
     short = {
         "market-data": price,
         "positions": lambda: POSITION,
         "trader-status": status,
         "risk-alerts": lambda: alert(0),
     }
-    return short[channel]()
+    if channel in short:
+        return short[channel]()
+    return json.dumps(CHANNELS[channel].example)

@@ -31,6 +31,7 @@ from telecast.net.streams import StreamWires
 from telecast.net.wire import Wires
 from telecast.relay import Relay
 from telecast.rights import Rights
+from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
 from telecast.web.api.metrics import REGISTRY, build_registry
@@ -133,6 +134,7 @@ async def _build(
         ingress=ingress,
         audit=audit,
         alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
+        system=SystemReports(ingress, tape, catalogue, now),
         clients=Clients(_client_limits(settings), keys),
         tokens=tokens,
         turns=turns,
@@ -163,6 +165,7 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         partial(escalate, parts),
     ):
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
+    await parts.system.started()
     stack.push_async_callback(parts.streams.close)
     parts.lag.begin()
     stack.callback(parts.lag.end)

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from telecast.clients.progress import LOOK_SECONDS
 from telecast.errors import Code, JournalUnavailable, OwnFault
 from telecast.logs import redact
+from telecast.system import CHANNEL
 from telecast.web.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ async def drain(parts: Parts) -> None:
     parts.clients.close_admission()
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
+            await parts.system.draining(parts.broadcaster.hearers(CHANNEL))
             await parts.ingress.drain()
     except TimeoutError:
         # A hung disk must not keep the clients from their notice. What waits is not acknowledged.

@@ -26,9 +26,11 @@ from bench.peers.floor import Floor
 from bench.peers.nchan import Nchan
 from bench.peers.telecast import Telecast
 from bench.tools import LoadFailed, Publication, Subscription, get, publishing, subscribers, upgrade
+from telecast.channels.catalogue import CHANNELS
 from telecast.cli.run.bench_run import OPEN_SECONDS, PREFIX, Bench, BenchRows, Run
 from telecast.client import Publisher, Refused
 from telecast.protocol.framing import http_chunk, ws_text
+from telecast.web.api.channels import describe
 from tests.support.service.live import principal, served
 
 try:
@@ -498,7 +500,7 @@ def handing_over(folder: Path, port: int, spoken: Publication, **options: Any) -
 @pytest.mark.parametrize("channel", ["market-data", "trader-status", "positions", "risk-alerts"])
 async def test_bench_gets_every_event_at_both_transports_and_leaves_no_row_behind(channel):
     async with served(actions_per_second=1_000) as live:
-        rows = BenchRows(channel, f"{PREFIX}1")
+        rows = BenchRows(describe(CHANNELS[channel]), f"{PREFIX}1")
         asked = Run(live.url, live.secrets["desk"], rows, clients=4, rate=200, seconds=0.5)
         reported = await Bench(asked).run()
         assert reported["published"] == 100
@@ -513,7 +515,7 @@ async def test_bench_gets_every_event_at_both_transports_and_leaves_no_row_behin
 
 async def test_bench_touches_no_row_but_its_own_and_counts_no_event_but_its_own():
     async with served() as live:
-        rows = BenchRows("risk-alerts", f"{PREFIX}2")
+        rows = BenchRows(describe(CHANNELS["risk-alerts"]), f"{PREFIX}2")
         other = rows.payload(1, "2026-01-02T03:04:05Z") | {"id": "mine", "traderId": None}
         await live.publish("risk-alerts", other)
         asked = Run(live.url, live.secrets["desk"], rows, clients=2, rate=100, seconds=0.2)
@@ -532,7 +534,7 @@ async def test_bench_with_a_key_that_may_not_publish_opens_no_stream(monkeypatch
 
     monkeypatch.setattr("telecast.cli.run.bench_run.Stream", opened)
     async with served(principal("reader", "read")) as live:
-        rows = BenchRows("market-data", f"{PREFIX}3")
+        rows = BenchRows(describe(CHANNELS["market-data"]), f"{PREFIX}3")
         with pytest.raises(Refused) as refused:
             await Bench(Run(live.url, live.secrets["reader"], rows, 4, 100, 1)).run()
         assert refused.value.code == "FORBIDDEN"
@@ -540,7 +542,7 @@ async def test_bench_with_a_key_that_may_not_publish_opens_no_stream(monkeypatch
 
 async def test_bench_over_the_limit_of_connections_says_which_and_withdraws_its_rows(monkeypatch):
     async with served(max_connections_per_key=3) as live:
-        rows = BenchRows("market-data", f"{PREFIX}4")
+        rows = BenchRows(describe(CHANNELS["market-data"]), f"{PREFIX}4")
         bench = Bench(Run(live.url, live.secrets["desk"], rows, 6, 100, 1))
         wait = asyncio.wait
 
@@ -562,7 +564,7 @@ async def test_bench_over_the_limit_of_connections_says_which_and_withdraws_its_
 
 async def test_a_client_withdraws_a_row_whose_key_has_what_means_something_in_an_address():
     async with served() as live, Publisher(live.url, live.secrets["desk"]) as publisher:
-        row = BenchRows("market-data", "a/b").payload(1, "2026-01-02T03:04:05Z")
+        row = BenchRows(describe(CHANNELS["market-data"]), "a/b").payload(1, "2026-01-02T03:04:05Z")
         row |= {"symbol": "x?y=z%2F#", "exchange": "a/b"}
         await publisher.publish("market-data", row)
         await publisher.withdraw("market-data", "a/b:x?y=z%2F#")

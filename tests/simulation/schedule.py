@@ -12,7 +12,7 @@ from tests.simulation.ground import rows_of, small_bounds
 from tests.simulation.line import PING, Held, Line, Person
 from tests.simulation.world import World
 
-NAMES = tuple(CHANNELS)
+NAMES = ("trader-status", "positions", "risk-alerts", "market-data")
 VALUES = {
     "traderId": ("t0", "t1", "t2"),
     "symbol": ("S0", "S1", "BTCUSDT"),

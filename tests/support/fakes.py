@@ -22,7 +22,8 @@ from telecast.protocol.messages import event_of
 from telecast.tape.selection import Selection
 
 EPOCH = "abcd"
-NAMES = tuple(CHANNELS)
+NAMES = ("trader-status", "positions", "risk-alerts", "market-data")
+"""The keyed channels that the rows here are of."""
 
 # --- a clock that obeys
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from telecast.channels import alerts, schemas
-from telecast.channels.channel import Channel
+from telecast.channels.channel import Channel, Guard
 from telecast.model import Retention, Row
 
 DAY = 24 * 3600.0
@@ -101,5 +101,81 @@ ENTRIES: tuple[Channel, ...] = (
             "updatedAt": AT,
         },
         key_holds_filters=True,
+    ),
+    Channel(
+        name="executions",
+        title="Executions",
+        description="Every fill of an order, appended as it happens.",
+        schema=schemas.Execution(),
+        key=lambda row: str(row["id"]),
+        key_fields=("id",),
+        filters={"traderId": "traderId", "exchange": "exchange", "symbol": "symbol"},
+        pin=None,
+        gone=lambda row: False,
+        retention=Retention(events=500_000, seconds=90 * DAY),
+        example={
+            "id": "f1",
+            "orderId": "o1",
+            "traderId": "t1",
+            "positionId": "p1",
+            "symbol": "BTCUSDT",
+            "exchange": "BINANCE",
+            "side": "BUY",
+            "quantity": "0.50",
+            "price": "67000.00",
+            "fee": "13.40",
+            "feeCurrency": "USDT",
+            "liquidity": "TAKER",
+            "executedAt": AT,
+        },
+        mode="log",
+    ),
+    Channel(
+        name="candles",
+        title="Candles",
+        description="The newest candle of each instrument and interval.",
+        schema=schemas.Candle(),
+        key=lambda row: f"{_market_key(row)}:{row['interval']}",
+        key_fields=("exchange", "symbol", "interval"),
+        filters={"symbol": "symbol", "exchange": "exchange", "interval": "interval"},
+        # A candle that has closed is never conflated away: charts are drawn from these.
+        pin=lambda row: row["openTime"] if row["closed"] else None,
+        gone=lambda row: False,
+        retention=Retention(events=500_000, seconds=30 * DAY),
+        example={
+            "exchange": "BINANCE",
+            "symbol": "BTCUSDT",
+            "interval": "1m",
+            "open": "67240.00",
+            "high": "67251.20",
+            "low": "67238.50",
+            "close": "67250.10",
+            "volume": "12.480",
+            "openTime": "2026-11-22T18:17:00Z",
+            "closed": False,
+        },
+        key_holds_filters=True,
+    ),
+    Channel(
+        name="system",
+        title="System",
+        description="What is up and what is not: exchanges, the core, the service itself.",
+        schema=schemas.SystemStatus(),
+        key=lambda row: str(row["component"]),
+        key_fields=("component",),
+        filters={"component": "component", "kind": "kind"},
+        pin=lambda row: row["status"],
+        gone=lambda row: False,
+        retention=Retention(events=50_000, seconds=90 * DAY),
+        example={
+            "component": "binance",
+            "status": "DEGRADED",
+            "kind": "EXCHANGE",
+            "message": "Order acknowledgements take more than 3 s.",
+            "since": AT,
+        },
+        publish_scope="operate",
+        by_name_only=True,
+        guards=(Guard("admin", "kind", frozenset({"EXCHANGE", "CORE", "SERVICE"})),),
     ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from marshmallow import RAISE, Schema, ValidationError, fields, pre_load, validates_schema
@@ -141,6 +142,67 @@ class RiskAlert(Payload):
     createdAt = Instant(required=True)
 
 
+class Execution(Payload):
+    """One fill of an order."""
+
+    id = Identifier(required=True)
+    orderId = Identifier(required=True)
+    traderId = Identifier(required=True)
+    positionId = nullable(Identifier)
+    symbol = Identifier(required=True)
+    exchange = nullable(Identifier)
+    side = Choice("BUY", "SELL", required=True)
+    quantity = PlainDecimal(required=True)
+    price = PlainDecimal(required=True)
+    fee = nullable(PlainDecimal)
+    feeCurrency = nullable(Identifier)
+    liquidity = nullable(Choice, "MAKER", "TAKER")
+    executedAt = Instant(required=True)
+
+    def agree(self, row: Mapping[str, Any]) -> None:
+        if (row["fee"] is None) != (row["feeCurrency"] is None):
+            raise ValidationError("A fee and its currency go together.", "feeCurrency")
+
+
+class Candle(Payload):
+    exchange = nullable(Identifier)
+    symbol = Identifier(required=True)
+    interval = Identifier(required=True)
+    open = PlainDecimal(required=True)
+    high = PlainDecimal(required=True)
+    low = PlainDecimal(required=True)
+    close = PlainDecimal(required=True)
+    volume = PlainDecimal(required=True)
+    openTime = Instant(required=True)
+    closed = Flag(required=True)
+
+    def agree(self, row: Mapping[str, Any]) -> None:
+        one_instrument(row)
+        if ":" in row["interval"]:
+            raise ValidationError('Must not contain ":".', "interval")
+        low, high = Decimal(row["low"]), Decimal(row["high"])
+        for name in ("open", "close"):
+            if not low <= Decimal(row[name]) <= high:
+                raise ValidationError("Must be from low to high.", name)
+
+
+class SystemStatus(Payload):
+    component = Identifier(required=True)
+    status = Choice("UP", "DEGRADED", "DOWN", required=True)
+    kind = Choice("EXCHANGE", "CORE", "SERVICE", "ADMINISTRATION", load_default="CORE")
+    message = nullable(Text)
+    since = Instant(required=True)
+
+
+def one_instrument(row: Mapping[str, Any]) -> None:
+    """Raises ValidationError where two instruments could have the same key."""
+    exchange = row["exchange"]
+    if exchange is None and ":" in row["symbol"]:
+        raise ValidationError('A symbol with ":" needs its exchange.', "exchange")
+    if exchange is not None and ":" in exchange:
+        raise ValidationError('Must not contain ":".', "exchange")
+
+
 class MarketData(Payload):
     id = Identifier(required=True)
     symbol = Identifier(required=True)
@@ -155,8 +217,4 @@ class MarketData(Payload):
     size = nullable(PlainDecimal)
 
     def agree(self, row: Mapping[str, Any]) -> None:
-        exchange = row["exchange"]
-        if exchange is None and ":" in row["symbol"]:
-            raise ValidationError('A symbol with ":" needs its exchange.', "exchange")
-        if exchange is not None and ":" in exchange:
-            raise ValidationError('Must not contain ":".', "exchange")
+        one_instrument(row)

@@ -24,6 +24,7 @@ from telecast.net.admission import Admission
 from telecast.net.streams import StreamWires
 from telecast.relay import Relay
 from telecast.rights import Rights
+from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
 
@@ -43,6 +44,7 @@ class Parts:
     ingress: Ingress
     audit: Audit
     alerts: tuple[Alerts, ...]
+    system: SystemReports
     clients: Clients
     tokens: Tokens
     turns: Turns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import click
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -12,9 +13,10 @@ from telecast.cli.exits import Exit
 from telecast.cli.run.bench import is_loopback, lines_of
 from telecast.cli.run.bench_run import PREFIX, ROWS, Bench, BenchRows, Listener, Run, figures
 from telecast.cli.run.bench_run import percentiles as percentiles_of
+from telecast.web.api.channels import describe
 
 NOW = "2026-01-02T03:04:05Z"
-ROWS_OF_PRICES = BenchRows("market-data", f"{PREFIX}x")
+ROWS_OF_PRICES = BenchRows(describe(CHANNELS["market-data"]), f"{PREFIX}x")
 ASKED = Run("http://127.0.0.1:1", None, ROWS_OF_PRICES, clients=2, rate=10, seconds=1)
 
 
@@ -72,9 +74,10 @@ def test_what_was_amiss_is_told_and_what_was_not_is_not():
     assert "behind its schedule by up to 250 ms" in lines
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("channel", [name for name in CHANNELS if CHANNELS[name].mode == "keyed"])
 def test_test_rows_are_valid_in_every_channel_and_know_their_own(channel):
-    rows, other = BenchRows(channel, f"{PREFIX}x"), BenchRows(channel, f"{PREFIX}y")
+    about = describe(CHANNELS[channel])
+    rows, other = BenchRows(about, f"{PREFIX}x"), BenchRows(about, f"{PREFIX}y")
     for number in (0, 7, ROWS + 3):
         row = CHANNELS[channel].load(rows.payload(number, NOW))
         assert not CHANNELS[channel].gone(row)
@@ -84,6 +87,11 @@ def test_test_rows_are_valid_in_every_channel_and_know_their_own(channel):
         assert all(told_to[field] in values for field, values in rows.filters.items())
         assert CHANNELS[channel].key(row) in rows.row_keys()
     assert len(set(rows.row_keys())) == ROWS
+
+
+def test_a_log_gets_no_test_rows_for_they_would_stay():
+    with pytest.raises(click.UsageError, match="is a log"):
+        BenchRows(describe(CHANNELS["executions"]), f"{PREFIX}x")
 
 
 def test_an_event_is_taken_once_and_one_that_was_not_published_never():
@@ -121,8 +129,9 @@ def test_a_service_elsewhere_gets_no_test_rows_unasked(monkeypatch):
 def test_a_service_elsewhere_is_measured_when_that_is_said(monkeypatch):
     def run(work: object, **_: object) -> dict:
         work.close()
-        return reported(listener("ws", *range(10)))
+        return next(answers)
 
+    answers = iter([describe(CHANNELS["market-data"]), reported(listener("ws", *range(10)))])
     monkeypatch.setattr("telecast.cli.run.bench.run", run)
     result = CliRunner().invoke(main, ["bench", "http://telemetry.example", "--yes", "--json"])
     assert result.exit_code == Exit.OK, result.stderr

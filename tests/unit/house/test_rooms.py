@@ -21,6 +21,7 @@ FLOORS = (
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout", "audit"),
     ("net", "relay", "ingress", "clients", "lag", "rights"),
+    ("system",),
     ("web", "demo", "recording"),
     ("workers",),
     ("app",),

@@ -14,10 +14,10 @@ import orjson
 import uvloop
 from yarl import URL
 
-from telecast.channels.catalogue import CHANNELS
 from telecast.cli.connection import DEFAULT_URL, Address, key_option, run
 from telecast.cli.output import note, show
 from telecast.cli.run.bench_run import PREFIX, ROWS, Bench, BenchRows, Run
+from telecast.client import Publisher
 from telecast.config import from_environment
 
 LATE_MS = 100.0
@@ -66,7 +66,10 @@ def is_loopback(url: str) -> bool:
 )
 @key_option
 @click.option(
-    "--channel", type=click.Choice(list(CHANNELS)), default="market-data", show_default=True
+    "--channel",
+    default="market-data",
+    show_default=True,
+    help="A keyed channel of the service: test rows are made from its example.",
 )
 @click.option(
     "--clients",
@@ -100,7 +103,8 @@ def command(
             f"{url} is not on this machine: all who follow {channel} there would see "
             f"{ROWS} test rows come and go. Say --yes if that is all right."
         )
-    rows = BenchRows(channel, PREFIX + uuid.uuid4().hex[:8])
+    about = run(_described(url, key, channel))
+    rows = BenchRows(about, PREFIX + uuid.uuid4().hex[:8])
     note(f"# publishing {ROWS} test rows, {rows.name}-..., to {channel}; they go again at the end")
     bench = Bench(Run(url, key, rows, clients, rate, seconds))
     figures = run(bench.run(), by=uvloop.run)
@@ -109,3 +113,13 @@ def command(
         return
     for line in lines_of(figures):
         show(line)
+
+
+async def _described(url: str, key: str | None, channel: str) -> Mapping[str, Any]:
+    """The channel as the service has it. Raises click.UsageError where it has none."""
+    async with Publisher(url, key, insist=False) as publisher:
+        found = {str(each["name"]): each for each in await publisher.channels()}
+    if channel not in found:
+        there = ", ".join(found) or "none"
+        raise click.UsageError(f"The key reaches no channel {channel!r}; there are: {there}.")
+    return found[channel]

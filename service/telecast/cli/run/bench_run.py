@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import click
 
-from telecast.channels.catalogue import CHANNELS
 from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Stream
 from telecast.client.stream import Dropped, Report
@@ -32,59 +31,80 @@ Transport = Literal["ws", "sse"]
 TRANSPORTS: tuple[Transport, ...] = ("ws", "sse")
 
 
-@dataclass(frozen=True)
 class BenchRows:
-    """The rows of one run: under a name of its own, so that nobody else's row is touched."""
+    """The rows of one run, made from the channel's example: under a name of the run's own, so
+    that nobody else's row is touched.
 
-    channel: str
-    name: str
+    `about` is the channel as the service's catalogue describes it. Raises click.UsageError for a
+    channel whose rows can't be told apart, or can't be taken away again.
+    """
+
+    def __init__(self, about: Mapping[str, Any], name: str) -> None:
+        self.channel = str(about["name"])
+        self.name = name
+        self._example: Mapping[str, Any] = about["example"]
+        self._key: Sequence[str] = about["key"]
+        self._fields: Mapping[str, Mapping[str, Any]] = about["schema"]["properties"]
+        if about["mode"] != "keyed":
+            raise click.UsageError(
+                f"{self.channel} is a log: what is published there stays. Choose a keyed channel."
+            )
+        ids = [each for each in self._key if self._is_free(each)]
+        group = [f for f in about["filters"] if self._is_free(f) and f not in ids[-1:]]
+        if not ids:
+            raise click.UsageError(f"{self.channel} has no id in its key to make test rows by.")
+        self._id = ids[-1]
+        self._group = group[0] if group else None
+        taken = {*self._key, *about["filters"]}
+        self._mark = self._field_for_marks([f for f in self._fields if f not in taken])
+        self._filters: Sequence[str] = about["filters"]
+
+    def _is_free(self, name: str) -> bool:
+        """Whether a field takes any short text."""
+        said = self._fields.get(name, {})
+        return "string" in said.get("type", ()) and not {"enum", "format"} & said.keys()
+
+    def _field_for_marks(self, free: Sequence[str]) -> str:
+        """A field that can carry an event's number: a text, else an id, else a decimal."""
+        texts = [f for f in free if self._is_free(f) and "pattern" not in self._fields[f]]
+        ids = [f for f in free if self._is_free(f)]
+        decimals = [f for f in free if self._fields[f].get("format") == "decimal"]
+        for found in (texts[:1], ids[:1], decimals[-1:]):
+            if found:
+                return found[0]
+        raise click.UsageError(f"{self.channel} has no field that could carry a test's number.")
 
     def payload(self, number: int, now: str) -> dict[str, Any]:
-        """Event `number` of the run, which its text carries; `now` is RFC 3339."""
-        row = f"{self.name}-{number % ROWS}"
-        match self.channel:
-            case "market-data":
-                fields = {"symbol": row, "price": "1.0", "exchange": self.name}
-            case "trader-status":
-                fields = {"name": "telecast bench", "status": "RUNNING", "exchange": self.name}
-            case "risk-alerts":
-                fields = {"traderId": self.name, "severity": "INFO", "status": "ACTIVE"}
-                return {"id": row, **fields, "createdAt": now, "message": f"{PREFIX}{number}"}
-            case "positions":
-                sizes = dict.fromkeys(
-                    ("quantity", "entryPrice", "currentPrice", "unrealizedPnL"), "1"
-                )
-                fields = {"traderId": row, "symbol": "BENCH", "exchange": self.name, **sizes}
-                fields |= {"action": "LONG", "status": "UPDATED"}
-                return {
-                    "id": row,
-                    **fields,
-                    "isActive": False,
-                    "updatedAt": now,
-                    "reason": f"{PREFIX}{number}",
-                }
-            case _:
-                raise click.UsageError(f"There are no test rows for {self.channel!r} here.")
-        text = "source" if self.channel == "market-data" else "reason"
-        return {"id": row, **fields, "updatedAt": now, text: f"{PREFIX}{number}"}
+        """Event `number` of the run, which it carries; `now` is RFC 3339."""
+        row = dict(self._example)
+        row |= {f: now for f in row if self._fields[f].get("format") == "date-time"}
+        if self._group is not None:
+            row[self._group] = self.name
+        row[self._id] = f"{self.name}-{number % ROWS}"
+        is_decimal = self._fields[self._mark].get("format") == "decimal"
+        row[self._mark] = str(number) if is_decimal else f"{PREFIX}{number}"
+        return row
 
     @property
     def filters(self) -> dict[str, list[str]]:
         """What selects these rows, and few others."""
-        return {"traderId" if self.channel == "risk-alerts" else "exchange": [self.name]}
+        if self._group is not None:
+            return {self._group: [self.name]}
+        if self._id in self._filters:
+            return {self._id: [f"{self.name}-{number}" for number in range(ROWS)]}
+        return {}
 
     def row_keys(self) -> list[str]:
         """The rows' keys, as the service derives them."""
-        channel, now = CHANNELS[self.channel], instant()
-        return [channel.key(channel.load(self.payload(n, now))) for n in range(ROWS)]
+        rows = [self.payload(number, instant()) for number in range(ROWS)]
+        return [":".join(str(row[f]) for f in self._key if row.get(f) is not None) for row in rows]
 
     def number_of(self, event: Mapping[str, Any]) -> int | None:
         """Which event of this run it is; None for anybody else's."""
         data = event["data"]
-        text = next((t for f in ("source", "reason", "message") if (t := data.get(f))), "")
-        mine = str(data["id"]).startswith(f"{self.name}-")
-        mark, _, number = str(text).rpartition("-")
-        return int(number) if mine and f"{mark}-" == PREFIX and number.isdigit() else None
+        mine = str(data.get(self._id)).startswith(f"{self.name}-")
+        number = str(data.get(self._mark)).removeprefix(PREFIX)
+        return int(number) if mine and number.isdigit() else None
 
 
 def instant() -> str:

@@ -31,7 +31,7 @@ _LINE = re.compile(rb"[^\r\n]*+")
 
 async def publish(request: web.Request) -> web.Response:
     """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
-    principal = require(request, "publish")
+    principal = require(request, _scope_to_write(request))
     key, replace = idempotency_key(request), _scope(request)
     most = parts_from(request).settings.max_body_bytes
     payloads = _payloads(request, await read_body(request, most, "max_body_bytes"))
@@ -50,7 +50,7 @@ async def withdraw(request: web.Request) -> web.Response:
 
     The key stands in the path, or where a proxy decodes paths in the query, `rows?key=`.
     """
-    principal, key = require(request, "publish"), request.match_info.get("key")
+    principal, key = require(request, _scope_to_write(request)), request.match_info.get("key")
     query = asking.parameters(request, ("ifSeq",) if key is not None else ("ifSeq", "key"))
     key = query.get("key") if key is None else key
     if key is None:
@@ -64,6 +64,11 @@ async def withdraw(request: web.Request) -> web.Response:
         idempotency_key=idempotency_key(request),
     )
     return _receipt(request, published)
+
+
+def _scope_to_write(request: web.Request) -> str:
+    channel = parts_from(request).catalogue.get(request.match_info["channel"])
+    return "publish" if channel is None else channel.publish_scope
 
 
 def _receipt(request: web.Request, published: Published) -> web.Response:

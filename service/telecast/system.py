@@ -1,0 +1,85 @@
+"""What the service itself has to say on the channel `system`: one function for all of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Literal
+
+from telecast.channels.catalogue import Catalogue
+from telecast.errors import TelecastError
+from telecast.ingress import Ingress
+from telecast.model import Principal
+from telecast.tape.tape import Tape
+
+log = logging.getLogger(__name__)
+
+CHANNEL = "system"
+SERVICE = "telecast"
+"""The component that the service itself is."""
+
+Status = Literal["UP", "DEGRADED", "DOWN"]
+Kind = Literal["EXCHANGE", "CORE", "SERVICE", "ADMINISTRATION"]
+
+_WRITER = Principal(
+    key_id="telecast", name="telecast", scopes=frozenset({"operate", "admin"}), channels=(CHANNEL,)
+)
+
+
+class SystemReports:
+    """Publishes to `system`. It never raises: what can't be published is in the log."""
+
+    def __init__(
+        self, ingress: Ingress, tape: Tape, catalogue: Catalogue, now: Callable[[], float]
+    ) -> None:
+        """`now` gives seconds since 1970. Where `system` is switched off nothing is published."""
+        self._ingress = ingress
+        self._tape = tape
+        self._on = CHANNEL in catalogue
+        self._now = now
+
+    async def report(
+        self, component: str, status: Status, message: str | None = None, *, kind: Kind = "SERVICE"
+    ) -> bool:
+        """Publish a component's status; return once it is committed, or could not be: False.
+
+        `since` stays that of the row before while its status is the same. Rows of the kind
+        ADMINISTRATION are seen by keys with the scope `admin` only.
+        """
+        if not self._on:
+            return False
+        before = self._tape.row(CHANNEL, component)
+        row = None if before is None else before.row
+        same = row is not None and row["status"] == status and kind != "ADMINISTRATION"
+        payload = {
+            "component": component,
+            "status": status,
+            "kind": kind,
+            "message": message,
+            "since": row["since"] if row is not None and same else self._instant(),
+        }
+        try:
+            await self._ingress.publish(_WRITER, CHANNEL, [payload])
+        except TelecastError as fault:
+            log.warning(
+                "could not report on the channel system",
+                extra={"component": component, "reason": fault.message},
+            )
+            return False
+        return True
+
+    async def started(self) -> None:
+        """Take back what the drain before said of the service, if it said anything."""
+        before = self._tape.row(CHANNEL, SERVICE) if self._on else None
+        if before is not None and before.row["status"] != "UP":
+            await self.report(SERVICE, "UP", "The service has started.")
+
+    async def draining(self, subscribers: int) -> None:
+        """Say that the service goes down, where anybody is there to see it."""
+        if subscribers:
+            await self.report(SERVICE, "DOWN", "The service is going down.")
+
+    def _instant(self) -> str:
+        moment = datetime.fromtimestamp(self._now(), UTC)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
