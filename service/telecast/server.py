@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from telecast import logs
 from telecast.app import parts_of
 from telecast.config import Settings
 from telecast.errors import SettingsError
@@ -169,6 +170,7 @@ async def serve_until_stopped(
     def asked() -> None:
         if stop.is_set():
             log.warning("asked again: not waiting any more")
+            logs.flush()
             os._exit(1)
         log.info("going down")
         stop.set()

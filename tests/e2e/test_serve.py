@@ -289,3 +289,38 @@ async def test_a_sigint_is_as_good_as_a_sigterm(tmp_path: Path) -> None:
         os.kill(own.pid, signal.SIGINT)
         assert await own.gone() == 0
         await own.start()
+
+
+async def test_a_log_reader_that_has_stopped_holds_up_neither_requests_nor_the_end(
+    tmp_path: Path, keys: Path
+) -> None:
+    """Regression: the loop itself wrote to the pipe, and stood still once it was full."""
+    reads, writes = os.pipe()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TELECAST_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "telecast", "serve", "--port", "0", "--drain-seconds", "0"),
+        cwd=tmp_path,
+        env=clean,
+        stderr=writes,
+    )
+    os.close(writes)
+    try:
+        log = b""
+        while b'"event":"serving"' not in log:
+            log += await asyncio.to_thread(os.read, reads, 65536)
+        url = next(
+            line["url"]
+            for line in map(orjson.loads, log.splitlines())
+            if line["event"] == "serving"
+        )
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            for _ in range(1_000):  # some 250 bytes a line: four times what a pipe takes
+                async with session.get(url + "/nothing") as response:
+                    assert response.status == 404
+            process.send_signal(signal.SIGTERM)
+            assert await process.wait() == 0
+    finally:
+        os.close(reads)
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

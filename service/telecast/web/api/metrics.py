@@ -13,7 +13,7 @@ from aiohttp import web
 from aioprometheus.collectors import Counter, Gauge, Histogram, Registry
 from aioprometheus.formats.text import TextFormatter
 
-from telecast import __version__
+from telecast import __version__, logs
 from telecast.lag import Lag
 from telecast.net.admission import WHY
 from telecast.web.auth.credentials import require
@@ -185,6 +185,11 @@ def build_registry(parts: Parts) -> Registry:
         "How late the event loop wakes a timer, ten times a second.",
         lambda: _histogram(parts.lag),
         registry,
+    )
+    counter(
+        "log_lines_dropped_total",
+        "Log lines that were dropped because their reader had stopped.",
+        lambda: [({}, logs.dropped())],
     )
     gauge("ready", "1 when new work is welcome.", lambda: [({}, float(parts.ready))])
     gauge(

@@ -21,6 +21,7 @@ from pythonjsonlogger.core import RESERVED_ATTRS, LogData
 from pythonjsonlogger.orjson import OrjsonFormatter
 
 from telecast.errors import KEY, REDACTED
+from telecast.logs.writer import LineWriter
 
 connection_id: ContextVar[str | None] = ContextVar("connection_id", default=None)
 """The connection that is being served; set once by the handler, copied onto each record."""
@@ -28,6 +29,8 @@ connection_id: ContextVar[str | None] = ContextVar("connection_id", default=None
 correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 """The X-Correlation-ID of the request that is being served."""
 
+FLUSH_SECONDS = 1.0
+"""How long the end of the process waits for a reader that has stopped."""
 MAX_TEXT = 8_192
 """Characters of one value that are logged: an exception may quote a whole payload."""
 
@@ -92,6 +95,7 @@ def configure(
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
         root.removeHandler(old)
+        old.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
     return handler
@@ -154,6 +158,16 @@ class RedactingFilter(logging.Filter):
 
 
 class _Handler(logging.StreamHandler[TextIO]):
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._writer: LineWriter | None = None
+        with contextlib.suppress(OSError, ValueError):  # a stream of no file is written at once
+            self._writer = LineWriter(stream.fileno(), self._about_dropped)
+
+    @property
+    def dropped(self) -> int:
+        return 0 if self._writer is None else self._writer.dropped
+
     def handle(self, record: logging.LogRecord) -> bool:
         # The filters write into the record; other handlers must get it as it was.
         try:
@@ -162,11 +176,53 @@ class _Handler(logging.StreamHandler[TextIO]):
             self.handleError(record)
             return False
 
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._writer is None:
+            super().emit(record)
+            return
+        try:
+            self._writer.put(self.format(record))
+        except Exception:
+            self.handleError(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
         # logging's own prints the record's arguments as they are, secrets and all.
+        kind = getattr(sys.exc_info()[0], "__name__", "an error")
+        text = f"telecast.logs: a record was lost to {kind}"
         with contextlib.suppress(Exception):
-            kind = getattr(sys.exc_info()[0], "__name__", "an error")
-            self.stream.write(f"telecast.logs: a record was lost to {kind}\n")
+            if self._writer is None:
+                self.stream.write(text + "\n")
+            else:
+                self._writer.put(text)
+
+    def flush(self) -> None:
+        if self._writer is None:
+            super().flush()
+        else:
+            self._writer.flush(FLUSH_SECONDS)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close(FLUSH_SECONDS)
+        super().close()
+
+    def _about_dropped(self, count: int) -> str:
+        fields = {"levelno": logging.WARNING, "levelname": "WARNING", "count": count}
+        record = logging.makeLogRecord(
+            {"name": __name__, "msg": "log lines dropped: their reader had stopped", **fields}
+        )
+        return self.format(record)
+
+
+def dropped() -> int:
+    """Log lines that were dropped because their reader had stopped."""
+    return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, _Handler))
+
+
+def flush() -> None:
+    """Write what waits, for a bounded time: before the process ends by itself."""
+    for each in logging.getLogger().handlers:
+        each.flush()
 
 
 class JsonFormatter(OrjsonFormatter):
