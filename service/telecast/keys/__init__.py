@@ -13,9 +13,9 @@ knocks. The file is TOML, made to be read and edited by people:
     expires = 2027-01-01T00:00:00Z          # never where it is left out
     filter = { traderId = ["t1", "t2"] }    # forced on all that the holder sees and publishes
 
-`store` holds them in memory, `file` reads and changes them, `secret` signs what a browser gets in
-place of a key (`tokens`), `guesses` slows down wrong ones. It may import `protocol.limits` and the
-model; nothing of HTTP comes in.
+`store` holds them in memory, `file` understands and changes them, `content` reads and writes its
+bytes, `secret` signs what a browser gets in place of a key (`tokens`), `guesses` slows down wrong
+ones. It may import `protocol.limits` and the model; nothing of HTTP comes in.
 """
 
 from telecast.keys.file import create_key, list_keys, revoke_key

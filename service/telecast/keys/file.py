@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
 import secrets
-import tempfile
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,13 +18,11 @@ from tomlkit.items import AoT
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import SettingsError
+from telecast.keys import content
 from telecast.model import SCOPES, Principal
 
 FIELDS = ("id", "name", "sha256", "scopes", "channels", "expires", "filter")
 MAX_NAME = 64
-
-Stamp = tuple[int, int, int] | None
-"""What changes with a file: time of change (ns), size, inode. None: there is no file."""
 
 _ID = re.compile(r"[0-9a-f]{8}", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -56,8 +51,7 @@ def create_key(
     `expires` must carry a time zone; `filters` are those that the channels have. Raises
     SettingsError for rights that can't be, a name that is taken, or a file that is wrong already.
     """
-    seen = stamp(path)
-    document, keys = _open(path, filters, missing_ok=True)
+    document, keys, seen = _open(path, filters, missing_ok=True)
     key_id = _unused_id(keys)
     secret = new_secret(key_id)
     table = tomlkit.table()
@@ -97,8 +91,7 @@ def revoke_key(
 
     Raises SettingsError if there is none.
     """
-    seen = stamp(path)
-    document, keys = _open(path, filters, missing_ok=False)
+    document, keys, seen = _open(path, filters, missing_ok=False)
     for field in ("id", "name"):  # a name that reads like another key's id must not end that key
         for index, table in enumerate(keys):
             if table[field] == id_or_name:
@@ -127,59 +120,76 @@ def _unused_id(keys: AoT) -> str:
     return key_id
 
 
-def stamp(path: Path) -> Stamp:
+def _bytes(path: Path, *, missing_ok: bool) -> bytes | None:
     try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _text(path: Path, *, missing_ok: bool) -> str:
-    try:
-        return path.read_text("utf-8-sig")
+        return content.read(path)
+    except content.Changing:
+        raise SettingsError([f"keys: {path} is being changed just now; try again."]) from None
     except FileNotFoundError:
         if missing_ok:
-            return ""
+            return None
         advice = "`telecast keys new NAME --scope read` makes it."
         raise SettingsError([f"keys: there is no file {path}. {advice}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise SettingsError([f"keys: {path} can't be read: {error}."]) from error
+
+
+def _text(raw: bytes, path: Path) -> str:
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise SettingsError([f"keys: {path} can't be read: {error}."]) from None
 
 
 def _open(
     path: Path, filters: Collection[str], *, missing_ok: bool
-) -> tuple[tomlkit.TOMLDocument, AoT]:
+) -> tuple[tomlkit.TOMLDocument, AoT, bytes | None]:
     """The file to be changed: only one that is right as it is, or mistakes would be covered up."""
+    raw = _bytes(path, missing_ok=missing_ok)
     try:
-        document = tomlkit.parse(_text(path, missing_ok=missing_ok))
+        document = tomlkit.parse(_text(raw or b"", path))
     except TOMLKitError as error:
         raise SettingsError([f"keys: {path} is no valid TOML: {error}."]) from error
     _entries(document.unwrap(), path, filters)
     keys = document.get("key", tomlkit.aot())
     if not isinstance(keys, AoT):
         raise SettingsError([f"{path}: write each key under [[key]], not key = [...]."])
-    return document, keys
+    return document, keys, raw
 
 
 def read_keys(path: Path, filters: Collection[str] = CHANNELS.filters) -> dict[str, Entry]:
-    """Parsed by the standard library, in an eighth of the time: a service does this on its loop."""
+    """Every key of the file by its id. Raises SettingsError with a sentence for each mistake."""
+    return parse_keys(read_raw(path), path, filters)
+
+
+def read_raw(path: Path) -> bytes:
+    """What is in the file. Raises SettingsError."""
+    return _bytes(path, missing_ok=False) or b""
+
+
+def parse_keys(raw: bytes, path: Path, filters: Collection[str]) -> dict[str, Entry]:
+    """Parsed by the standard library, in an eighth of the time: a service does this on its loop.
+
+    Raises SettingsError; `path` is for its words.
+    """
     try:
-        content = tomllib.loads(_text(path, missing_ok=False))
+        tables = tomllib.loads(_text(raw, path))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise SettingsError([f"keys: {path} is no valid TOML: {error}."]) from error
-    return _entries(content, path, filters)
+    return _entries(tables, path, filters)
 
 
-def _entries(content: Mapping[str, Any], path: Path, filters: Collection[str]) -> dict[str, Entry]:
+def _entries(
+    tables_of: Mapping[str, Any], path: Path, filters: Collection[str]
+) -> dict[str, Entry]:
     problems = [
         f"{path}: {name!r} is not known; keys stand under [[key]]."
-        for name in content
+        for name in tables_of
         if name != "key"
     ]
     entries: dict[str, Entry] = {}
     names: dict[str, str] = {}
-    tables = content.get("key", [])
+    tables = tables_of.get("key", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SettingsError([f"{path}: `key` must be written as [[key]], once for each key."])
     for number, table in enumerate(tables, 1):
@@ -270,50 +280,13 @@ def _texts(value: Any) -> bool:
     )
 
 
-def _write(path: Path, text: str, seen: Stamp) -> None:
-    """Replace the file as one act: a reader sees the old or the new, a crash leaves one of them."""
-    # A link stays a link: what it points at is replaced.
-    path = path.resolve()
+def _write(path: Path, text: str, seen: bytes | None) -> None:
+    """What was read is what is changed, or another's key would be lost."""
     try:
-        # mkstemp gives mode 0600, and a name that no other writer has.
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            if seen is not None:
-                _keep_owner(temporary, path)
-            _unchanged(path, seen)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
+        content.write(path, text.encode(), seen)
+    except content.ChangedMeanwhile:
+        raise SettingsError(
+            [f"{path} was changed by another at the same time; try again."]
+        ) from None
     except OSError as error:
         raise SettingsError([f"keys: {path} can't be written: {error.strerror}."]) from error
-
-
-def _unchanged(path: Path, seen: Stamp) -> None:
-    """What was read is what will be replaced, or another's key would be lost."""
-    if stamp(path) != seen:
-        raise SettingsError([f"{path} was changed by another at the same time; try again."])
-
-
-def _keep_owner(temporary: str, path: Path) -> None:
-    """Root who adds a key must not take the file away from the user the service runs as."""
-    if os.name == "posix":
-        old = path.stat()
-        with contextlib.suppress(PermissionError):
-            os.chown(temporary, old.st_uid, old.st_gid)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where a folder can be opened (not on Windows)."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

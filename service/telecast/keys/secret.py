@@ -57,7 +57,7 @@ def _read(path: Path) -> bytes:
                 "a new one made; browsers then sign in again."
             ]
         )
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
         log.warning(
             "Others can open the secret file: chmod 600 it, or delete it for a new one.",
             extra={"path": str(path), "mode": oct(stat.S_IMODE(mode))},
@@ -75,15 +75,28 @@ def _make(path: Path) -> bytes:
             file.write(secret.hex().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)
+        _name(temporary, path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
     log.info("a secret for browser sessions was made", extra={"path": str(path)})
     return secret
+
+
+def _name(temporary: Path, path: Path) -> None:
+    """Give it its name, if nobody has it. Raises FileExistsError."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without hard links (FAT, some network and container mounts). The name is
+        # taken first; a crash before the content moves there leaves an empty file, which is no
+        # secret, and whose refusal says to delete it.
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.replace(temporary, path)

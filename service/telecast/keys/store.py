@@ -7,25 +7,28 @@ import hmac
 import logging
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import Code, PeerFault, SettingsError
+from telecast.keys import content
 from telecast.keys.file import (
     Entry,
-    Stamp,
     digest,
     new_secret,
-    read_keys,
-    stamp,
+    parse_keys,
+    read_raw,
 )
 from telecast.model import Principal
 
 log = logging.getLogger(__name__)
 
 _KEY = re.compile(r"tc_([0-9a-f]{8})_[0-9a-f]{64}", re.ASCII)
+SETTLED_NS = 2 * 10**9
+"""A file system's times are coarse: two changes in a row may leave the same one."""
 _NOBODY = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
 """What an unknown id is compared with, so that it takes as long as a known one."""
 
@@ -49,8 +52,10 @@ class KeyStore:
         self._filters = filters
         self._now = now
         self._entries: Mapping[str, Entry] = {}
-        self._seen: Stamp = None
-        self._warned: tuple[Stamp] | None = None
+        self._seen: content.Stamp = None
+        self._digest = b""
+        self.trouble: str | None = None
+        """Why the file can't be used just now; the keys read before it stay in force."""
 
     @classmethod
     def of(
@@ -85,39 +90,60 @@ class KeyStore:
     def load(self) -> None:
         """Read the file. Raises SettingsError with a sentence for each thing that is wrong."""
         if self._path is not None:
-            seen = stamp(self._path)
-            self._entries = read_keys(self._path, self._filters)
-            self._seen = seen
+            raw = read_raw(self._path)
+            self._entries = parse_keys(raw, self._path, self._filters)
+            self._digest = hashlib.sha256(raw).digest()
 
     def reload_if_changed(self) -> bool:
         """Read the file again if it is not the one last seen; True if other keys hold now.
 
-        A file that is gone, half-written or wrong leaves the last good keys in force, and is
-        warned of once, not at every look. One that can't be read now is read at the next look.
+        A file that is gone, wrong or can't be read leaves the last good keys in force. It is
+        warned of once, and `trouble` says why until it can be used again.
         """
         if self._path is None:
             return False
-        # Stamped before it is read: a change in between is then seen at the next look.
-        seen = stamp(self._path)
-        if seen == self._seen:
+        try:
+            # Stamped before it is read: a change in between is then seen at the next look.
+            seen = content.stamp(self._path)
+            if seen is not None and seen == self._seen and self._settled(seen):
+                return False
+            raw = content.read(self._path)
+        except content.Changing:
+            return False
+        except OSError as error:
+            self._seen = None
+            self._refuse([f"keys: {self._path} can't be read: {error.strerror}."])
             return False
         self._seen = seen
-        try:
-            entries = read_keys(self._path, self._filters)
-        except SettingsError as error:
-            if self._warned != (seen,):
-                log.warning(
-                    "The keys file can't be used; the keys read before it stay in force.",
-                    extra={"problems": list(error.problems)},
-                )
-            self._warned = (seen,)
-            if isinstance(error.__cause__, OSError):
-                self._seen = None  # such as too many open files: a revoked key must not stay
+        known = hashlib.sha256(raw).digest()
+        if known == self._digest:
             return False
-        self._warned = None
+        self._digest = known
+        try:
+            entries = parse_keys(raw, self._path, self._filters)
+        except SettingsError as error:
+            self._refuse(error.problems)
+            return False
+        if self.trouble is not None:
+            log.info("The keys file can be used again.")
+        self.trouble = None
         changed = entries != self._entries
         self._entries = entries
         return changed
+
+    def _settled(self, seen: tuple[int, ...]) -> bool:
+        """Whether it was changed long enough ago that a later change has another time."""
+        return time.time_ns() - seen[1] > SETTLED_NS
+
+    def _refuse(self, problems: Sequence[str]) -> None:
+        self._digest = b""
+        trouble = " ".join(problems)
+        if trouble != self.trouble:
+            log.warning(
+                "The keys file can't be used; the keys read before it stay in force.",
+                extra={"problems": list(problems)},
+            )
+        self.trouble = trouble
 
     def authenticate(self, secret: str) -> Principal:
         """Who holds this key. Raises PeerFault: UNAUTHENTICATED, or KEY_EXPIRED."""

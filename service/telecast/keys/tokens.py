@@ -17,6 +17,8 @@ from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 
 from telecast.errors import Code, OwnFault, PeerFault
 
+STEP_BACK = 60
+"""Seconds that the clock may be set back without ending what was signed just before."""
 MOST_USED = 65_536
 """Ids of a kind remembered for one key, about 8 MB; beyond it nothing more of that kind can be
 used up under that key until some expire. Others are not kept from anything by it."""
@@ -109,7 +111,7 @@ class Tokens:
         """Why it counts no more, as a sentence; None while it does."""
         if token.id in self._used[token.kind].ids:
             return f"This {token.kind.name} was used already."
-        if not token.issued_at <= int(self._now()) <= token.expires_at:
+        if not token.issued_at - STEP_BACK <= int(self._now()) <= token.expires_at:
             return f"This {token.kind.name} has expired: it holds for {_span(token.kind.seconds)}."
         return None
 

@@ -76,6 +76,7 @@ class Parts:
         return [
             ("accepting", "draining" if self.draining else None),
             ("journal", self.journal.failure()),
+            ("keys", self.keys.trouble),
             ("history", None if self.relay.ready else "still being read"),
             ("workers", self.broken),
         ]

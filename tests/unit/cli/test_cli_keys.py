@@ -39,6 +39,26 @@ def test_new_prints_the_key_alone_and_its_advice_elsewhere(path):
     assert result.stdout.strip() not in result.stderr
 
 
+def test_a_key_can_go_to_a_file_for_its_user_alone_that_is_not_overwritten(path, tmp_path):
+    out = tmp_path / "desk.key"
+    result = run("keys", "new", "desk", "--scope", "read", "--keys", path, "--out", out)
+    assert (result.exit_code, result.stdout) == (Exit.OK, "")
+    assert re.fullmatch(r"tc_[0-9a-f]{8}_[0-9a-f]{64}\n", out.read_text())
+    assert out.stat().st_mode & 0o777 == 0o600
+    again = run("keys", "new", "other", "--scope", "read", "--keys", path, "--out", out)
+    assert again.exit_code == Exit.ERROR
+    assert "not overwritten" in again.stderr
+    assert len(tomllib.loads(path.read_text())["key"]) == 1, "no key was made that nobody has"
+
+
+def test_a_key_whose_file_can_not_be_written_is_printed_and_not_lost(path, tmp_path):
+    out = tmp_path / "nowhere" / "desk.key"
+    result = run("keys", "new", "desk", "--scope", "read", "--keys", path, "--out", out)
+    assert result.exit_code == Exit.ERROR
+    assert result.stdout.startswith("tc_")
+    assert "printed instead" in result.stderr
+
+
 def test_what_is_asked_for_is_what_the_file_says(path):
     filters = ["--filter", "traderId=t1", "--filter", "traderId=t2", "--filter", "symbol=A=B"]
     run(

@@ -154,9 +154,10 @@ def test_without_a_file_the_operator_is_told_how_to_make_one(path, clock):
 def test_a_changed_file_is_read_once_and_an_unchanged_one_not_at_all(path, clock, monkeypatch):
     first = create_key(path, "a", ["read"])
     store = loaded(path, clock)
-    reads: list[Path] = []
+    reads: list[bytes] = []
     monkeypatch.setattr(
-        "telecast.keys.store.read_keys", lambda p, f: reads.append(p) or keys_file.read_keys(p, f)
+        "telecast.keys.store.parse_keys",
+        lambda raw, *more: reads.append(raw) or keys_file.parse_keys(raw, *more),
     )
     assert store.reload_if_changed() is False
     second = create_key(path, "b", ["read"])
@@ -179,10 +180,24 @@ def test_a_file_that_can_not_be_read_now_is_read_at_the_next_look(path, clock, c
         raise OSError(24, "Too many open files")
 
     with monkeypatch.context() as out_of_files, caplog.at_level(logging.WARNING):
-        out_of_files.setattr(Path, "read_text", fails)
+        out_of_files.setattr("telecast.keys.content.read", fails)
         assert [store.reload_if_changed() for _ in range(3)] == [False] * 3
+        assert "Too many open files" in (store.trouble or "")
     assert len(caplog.records) == 1, "it is said once"
     assert store.authenticate(secret).name == "a"
+    assert store.reload_if_changed() is True
+    assert store.trouble is None
+    assert refusal(store, secret) == "UNAUTHENTICATED"
+
+
+def test_a_change_is_seen_though_size_time_and_inode_stay_the_same(path, clock):
+    secret = create_key(path, "a", ["read"])
+    store = loaded(path, clock)
+    store.reload_if_changed()
+    stat, text = path.stat(), path.read_text()
+    path.write_text(text.replace(keys_file.digest(secret), "0" * 64))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_ino) == (stat.st_size, stat.st_ino)
     assert store.reload_if_changed() is True
     assert refusal(store, secret) == "UNAUTHENTICATED"
 

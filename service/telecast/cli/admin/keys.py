@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -13,8 +14,11 @@ import orjson
 
 from telecast.channel_file import read_catalogue
 from telecast.channels.catalogue import Catalogue, nearest
+from telecast.cli.admin.in_force import confirm, url_option
+from telecast.cli.connection import key_option
 from telecast.cli.output import note, show
 from telecast.config import load_one
+from telecast.errors import SettingsError
 from telecast.keys import create_key, list_keys, revoke_key
 from telecast.model import SCOPES, Principal
 
@@ -109,6 +113,13 @@ def command() -> None:
     help="Forced on all that it sees and publishes, such as traderId=t1; repeat for more.",
 )
 @click.option("--expires", type=Expiry(), help="When it ends: 90d, 12h, 2027-01-01T00:00:00Z.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the key to this new file, for you alone, in place of printing it.",
+)
+@url_option
 @keys_file
 def new(
     name: str,
@@ -116,10 +127,14 @@ def new(
     channels: tuple[str, ...],
     filters: tuple[tuple[str, str], ...],
     expires: datetime | None,
+    out: str | None,
+    url: str | None,
     flag: str | None,
 ) -> None:
     """Make a key and print it, once: the file keeps only its hash."""
     path = _file(flag)
+    if out is not None and os.path.lexists(out):
+        raise SettingsError([f"{out} is there already, and is not overwritten: name a new file."])
     forced: dict[str, list[str]] = {}
     for field, value in filters:
         forced.setdefault(field, []).append(value)
@@ -136,10 +151,18 @@ def new(
         forced=forced,
         filters=catalogue.filters,
     )
-    show(secret)
+    if out is None:
+        show(secret)
+    else:
+        _keep(out, secret)
     until = f" until {_moment(expires.timestamp())}" if expires else ""
     note(f"{name} may {', '.join(scopes)}{until}; its hash is in {path}.")
-    note("This is the only time that the key is shown: store it now.")
+    if out is None:
+        note("This is the only time that the key is shown: store it now.")
+    else:
+        note(f"The key is in {out}, which only you can read.")
+    if url is not None:
+        confirm(url, secret, "api/v1/channels", lambda status: status != 401)
 
 
 @command.command(name="list")
@@ -167,11 +190,32 @@ def list_(as_json: bool, flag: str | None) -> None:
 
 @command.command()
 @click.argument("id_or_name", metavar="ID|NAME")
+@url_option
+@key_option
 @keys_file
-def revoke(id_or_name: str, flag: str | None) -> None:
-    """End a key; the service closes its connections when it reads the file again."""
-    gone = revoke_key(_file(flag), id_or_name, filters=_catalogue().filters)
-    note(f"{gone.name} ({gone.key_id}) is revoked.")
+def revoke(id_or_name: str, url: str | None, key: str | None, flag: str | None) -> None:
+    """End a key; the service closes its connections when it reads the file again.
+
+    With --url the command waits until that service refuses the key, and fails if it does not:
+    it needs a key with the scope admin to ask.
+    """
+    path = _file(flag)
+    gone = revoke_key(path, id_or_name, filters=_catalogue().filters)
+    note(f"{gone.name} ({gone.key_id}) is revoked in {path}.")
+    if url is not None:
+        confirm(url, key, f"api/v1/keys/{gone.key_id}", lambda status: status == 404)
+
+
+def _keep(out: str, secret: str) -> None:
+    try:
+        handle = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(f"{secret}\n")
+    except OSError as error:
+        show(secret)  # it is made, and kept nowhere: it must not be lost with the disk
+        raise SettingsError(
+            [f"{out} can't be written ({error.strerror}): the key is printed instead."]
+        ) from error
 
 
 def _moment(seconds: float) -> str:

@@ -104,6 +104,31 @@ def build_registry(parts: Parts) -> Registry:
         "Keys shown that are none, by the error code that was answered.",
         lambda: [({"code": code}, n) for code, n in parts.guesses.answered.items()],
     )
+    gauge(
+        "keys_file_usable",
+        "1 while the keys file can be read and is right; 0 while older keys stay in force.",
+        lambda: [({}, float(parts.keys.trouble is None))],
+    )
+    gauge(
+        "journal_file_bytes",
+        "Size of the journal's file; 0 in memory.",
+        lambda: [({}, parts.journal.figures().file_bytes)],
+    )
+    gauge(
+        "journal_log_bytes",
+        "Size of the journal's log (-wal), which grows while another program reads for long.",
+        lambda: [({}, parts.journal.figures().log_bytes)],
+    )
+    gauge(
+        "journal_idempotency_keys",
+        "Idempotency keys that the journal remembers.",
+        lambda: [({}, parts.journal.figures().idempotency_keys)],
+    )
+    counter(
+        "clock_jumps_total",
+        "Steps of the system's clock that deletion by age has waited out.",
+        lambda: [({}, parts.journal.figures().clock_jumps)],
+    )
     counter(
         "evictions_total",
         "Streams that the service ended, by error code.",
