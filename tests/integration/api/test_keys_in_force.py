@@ -36,6 +36,14 @@ async def running(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield live
 
 
+def content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def put(path: Path, text: bytes) -> None:
+    path.write_bytes(text)
+
+
 async def command(*arguments: str | Path) -> Result:
     words = [str(each) for each in arguments]
     return await asyncio.to_thread(lambda: CliRunner().invoke(main, ["keys", *words]))
@@ -57,7 +65,7 @@ async def test_a_revocation_that_the_service_does_not_see_is_no_success(
     monkeypatch.setattr(in_force, "FORCE_SECONDS", 0.05)
     async with running(path, monkeypatch) as live:
         other = tmp_path / "another.toml"
-        other.write_bytes(path.read_bytes())
+        put(other, content(path))
         asked = ("--keys", other, "--url", live.url, "--key", live.secrets["desk"])
         done = await command("revoke", "bot", *asked)
         assert done.exit_code == Exit.ERROR
@@ -96,15 +104,15 @@ async def test_a_keys_file_that_can_not_be_used_makes_the_service_not_ready(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(path, monkeypatch) as live:
-        whole = path.read_bytes()
-        path.write_bytes(b"[[key]\n")
+        whole = content(path)
+        put(path, b"[[key]\n")
         await live.until(lambda: live.parts.keys.trouble is not None)
         async with live.session.get(f"{live.url}/readyz", params={"verbose": ""}) as ready:
             assert ready.status == 503
             assert "[-] keys: keys: " in await ready.text()
         assert await usable(live) == 0
         assert (await live.ask("GET", "/api/v1/channels", who="bot"))[0] == 200
-        path.write_bytes(whole)
+        put(path, whole)
         await live.until(lambda: live.parts.keys.trouble is None)
         assert await usable(live) == 1
         assert sum("can't be used" in record.message for record in caplog.records) == 1

@@ -83,8 +83,15 @@ def test_a_ticket_holds_for_thirty_seconds_and_no_longer(signer: Tokens, clock: 
 
 def test_a_word_from_the_future_does_not_hold(signer: Tokens, clock: Clock):
     ticket = signer.read(TICKET, signer.issue(TICKET, "0000000a", "print"))
-    clock.now -= 5
+    clock.now -= 61
     assert "expired" in (signer.why_not(ticket) or "")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_clock_that_is_set_back_a_little_ends_nothing(signer: Tokens, clock: Clock, kind):
+    token = signer.read(kind, signer.issue(kind, "0000000a", "print"))
+    clock.now -= tokens.STEP_BACK
+    assert signer.why_not(token) is None
 
 
 def test_what_is_used_up_stays_so_and_takes_its_renewals_along(signer: Tokens, clock: Clock):

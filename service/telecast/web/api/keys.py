@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiohttp import web
 
 from telecast.errors import Code, PeerFault
-from telecast.model import SCOPES
+from telecast.model import SCOPES, rfc3339
 from telecast.web.auth.credentials import require
-from telecast.web.front.answers import ok, rfc3339
+from telecast.web.front.answers import ok
 from telecast.web.parts import parts_from
 
 
