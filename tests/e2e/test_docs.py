@@ -56,7 +56,7 @@ ENDLESS = ("telecast tail", "curl -N")
 SERVICES = ("telecast serve", "telecast demo")
 
 BESIDE = {"websocket-guide.md": "demo", "protocol.md": "serve", "publishing.md": "serve"}
-BESIDE["keys.md"] = "serve"
+BESIDE |= {"keys.md": "serve", "python-client.md": "demo", "sse-guide.md": "demo"}
 """Pages that take a running service for granted, and which."""
 
 DRIVERS = {
@@ -175,6 +175,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "here"
         self.folder.mkdir()
+        (self.folder / "samples").symlink_to(ROOT / "samples")  # a reader stands in a clone
         # On a terminal curl shows no progress of what it prints there.
         (self.folder / ".curlrc").write_text("silent\nshow-error\n")
         self._state = folder / "state"

@@ -13,7 +13,7 @@ from telecast.client.publish import Publisher, Snapshot
 from telecast.client.rows import MarketDataRow, PositionRow, RiskAlertRow, TraderStatusRow
 from telecast.client.store import PositionFile, Store
 from telecast.client.stream import Dropped, Reconnected, Stream
-from telecast.client.view import State, Update, View
+from telecast.client.view import Changes, State, Update, View
 from telecast.client.watch import Watch
 from telecast.errors import TelecastError
 
@@ -22,6 +22,7 @@ __all__ = [
     "BadAnswer",
     "Behind",
     "Change",
+    "Changes",
     "Client",
     "Closed",
     "Dropped",

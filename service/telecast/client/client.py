@@ -153,11 +153,14 @@ class Client:
         others open one more. A view that lags gets newer rows, not more of them: superseded
         changes are left out.
 
-        Raises Refused for a channel or filter that there is not, or that the key may not read.
+        Raises Refused for a channel or filter that there is not, or that the key may not read, and
+        ValueError for a channel that is a log.
         """
         self._check_open()
         chosen = _selection(filters)
-        await self._rest.allow(channel, dict(chosen))
+        entry = await self._rest.allow(channel, dict(chosen))
+        if entry.get("mode") == "log":
+            raise ValueError(f"{channel!r} is a log, which has no rows to view: use `follow`.")
         self._check_open()
         link = self._link(chosen, max_rate)
         table = await link.join(channel)

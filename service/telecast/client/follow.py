@@ -22,16 +22,21 @@ WhenFull = Literal["wait", "conflate", "fail"]
 
 
 class Op(StrEnum):
+    """What a Change is.
+
+    - `UPSERT` ("upsert"): `row` is the whole row as it is now.
+    - `DELETE` ("delete"): the row is gone; `row` is its last state.
+    - `APPEND` ("append"): an entry of a channel that is a log; it replaces nothing.
+    - `RESET` ("reset"): forget all rows of this channel; the current ones follow as upserts.
+      `reason` says why: `NEW`, `POSITION_EXPIRED`, `EPOCH_CHANGED` and others of the contract.
+    - `GAP` ("gap"): changes of this channel exist no more; `reason` says which.
+    """
+
     UPSERT = "upsert"
-    """`row` is the whole row as it is now."""
     DELETE = "delete"
-    """The row is gone; `row` is its last state."""
     APPEND = "append"
-    """An entry of a channel that is a log: it stands for itself and replaces nothing."""
     RESET = "reset"
-    """Forget all rows of this channel: the current ones follow as upserts. `reason` says why."""
     GAP = "gap"
-    """Changes of this channel exist no more; `reason` says which."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,11 +135,19 @@ class Publisher:
         told: dict[str, Any] = _expect(receipt, dict, "receipt")
         return told
 
-    async def allow(self, channel: str, filters: Mapping[str, Sequence[str]] | None = None) -> None:
-        """Ask whether the key may read this selection. Raises Refused with the server's words."""
-        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/snapshot")
-        asked = [(field, value) for field, values in (filters or {}).items() for value in values]
-        await self._ask("GET", url, params=[*asked, ("limit", "1")])
+    async def allow(
+        self, channel: str, filters: Mapping[str, Sequence[str]] | None = None
+    ) -> dict[str, Any]:
+        """The channel's entry in the catalogue, if the key may read this selection.
+
+        Raises Refused with the server's words.
+        """
+        url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}")
+        entry: dict[str, Any] = _expect(await self._ask("GET", url), dict, "channel")
+        if filters:
+            asked = [(field, value) for field, values in filters.items() for value in values]
+            await self._ask("GET", below(url, "snapshot"), params=[*asked, ("limit", "1")])
+        return entry
 
     async def acknowledge(self, alert: str, note: str | None = None) -> dict[str, Any]:
         """Acknowledge an alert as an operator.

@@ -18,9 +18,13 @@ class Store(Protocol):
     rows that it was earned with are gone. What raises ends the `follow` that uses it.
     """
 
-    def load(self) -> str | None: ...
+    def load(self) -> str | None:
+        """Where to go on; None to begin as `since` says."""
+        ...
 
-    def save(self, position: str | None) -> None: ...
+    def save(self, position: str | None) -> None:
+        """Everything up to this position was handled."""
+        ...
 
 
 class PositionFile:
@@ -48,6 +52,7 @@ class PositionFile:
             ) from None
 
     def save(self, position: str | None) -> None:
+        """Replace the file, or delete it for None."""
         if position is None:
             self._path.unlink(missing_ok=True)
             return

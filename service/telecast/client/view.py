@@ -25,16 +25,20 @@ SPARE_KEYS = 10_000
 
 
 class State(StrEnum):
-    """What a view's rows are worth now."""
+    """What a view's rows are worth now.
+
+    - `LOADING` ("loading"): connected; the rows, or what was missed, are on their way.
+    - `LIVE` ("live"): complete, and changes come as they happen.
+    - `STALE` ("stale"): complete, but nothing proves that it is current: the line is silent, or
+      the channel's publishers are overdue.
+    - `DISCONNECTED` ("disconnected"): no connection; it is tried again unless `fault` says why
+      not.
+    """
 
     LOADING = "loading"
-    """Connected; the rows, or what was missed, are on their way."""
     LIVE = "live"
-    """Complete, and changes come as they happen."""
     STALE = "stale"
-    """Complete, but nothing proves that it is current: the line is silent, or the publisher is."""
     DISCONNECTED = "disconnected"
-    """No connection; it is tried again unless `fault` says why not."""
 
 
 class _Load(StrEnum):
@@ -164,7 +168,7 @@ class Table:
 
     def _tell(self, keys: set[str]) -> None:
         for reader in self._readers:
-            reader.note(keys)
+            reader._note(keys)
 
 
 class Changes:
@@ -181,7 +185,7 @@ class Changes:
         self._event = asyncio.Event()
         table.add(self)
 
-    def note(self, keys: set[str]) -> None:
+    def _note(self, keys: set[str]) -> None:
         self._event.set()
         if self._everything:
             return

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import pytest
 
-from telecast.client import Client, Closed, Refused, State, Unreachable, View
+from telecast.channel_file import read_catalogue
+from telecast.client import Client, Closed, Op, Refused, State, Unreachable, View
 from telecast.client.client import LIVENESS_SECONDS
 from telecast.errors import PeerFault
 from telecast.keys import KeyStore
@@ -217,6 +219,22 @@ async def test_a_view_of_nothing_readable_is_refused_in_the_services_words():
             with pytest.raises(Refused) as caught:
                 await telecast.view("positions")
             assert caught.value.code == "UNAUTHENTICATED"
+
+
+async def test_a_log_has_no_rows_to_view_and_its_entries_are_followed(tmp_path):
+    channels = tmp_path / "channels.toml"
+    channels.write_text(
+        '[fills]\nmode = "log"\nkey = ["id"]\n'
+        '[fills.fields]\nid = { type = "id", example = "f1" }\n'
+    )
+    catalogue = read_catalogue(channels)
+    async with served(catalogue=catalogue) as live, client(live) as telecast:
+        with pytest.raises(ValueError, match="use `follow`"):
+            await telecast.view("fills")
+        await telecast.publish("fills", [{"id": "f1"}, {"id": "f1"}])
+        async with aclosing(telecast.follow("fills", since="earliest")) as changes:
+            taken = [await anext(changes) for _ in range(2)]
+        assert [(change.op, change.row["id"]) for change in taken] == [(Op.APPEND, "f1")] * 2
 
 
 async def test_a_service_that_is_not_there_is_said_within_the_patience(unused_tcp_port):

@@ -1,0 +1,63 @@
+"""The sample dashboard with its server, in a browser: it recovers, and dims what is not live."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from tests.support.payloads import position
+from tests.support.service.live import served
+from tests.support.service.process import free_port
+from tests.support.sockets.relay import relay
+
+SAMPLE = Path(__file__).parents[2] / "samples" / "dashboard"
+LIVE = "document.querySelector('#state').textContent === 'live'"
+DIMMED = "!document.querySelector('#table').classList.contains('live')"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def application(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> web.Application:
+    """The sample's own, as `python server.py` would serve it."""
+    monkeypatch.setenv("TELECAST_URL", url)
+    monkeypatch.setenv("TELECAST_KEY", key)
+    monkeypatch.syspath_prepend(str(SAMPLE))
+    sys.modules.pop("server", None)
+    import server  # type: ignore[import-not-found]
+
+    app: web.Application = server.app
+    return app
+
+
+async def test_the_dashboard_shows_rows_and_dims_them_while_the_service_is_away(
+    browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    async with served(allowed_origins=(origin,)) as live, relay(live.url) as line:
+        await live.publish("positions", position("p1", symbol="BTCUSDT"))
+        runner = web.AppRunner(application(monkeypatch, line.url, live.secrets["desk"]))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        context = await browser.new_context()
+        try:
+            page = await context.new_page()
+            await page.goto(origin)
+            await page.wait_for_function(LIVE)
+            assert "BTCUSDT" in await page.inner_text("#table")
+            line.refuses = True
+            line.cut()
+            await page.wait_for_function(DIMMED)
+            await live.publish("positions", position("p2", symbol="ETHUSDT"))
+            line.refuses = False
+            await page.wait_for_function(LIVE)
+            await page.wait_for_function(
+                "document.querySelector('#table').textContent.includes('ETHUSDT')"
+            )
+        finally:
+            await context.close()
+            await runner.cleanup()
