@@ -93,7 +93,7 @@ def test_settings_that_pages_speak_of_exist() -> None:
 OTHER_FLAGS = """
     scope channel filter expires since delivery write strict count json max-rate replace key url
     speed loop idempotency-key config data-binary help no-behind-proxy
-    clients rate seconds yes rows peers reps quick docs prefix out
+    clients rate seconds yes rows peers reps quick docs prefix out speed-limit speed-time
 """
 
 
@@ -130,6 +130,7 @@ def test_codes_that_pages_speak_of_exist() -> None:
 REASONS = """
     EPOCH_CHANGED POSITION_EXPIRED POSITION_UNKNOWN POSITION_MALFORMED RIGHTS_CHANGED
     EMERGENCY_STOP DAILY_LOSS STOP_LOSS TELECAST_ TELECAST_CONFIG TELECAST_KEY TELECAST_KEYS
+    HTTP_PROXY HTTPS_PROXY NO_PROXY
     TELECAST_CHANNELS TELECAST_URL TCP_NOTSENT_LOWAT TCP_USER_TIMEOUT SO_SNDBUF
 """
 """Words in upper case that are no error codes."""
