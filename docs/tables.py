@@ -230,6 +230,8 @@ def _default(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     return f"`{value}`"
 
 

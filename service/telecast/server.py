@@ -19,6 +19,7 @@ from telecast.app import parts_of
 from telecast.config import Settings
 from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
+from telecast.net.listening import listen
 from telecast.web.front.connection import Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
 from telecast.workers import drain
@@ -36,7 +37,7 @@ IDLE_SECONDS = 75.0
 
 
 class Server:
-    """One application on one address. Use as `async with`."""
+    """One application on one port. Use as `async with`; `url` has the first of its addresses."""
 
     def __init__(self, app: web.Application, settings: Settings) -> None:
         self._app = app
@@ -45,7 +46,7 @@ class Server:
         self._runner = web.AppRunner(
             app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
         )
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self.url = ""
 
     async def __aenter__(self) -> Server:
@@ -54,21 +55,23 @@ class Server:
         context = _tls(settings)
         try:
             await self._runner.setup()
-            self._listener = await asyncio.get_running_loop().create_server(
-                self._receiver(),
-                settings.host,
-                settings.port,
-                ssl=context,
-                ssl_handshake_timeout=settings.first_byte_timeout if context else None,
-                backlog=BACKLOG,
-            )
+            receiver = self._receiver()
+            for bound in listen(settings.host, settings.port):
+                listener = await asyncio.get_running_loop().create_server(
+                    receiver,
+                    sock=bound,
+                    ssl=context,
+                    ssl_handshake_timeout=settings.first_byte_timeout if context else None,
+                    backlog=BACKLOG,
+                )
+                self._listeners.append(listener)
         except OSError as fault:
             await self._runner.cleanup()
             raise _port_fault(settings, fault) from None
         except BaseException:
             await self._runner.cleanup()
             raise
-        host, port = self._listener.sockets[0].getsockname()[:2]
+        host, port = self._listeners[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if context else 'http'}://{shown}:{port}"
         return self
@@ -79,8 +82,8 @@ class Server:
             own = parts_of(self._app)
             own.draining = True
             await asyncio.sleep(self._settings.drain_notice)
-            if self._listener is not None:
-                self._listener.close()
+            for listener in self._listeners:
+                listener.close()
             await drain(own)
         finally:
             await self._runner.cleanup()
@@ -117,15 +120,26 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+    def no_password() -> str:
+        raise SettingsError(
+            [
+                f"tls_key: {settings.tls_key} is encrypted, and nobody is there to type its pass "
+                "phrase. Decrypt it (openssl pkey -in KEY -out PLAIN) and let only the service "
+                "read it."
+            ]
+        )
+
     try:
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        # Without the callback OpenSSL would ask on the terminal, or wait for a pipe.
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=no_password)
     except (OSError, ssl.SSLError) as fault:
         raise SettingsError([f"The TLS certificate and key can't be used: {fault}"]) from None
     return context
 
 
 def _port_fault(settings: Settings, fault: OSError) -> SettingsError:
-    where = f"{settings.host}:{settings.port}"
+    where = f"{fault.filename or settings.host[0]}:{settings.port}"
     if fault.errno == errno.EADDRINUSE:
         message = f"Something listens on {where} already: stop it, or choose another --port."
     elif fault.errno in (errno.EACCES, errno.EPERM):

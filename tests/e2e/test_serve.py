@@ -20,6 +20,7 @@ import pytest
 
 from telecast.keys import create_key
 from tests.support.payloads import position, price
+from tests.support.service.certificate import OPENSSL, certify, encrypted
 from tests.support.service.live import Ended, SseReader, WsReader, types
 from tests.support.service.process import HOST, PATIENCE, Service, service
 
@@ -56,6 +57,18 @@ def keys(tmp_path: Path) -> Path:
 
 
 # --- it does not start
+
+
+@pytest.mark.skipif(OPENSSL is None, reason="openssl makes the key")
+async def test_an_encrypted_tls_key_is_refused_and_nobody_is_asked_for_its_pass_phrase(
+    tmp_path: Path, keys: Path
+) -> None:
+    made = certify(tmp_path)
+    tls = ("--tls-cert", str(made.cert), "--tls-key", str(encrypted(made)))
+    status, text = await run(tmp_path, "--port", "0", *tls)
+    assert status == 1
+    assert "locked.key is encrypted" in text
+    assert "pass phrase:" not in text
 
 
 async def test_without_keys_it_does_not_start_and_says_what_to_run(tmp_path: Path) -> None:

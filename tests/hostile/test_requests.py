@@ -182,7 +182,7 @@ async def test_every_path_but_these_needs_a_key() -> None:
             assert known, (method, path, status, body)
             asked.add(path)
         assert {"/ws/telemetry", "/sse/telemetry", "/metrics", "/api/v1/tickets"} <= asked
-        assert live.parts.settings.host == "127.0.0.1"
+        assert live.parts.settings.host == ("127.0.0.1",)
 
 
 # --- what a scrape costs

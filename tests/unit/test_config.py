@@ -172,7 +172,32 @@ def test_what_merely_resembles_a_value_is_refused(name, value):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"])
 def test_on_loopback_neither_tls_nor_a_proxy_is_needed(host):
-    assert load_settings({"host": host}, {}).host == host
+    assert load_settings({"host": host}, {}).host == (host,)
+
+
+def test_several_hosts_may_be_named_and_brackets_belong_to_addresses_of_pages():
+    both = ("127.0.0.1", "::1")
+    assert load_settings({"host": ("127.0.0.1", "[::1]")}, {}).host == both
+    assert load_settings({}, {"TELECAST_HOST": "127.0.0.1, ::1"}).host == both
+    (reported,) = problems({"host": ("127.0.0.1", "10.0.0.1")})
+    assert reported.startswith("host: 10.0.0.1 is reached from other machines")
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_passed_over():
+    links = {
+        "TELECAST_PORT": "tcp://10.43.0.1:8080",
+        "TELECAST_SERVICE_HOST": "10.43.0.1",
+        "TELECAST_SERVICE_PORT": "8080",
+        "TELECAST_SERVICE_PORT_HTTP": "8080",
+        "TELECAST_PORT_8080_TCP": "tcp://10.43.0.1:8080",
+        "TELECAST_PORT_8080_TCP_PROTO": "tcp",
+        "TELECAST_PORT_8080_TCP_PORT": "8080",
+        "TELECAST_PORT_8080_TCP_ADDR": "10.43.0.1",
+        "TELECAST_CANARY_SERVICE_HOST": "10.43.0.2",
+        "TELECAST_CANARY_PORT": "tcp://10.43.0.2:80",
+    }
+    assert load_settings({}, links) == load_settings({}, {})
+    assert load_settings({}, links | {"TELECAST_PORT": "9090"}).port == 9090
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "desk.example", "localhost.evil"])

@@ -31,13 +31,13 @@ def settings_options(*, only: Collection[str] | None = None) -> Callable[[Comman
 def _option(about: About) -> Callable[[Command], Command]:
     notes = [about.variable]
     if about.default not in (None, (), False):
-        notes.append(f"default: {about.default}")
+        notes.append(f"default: {about.shown_default}")
     if about.unit:
         notes.append(about.unit)
     text = f"{about.why}  [{'; '.join(notes)}]"
     if about.kind == "switch":
         return click.option(f"{about.flag}/--no-{about.flag[2:]}", default=None, help=text)
     metavar = "|".join(about.choices) or about.kind.removeprefix("present_").upper()
-    if about.kind == "origins":
-        return click.option(about.flag, multiple=True, metavar="ORIGIN", help=text)
+    if about.kind in ("origins", "hosts"):
+        return click.option(about.flag, multiple=True, metavar=about.kind[:-1].upper(), help=text)
     return click.option(about.flag, type=str, default=None, metavar=metavar, help=text)

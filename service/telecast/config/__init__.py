@@ -35,6 +35,12 @@ CLIENT_VARIABLES = {
     "TELECAST_URL": "the service that the client commands talk to",
     "TELECAST_KEY": "the key that the client commands show",
 }
+_SERVICE_LINK = re.compile(
+    r"TELECAST_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|"
+    r"PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)",
+    re.ASCII,
+)
+_PORT_LINK = re.compile(r"(?:tcp|udp|sctp)://[0-9a-f.:\[\]]+:\d+", re.ASCII)
 ABSENT = ""
 """An empty variable counts as not set: that is how compose files and units leave one out."""
 
@@ -92,7 +98,10 @@ class _Sources:
         self._environ = {
             name: value
             for name, value in (os.environ if environ is None else environ).items()
-            if name.startswith(PREFIX) and value != ABSENT and name not in CLIENT_VARIABLES
+            if name.startswith(PREFIX)
+            and value != ABSENT
+            and name not in CLIENT_VARIABLES
+            and not _is_service_link(name, value)
         }
         if file is not None:
             self._flags["config"] = file
@@ -154,6 +163,12 @@ class _Sources:
         return {}
 
 
+def _is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set it: for a Service named telecast, or telecast-something, it puts
+    such variables into every pod of the namespace (`enableServiceLinks`)."""
+    return bool(_SERVICE_LINK.fullmatch(name) or _PORT_LINK.fullmatch(value))
+
+
 def _wrong(about: About, value: object, source: str, messages: Iterable[str]) -> str:
     shown = str(value) if isinstance(value, Path) else repr(value)
     shown = re.sub(r"://[^/@\s]*@", "://...@", shown)  # a journal's address may hold a password
@@ -182,9 +197,13 @@ def _together(values: Mapping[str, Any]) -> list[str]:
     if (cert is None) != (key is None):
         given, missing = ("tls_key", "tls_cert") if cert is None else ("tls_cert", "tls_key")
         problems.append(f"{missing}: it is missing, but {given} is set. TLS needs both.")
-    elif cert is None and not values["behind_proxy"] and not _is_loopback(values["host"]):
+    elif (
+        cert is None
+        and not values["behind_proxy"]
+        and (away := [host for host in values["host"] if not _is_loopback(host)])
+    ):
         problems.append(
-            f"host: {values['host']} is reached from other machines, and keys would travel in the "
+            f"host: {', '.join(away)} is reached from other machines, and keys would travel in the "
             "clear. Set tls_cert and tls_key, or behind_proxy where a proxy ends TLS, or host to "
             "127.0.0.1."
         )

@@ -133,6 +133,24 @@ class Origins(Kind[tuple[str, ...]]):
         return tuple(origins)
 
 
+class Hosts(Kind[tuple[str, ...]]):
+    said = "addresses such as 127.0.0.1 or ::1 (in a variable: separated by commas)"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple) or not parts:
+            raise ValidationError(WRONG)
+        hosts = []
+        for part in parts:
+            host = part.strip() if isinstance(part, str) else ""
+            if host.startswith("[") and host.endswith("]"):
+                host = host[1:-1]  # as it stands in addresses of pages
+            if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", host, re.ASCII):
+                raise ValidationError(WRONG)
+            hosts.append(host)
+        return tuple(dict.fromkeys(hosts))
+
+
 KINDS: Mapping[str, type[Kind[Any]]] = {
     "whole": Whole,
     "size": Size,
@@ -144,4 +162,5 @@ KINDS: Mapping[str, type[Kind[Any]]] = {
     "place": Place,
     "present_file": PresentFile,
     "origins": Origins,
+    "hosts": Hosts,
 }

@@ -39,6 +39,13 @@ class About:
         return PREFIX + self.name.upper()
 
     @property
+    def shown_default(self) -> str:
+        """The default as one would write it; empty where there is none."""
+        if isinstance(self.default, tuple):
+            return ",".join(self.default)
+        return "" if self.default is None else str(self.default)
+
+    @property
     def right(self) -> str:
         """What would be a right value, as the end of a sentence."""
         if self.choices:
@@ -87,8 +94,10 @@ class Settings:
     """
 
     # where it listens and what it reads
-    host: str = _setting(
-        "127.0.0.1", "text", "Address to listen on. Off loopback it needs TLS or behind_proxy."
+    host: tuple[str, ...] = _setting(
+        ("127.0.0.1",),
+        "hosts",
+        "Addresses to listen on; `::` is IPv6 and IPv4. Off loopback it needs TLS or behind_proxy.",
     )
     port: int = _whole(8080, 0, 65535, "TCP port; 0: any that is free", "Port to listen on.")
     journal: str = _setting(

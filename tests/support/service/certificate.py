@@ -38,3 +38,11 @@ def certify(folder: Path, name: str = "localhost") -> Certificate:
     ]
     subprocess.run([OPENSSL, *words], check=True, capture_output=True)
     return made
+
+
+def encrypted(made: Certificate) -> Path:
+    """Its key behind a pass phrase."""
+    locked = made.key.with_name("locked.key")
+    words = ["pkey", "-in", made.key, "-aes256", "-passout", "pass:x", "-out", locked]
+    subprocess.run([str(OPENSSL), *map(str, words)], check=True)
+    return locked

@@ -461,7 +461,7 @@ def test_record_writes_what_replay_takes(service, tmp_path):
     done = run("replay", file, "--url", service.url, "--speed", "0")
     assert done.exit_code == Exit.OK, done.output
     assert service.asked[-1][0].method == "DELETE"
-    assert service.asked[-1][0].path.endswith("/positions/rows/p1")
+    assert service.asked[-1][0].path.endswith("/positions/rows")
     again = run("record", file, "positions", "--url", service.url)
     assert again.exit_code == Exit.USAGE
     assert "exists already" in again.stderr
