@@ -11,12 +11,8 @@ async def main():
     url = os.environ.get("TELECAST_URL", "http://127.0.0.1:8080")
     async with Client(url, key=os.environ["TELECAST_KEY"]) as telecast:
         prices = await telecast.view("market-data")
-        changed = prices.changed
-        print(prices.state, "with", len(prices), "rows", flush=True)
-        for key in prices:
-            print("row", "market-data", key, flush=True)
-        shown = prices.state
-        async for update in changed:
+        shown = None
+        async for update in prices.changed:  # the first update names all rows
             if update.state is not shown:
                 shown = update.state  # dim the rows, and stop trading on them, unless it is live
                 since = f"{prices.since:%H:%M:%S}"

@@ -403,7 +403,11 @@ async def paste_python(block: Block, reader: Reader) -> None:
     script = f"{block.text}\nimport asyncio\n{DRIVERS[name]}\n"
     reader.write(f"{name}.py", script)
     if name == "follow":
-        await reader.watch(f"python -u {name}.py", ["...", '...{"type":"live"...'])
+        row = {"id": "p7", "traderId": "t1", "symbol": "X", "action": "LONG", "quantity": "1"}
+        row |= {"entryPrice": "1", "currentPrice": "1", "unrealizedPnL": "0", "status": "OPEN"}
+        row |= {"isActive": True, "updatedAt": "2026-11-22T18:00:00Z"}
+        assert (await reader.run(f"telecast pub positions '{json.dumps(row)}'"))[0] == 0
+        await reader.watch(f"python -u {name}.py", ["...", "live {...p7..."])
     else:
         assert await reader.run(f"python {name}.py") == (0, "published\n"), block
 

@@ -55,7 +55,8 @@ class _Load(StrEnum):
 class Update:
     """What has changed in a view since the last one: the keys, and the state as it is now.
 
-    `everything` says that so much has changed that keys are not listed: take all rows anew.
+    The first one names all rows. `everything` says so: then `keys` are those of all rows there
+    are, and what you hold of any other is gone. A slow reader may get such a one later too.
     """
 
     keys: frozenset[str]
@@ -181,8 +182,9 @@ class Changes:
         self._table = table
         self._open = open_
         self._keys: set[str] = set()
-        self._everything = False
+        self._everything = True
         self._event = asyncio.Event()
+        self._event.set()
         table.add(self)
 
     def _note(self, keys: set[str]) -> None:
@@ -208,7 +210,8 @@ class Changes:
         self._event.clear()
         keys, self._keys = self._keys, set()
         everything, self._everything = self._everything, False
-        return Update(frozenset(keys), self._table.state, everything)
+        named = frozenset(self._table.rows if everything else keys)
+        return Update(named, self._table.state, everything)
 
 
 class View(Mapping[str, RowT], Generic[RowT]):
@@ -261,7 +264,7 @@ class View(Mapping[str, RowT], Generic[RowT]):
 
     @property
     def changed(self) -> Changes:
-        """Yields an Update for each change of rows or state, from now on.
+        """Yields an Update with all rows, and then one for each change of rows or state.
 
         Each access gives an iterator of its own. Changes that come while you handle an Update are
         put together in the next one. It raises `fault` when the view has failed for good.

@@ -62,11 +62,29 @@ async def test_changed_says_which_keys_and_puts_together_what_came_meanwhile():
         await live.publish("positions", position("p1"))
         positions = await telecast.view("positions")
         changed = positions.changed
+        first = await anext(changed)
+        assert (first.keys, first.everything) == (frozenset({"p1"}), True)
         await live.publish("positions", position("p2"), position("p3"))
         await until(positions, lambda view: "p3" in view)
         update = await anext(changed)
         assert (update.keys, update.state) == (frozenset({"p2", "p3"}), State.LIVE)
         assert not update.everything
+
+
+async def test_a_reader_that_falls_far_behind_is_to_take_all_rows_anew(monkeypatch):
+    monkeypatch.setattr("telecast.client.view.SPARE_KEYS", 5)
+    async with served() as live, client(live) as telecast:
+        positions = await telecast.view("positions")
+        changed = positions.changed
+        await anext(changed)
+        for number in range(20):
+            row = position(f"p{number}")
+            await live.publish("positions", row)
+            await live.publish("positions", {**row, "status": "CLOSED", "isActive": False})
+        await live.publish("positions", position("last"))
+        await until(positions, lambda view: "last" in view)
+        update = await anext(changed)
+        assert (update.keys, update.everything) == (frozenset({"last"}), True)
 
 
 @both
@@ -172,7 +190,9 @@ async def test_a_silent_line_is_stale_in_time_and_live_once_it_speaks(transport)
 async def test_a_quiet_line_that_answers_stays_live():
     async with served() as live, client(live, liveness=0.4) as telecast:
         positions = await telecast.view("positions")
-        reading = asyncio.create_task(anext(positions.changed))
+        changed = positions.changed
+        await anext(changed)
+        reading = asyncio.create_task(anext(changed))
         await asyncio.wait([reading], timeout=1.0)
         assert not reading.done()
         reading.cancel()
