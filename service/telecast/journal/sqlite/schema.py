@@ -147,6 +147,12 @@ def inspect(path: str, header: bytes | None = None) -> tuple[str, int]:
         return _check_content(path)
 
 
+def is_ours(path: str) -> None:
+    """Raise JournalCorrupt for a file that is no journal, by its header alone."""
+    with explained(path):
+        _check_header(path, _read_header(path))
+
+
 def _read_header(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
