@@ -34,6 +34,7 @@ from telecast.rights import Rights
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
+from telecast.web.api.contracts import CALLS, DOCUMENTS, Documents, calls_of
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
 from telecast.web.front.cors import allow_origins
@@ -64,7 +65,10 @@ def create_app(
     them to whoever embeds it. `now` gives seconds since 1970.
     """
     app = web.Application(middlewares=[correlate, explain], client_max_size=settings.max_body_bytes)
-    added = app.add_routes(routes())
+    paths = routes()
+    added = app.add_routes(paths)
+    app[CALLS] = calls_of(paths)
+    app[DOCUMENTS] = Documents()
     app.on_response_prepare.append(add_correlation)
     app.on_response_prepare.append(add_cookies)
     allow_origins(app, added, settings.allowed_origins)

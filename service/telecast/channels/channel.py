@@ -131,6 +131,12 @@ class Channel:
         """What an entry's operation is called in events."""
         return "append" if self.mode == "log" else op
 
+    @property
+    def type_name(self) -> str:
+        """What one of its rows is called in code: of `risk-alerts` it is RiskAlert."""
+        name = "".join(part[:1].upper() + part[1:] for part in self.name.split("-"))
+        return name[:-1] if name.endswith("s") and name[-2:-1] not in ("s", "u", "i") else name
+
     @cached_property
     def _plain(self) -> Plain:
         return Plain(self.schema)

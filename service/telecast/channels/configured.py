@@ -88,10 +88,23 @@ class _File:
                 made = _Table(self, name, table).channel()
                 if made is not None:
                     channels[name] = made
+        self._same_types(channels.values())
         if self._problems:
             ordered = sorted(self._problems, key=itemgetter(0))
             raise SettingsError([f"{self._name}:{line}: {said}" for line, said in ordered])
         return Catalogue(channels.values())
+
+    def _same_types(self, channels: Iterable[Channel]) -> None:
+        """Types in code are named after channels: no two may have one name."""
+        taken: dict[str, str] = {}
+        for channel in channels:
+            first = taken.setdefault(channel.type_name, channel.name)
+            if first != channel.name:
+                self.report(
+                    (channel.name,),
+                    f"its rows would be a {channel.type_name} in code, as those of {first!r} are: "
+                    "choose a name that differs by more.",
+                )
 
     def _named(self, name: str) -> bool:
         if name in RESERVED_CHANNELS:

@@ -19,6 +19,7 @@ COMMANDS = {
     "replay": Lazy("telecast.cli.data.replay", "Publish a recording at its own pace, or another."),
     "record": Lazy("telecast.cli.data.record", "Write what comes to a file, for replay."),
     "channels": Lazy("telecast.cli.data.channels", "List the channels."),
+    "types": Lazy("telecast.cli.data.types", "Print types of the rows for TypeScript or Python."),
     "snapshot": Lazy("telecast.cli.data.snapshot", "Print a channel's rows as they are now."),
     "bench": Lazy("telecast.cli.run.bench", "Measure a running service from here."),
 }

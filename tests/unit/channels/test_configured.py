@@ -239,5 +239,10 @@ def test_a_mistake_is_named_with_what_would_be_right(table: str, said: str) -> N
     assert any(said in each for each in found), found
 
 
+def test_two_channels_whose_types_would_have_one_name_are_refused() -> None:
+    text = '[order.fields]\nid = { type = "id" }\n[orders.fields]\nid = { type = "id" }\n'
+    assert "would be a Order in code, as those of 'order'" in problems(text)[0]
+
+
 def test_what_is_no_toml_is_reported_with_its_line() -> None:
     assert problems('[orders]\ntitle = "x\n')[0].startswith("channels.toml:2: no valid TOML")

@@ -18,6 +18,7 @@ TYPES: Mapping[str, str] = {
     ".html": "text/html",
     ".js": "text/javascript",
     ".css": "text/css",
+    ".ts": "text/plain",
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }

@@ -1,0 +1,117 @@
+"""What machines read of the service, and the page `/docs`: as far as the key may see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import orjson
+from aiohttp import web
+
+from telecast.channels.catalogue import CHANNELS
+from telecast.channels.channel import Channel
+from telecast.contracts.asyncapi import asyncapi
+from telecast.contracts.openapi import Call, openapi
+from telecast.contracts.page import docs_page
+from telecast.contracts.types import python_types, typescript
+from telecast.web.auth.cookies import holder
+from telecast.web.auth.credentials import authenticate, key_holder
+from telecast.web.page.files import HEADERS
+from telecast.web.parts import parts_from
+
+MOST_KEPT = 64
+"""Documents that are kept: one for each set of channels that some key sees."""
+
+Calls = tuple[Call, ...]
+
+
+class Documents:
+    """Made when they are first asked for, in a thread: 200 channels take longer than a turn of
+    the event loop may."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+
+    async def get(self, name: str, channels: Sequence[Channel], make: Callable[[], bytes]) -> bytes:
+        which = (name, *(channel.name for channel in channels))
+        found = self._made.get(which)
+        if found is None:
+            found = self._made[which] = await asyncio.to_thread(make)
+            while len(self._made) > MOST_KEPT:
+                self._made.popitem(last=False)
+        return found
+
+
+DOCUMENTS = web.AppKey("documents", Documents)
+CALLS: web.AppKey[Calls] = web.AppKey("calls", Calls)
+
+
+def calls_of(routes: Sequence[web.RouteDef]) -> Calls:
+    """Each route with the first sentence of its handler's docstring."""
+    return tuple(Call(route.method, route.path, _summary(route)) for route in routes)
+
+
+def _summary(route: web.RouteDef) -> str:
+    words = (route.handler.__doc__ or route.handler.__name__.replace("_", " ")).strip()
+    return " ".join(words.partition("\n\n")[0].split())
+
+
+async def openapi_document(request: web.Request) -> web.Response:
+    """OpenAPI 3.1 of the REST calls, as far as the key may see them."""
+    channels, calls = _visible(request), request.app[CALLS]
+    return await _json(request, "openapi", channels, lambda: orjson.dumps(openapi(channels, calls)))
+
+
+async def asyncapi_document(request: web.Request) -> web.Response:
+    """AsyncAPI 3.1 of the streams, as far as the key may see them."""
+    channels = _visible(request)
+    return await _json(request, "asyncapi", channels, lambda: orjson.dumps(asyncapi(channels)))
+
+
+async def typescript_types(request: web.Request) -> web.Response:
+    """TypeScript declarations of the channels that the key may see."""
+    channels = _visible(request)
+    made = await request.app[DOCUMENTS].get("ts", channels, lambda: typescript(channels).encode())
+    return _text(made, "text/plain")
+
+
+async def python_module(request: web.Request) -> web.Response:
+    """Python TypedDicts of the channels that the key may see."""
+    channels = _visible(request)
+    made = await request.app[DOCUMENTS].get("py", channels, lambda: python_types(channels).encode())
+    return _text(made, "text/plain")
+
+
+async def page(request: web.Request) -> web.Response:
+    """The channels, calls, messages and codes as a page with lines to copy."""
+    channels, calls = _visible(request), request.app[CALLS]
+    base = str(request.url.origin())
+    made = await asyncio.to_thread(docs_page, channels, calls, base)
+    return _text(made.encode(), "text/html")
+
+
+def _visible(request: web.Request) -> tuple[Channel, ...]:
+    """What the asker may read; without a key the built-in channels that are open to all."""
+    if key_holder(request) is None and holder(request) is None:
+        return tuple(
+            channel
+            for name, channel in parts_from(request).catalogue.items()
+            if name in CHANNELS and not channel.by_name_only
+        )
+    return parts_from(request).catalogue.open_to(authenticate(request))
+
+
+async def _json(
+    request: web.Request, name: str, channels: Sequence[Channel], make: Callable[[], bytes]
+) -> web.Response:
+    body = await request.app[DOCUMENTS].get(name, channels, make)
+    return _text(body, "application/json")
+
+
+def _text(body: bytes, content_type: str) -> web.Response:
+    response = web.Response(body=body, headers=HEADERS)
+    response.content_type = content_type
+    response.charset = "utf-8"
+    response.headers["Vary"] = "X-API-Key, Authorization, Cookie"
+    return response
