@@ -178,7 +178,7 @@ def test_a_help_imports_no_command():
 
 
 def test_a_mistyped_command_is_a_usage_error_that_names_the_nearest():
-    result = run("kyes")
+    result = run("keyss")
     assert result.exit_code == Exit.USAGE
     assert "Did you mean 'keys'?" in result.stderr
 
