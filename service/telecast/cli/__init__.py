@@ -21,6 +21,16 @@ COMMANDS = {
     "channels": Lazy("telecast.cli.data.channels", "List the channels."),
     "types": Lazy("telecast.cli.data.types", "Print types of the rows for TypeScript or Python."),
     "snapshot": Lazy("telecast.cli.data.snapshot", "Print a channel's rows as they are now."),
+    "history": Lazy("telecast.cli.data.history", "Print a channel's events between two times."),
+    "status": Lazy("telecast.cli.admin.status", "Say how the service is, at one glance."),
+    "clients": Lazy("telecast.cli.admin.clients", "List who is connected, and how far behind."),
+    "kick": Lazy("telecast.cli.admin.kick", "End connections; they may come back."),
+    "top": Lazy("telecast.cli.admin.top", "Watch the connections, and end one."),
+    "ack": Lazy("telecast.cli.admin.ack", "Acknowledge a risk alert."),
+    "audit": Lazy("telecast.cli.admin.audit", "Show who did what."),
+    "config": Lazy("telecast.cli.admin.config", "Check and show the settings."),
+    "errors": Lazy("telecast.cli.admin.errors", "Explain an error code."),
+    "doctor": Lazy("telecast.cli.admin.doctor", "Try a service from here, and name what is wrong."),
     "bench": Lazy("telecast.cli.run.bench", "Measure a running service from here."),
 }
 

@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 import click
 
 from telecast.cli.exits import Unreachable
-from telecast.client import faults
+from telecast.client import Publisher, faults
 from telecast.client.http import base_of, check_key
 from telecast.config import from_environment
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+
+ASK_SECONDS = 15.0
+"""How long an operator's question is repeated while the service is busy."""
 
 T = TypeVar("T")
 Command = Callable[..., Any]
@@ -87,6 +90,24 @@ def service_options(command: Command) -> Command:
         show_default=False,
         help=f"Where the service is.  [TELECAST_URL; default: {DEFAULT_URL}]",
     )(command)
+
+
+def asked(
+    url: str,
+    key: str | None,
+    method: str,
+    path: str,
+    params: Iterable[tuple[str, str | None]] = (),
+    body: Any = None,
+) -> Any:
+    """One call of the REST API: the `data` of the answer. Parameters that are None are left out."""
+
+    async def ask() -> Any:
+        async with Publisher(url, key, insist=False, patience=ASK_SECONDS) as publisher:
+            given = [(name, value) for name, value in params if value is not None]
+            return await publisher.call(method, path, given, body)
+
+    return run(ask())
 
 
 def gathered(filters: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -45,3 +45,21 @@ def table(cells: list[list[str]]) -> list[str]:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         lines.append("  ".join(padded).rstrip())
     return lines
+
+
+def span_of(seconds: float) -> str:
+    """A length of time in at most five characters: 0.4s, 12s, 5m, 3h, 2d."""
+    if seconds < 1:
+        return f"{seconds:.1f}s"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def size_of(count: int) -> str:
+    """Bytes in at most six characters."""
+    for size, unit in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if count >= size:
+            return f"{count / size:.0f}{unit}"
+    return f"{count}B"

@@ -163,6 +163,26 @@ class Publisher:
         )
         return told
 
+    async def call(
+        self,
+        method: str,
+        path: str,
+        params: Sequence[tuple[str, str]] = (),
+        body: Any = None,
+    ) -> Any:
+        """Any call of the REST API: the `data` of its answer. `path` is below `api/v1/`, quoted.
+
+        It is repeated as every call here is: use it for what may be done twice.
+        """
+        headers = None if body is None else {"Content-Type": "application/json"}
+        return await self._ask(
+            method,
+            below(self._base, f"api/v1/{path}"),
+            params=params,
+            body=None if body is None else orjson.dumps(body),
+            headers=headers,
+        )
+
     async def channels(self) -> list[dict[str, Any]]:
         """The catalogue, as far as the key may read it."""
         listed = await self._ask("GET", below(self._base, "api/v1/channels"))

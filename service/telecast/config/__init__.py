@@ -25,6 +25,7 @@ __all__ = [
     "CLIENT_VARIABLES",
     "About",
     "Settings",
+    "explained",
     "from_environment",
     "load_one",
     "load_settings",
@@ -73,6 +74,20 @@ def load_settings(
     return Settings(config=sources.file, **values)
 
 
+def explained(
+    flags: Mapping[str, object],
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> list[tuple[About, Any, str]]:
+    """Each setting with its value and where that comes from. Raises as `load_settings` does."""
+    settings = load_settings(flags, environ, file)
+    sources = _Sources(flags, environ, file)
+    return [
+        (about, getattr(settings, about.name), sources.name_of(about) or "default")
+        for about in table()
+    ]
+
+
 def load_one(
     name: str,
     flags: Mapping[str, object],
@@ -110,6 +125,11 @@ class _Sources:
         self.file: Path | None = self.read([config])["config"]
         if self.file is not None:
             self._in_file = self._parse(self.file)
+
+    def name_of(self, about: About) -> str | None:
+        """The source that a setting comes from; None for its default."""
+        found = self._find(about)
+        return None if found is None else found[1]
 
     def read(self, wanted: Iterable[About]) -> dict[str, Any]:
         """The values by name; a wrong one is None and leaves a sentence in `problems`."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import orjson
@@ -18,11 +19,13 @@ from click.testing import CliRunner, Result
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.cli import COMMANDS, main
+from telecast.cli.admin.config import _quoted, _shown
 from telecast.cli.data.pub import payloads_of
 from telecast.cli.exits import Exit
+from telecast.cli.moments import read_moment
 from telecast.cli.output import plain
 from telecast.cli.readable import event_line
-from telecast.errors import PeerFault
+from telecast.errors import CODES, PeerFault
 from telecast.protocol.framing import sse_block
 
 EPOCH = "k3v9"
@@ -465,3 +468,73 @@ def test_record_writes_what_replay_takes(service, tmp_path):
     again = run("record", file, "positions", "--url", service.url)
     assert again.exit_code == Exit.USAGE
     assert "exists already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("kick",), "Name a CONNECTION"),
+        (("kick", "c-1", "--stale", "60"), "not both"),
+        (("kick", "--transport", "ws"), "Name a CONNECTION"),
+        (("tail", "positions", "--last", "3", "--since", "1m"), "give one"),
+        (("history", "positions", "--from", "25:00"), "is no time"),
+        (("errors", "NO_PROGRES"), "Did you mean 'no_progress'?"),
+        (("config", "doc", "prot"), "There is no setting"),
+        (("top",), "needs a terminal"),
+    ],
+)
+def test_wrong_usage_of_an_operators_command_says_what_is_right(words, said):
+    result = run(*words)
+    assert result.exit_code == Exit.USAGE
+    assert said in result.stderr
+
+
+def test_errors_are_explained_by_code_status_and_close_code():
+    assert "Try again" not in run("errors", "NOT_FOUND").stdout
+    assert run("errors", "not-found").stdout == run("errors", "NOT_FOUND").stdout
+    assert "KICKED" in run("errors", "4410").stdout
+    assert {"ROW_NOT_FOUND", "NOT_FOUND"} <= {
+        orjson.loads(line)["code"] for line in run("errors", "404", "--json").stdout.splitlines()
+    }
+    assert len(run("errors").stdout.splitlines()) == len(CODES) + 1
+
+
+def test_config_shows_sources_masks_passwords_and_prints_an_environment(tmp_path):
+    file = tmp_path / "telecast.toml"
+    file.write_text("port = 8081\n")
+    env = {"TELECAST_HOST": "::1"}
+    result = run("config", "show", "--changed", "--config", file, "--json", env=env)
+    rows = {row["name"]: (row["value"], row["source"]) for row in orjson.loads(result.stdout)}
+    assert rows["port"] == ("8081", f"{file}:port")
+    assert rows["host"] == ("::1", "TELECAST_HOST")
+    lines = run("config", "env", "--config", file, env=env).stdout.splitlines()
+    assert lines == ["TELECAST_HOST=::1", "TELECAST_PORT=8081"]
+    assert run("config", "check", "--config", file, env=env).exit_code == Exit.OK
+    wrong = run("config", "check", "--config", file, env={"TELECAST_HOTS": "x"})
+    assert wrong.exit_code == Exit.ERROR
+    assert "Did you mean TELECAST_HOST?" in wrong.stderr
+    assert "--port" in run("config", "doc", "TELECAST_PORT").stdout
+    assert _shown("nats://user:secret@host/x") == "nats://...@host/x"
+    assert _quoted("it's") == "'it'\\''s'"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("10m", "-10m"),
+        ("-90s", "-90s"),
+        ("09:55", "2026-11-22T08:55:00.000Z"),
+        ("23:10:05", "2026-11-21T22:10:05.000Z"),  # that is yesterday's: it has not come yet
+        ("2026-11-22T09:55:00+01:00", "2026-11-22T08:55:00.000Z"),
+        ("yesterday", None),
+        ("25:00", None),
+        ("2026-11-22", None),
+    ],
+)
+def test_a_time_is_read_as_a_person_writes_it(text, found):
+    now = datetime(2026, 11, 22, 12, 0, tzinfo=timezone(timedelta(hours=1)))
+    if found is None:
+        with pytest.raises(ValueError):
+            read_moment(text, now)
+    else:
+        assert read_moment(text, now) == found

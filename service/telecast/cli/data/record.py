@@ -9,7 +9,8 @@ import click
 
 from telecast.channel_file import read_catalogue
 from telecast.cli.connection import filter_option, gathered, run, service_options
-from telecast.cli.data.tail import Since, names_of
+from telecast.cli.data.tail import names_of
+from telecast.cli.moments import Since
 from telecast.cli.output import note
 from telecast.client import Dropped, ServerMessage, Stream
 from telecast.client.stream import Report
@@ -24,8 +25,9 @@ from telecast.recording import Recorder, Timed, line_of, replaces
 @click.option(
     "--since",
     type=Since(),
-    metavar="POSITION|earliest",
-    help="Begin after a position, or with the oldest event, instead of the rows as they are now.",
+    metavar="POSITION|TIME|earliest",
+    help="Begin after a position or a time, or with the oldest event, instead of the rows as they "
+    "are now.",
 )
 @filter_option
 @click.option("--count", type=click.IntRange(min=1), help="End after so many events.")

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
+from urllib.parse import quote
 
 import click
 
-from telecast.cli.connection import filter_option, gathered, run, service_options
+from telecast.cli.connection import asked, filter_option, gathered, run, service_options
+from telecast.cli.data.history import events
 from telecast.cli.exits import StrictViolation
+from telecast.cli.moments import Since
 from telecast.cli.output import let_go_of_stdout, note, plain, show
 from telecast.cli.readable import event_line
 from telecast.client import Dropped, ServerMessage, Stream, Watch
 from telecast.client.stream import Report
-from telecast.errors import PositionMalformed
-from telecast.model import Position
-
-
-class Since(click.ParamType[str]):
-    """A position, or `earliest`."""
-
-    name = "position"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value != "earliest":
-            try:
-                Position.parse(str(value))
-            except PositionMalformed as fault:
-                self.fail(f"{fault.message} Or say earliest.", param, ctx)
-        return str(value)
 
 
 @click.command(name="tail")
@@ -41,15 +28,16 @@ class Since(click.ParamType[str]):
     "--from",
     "since",
     type=Since(),
-    metavar="POSITION|earliest",
-    help="Go on after a position, or from the oldest event, instead of the rows as they are now.",
+    metavar="POSITION|TIME|earliest",
+    help="Go on after a position or a time (10m ago, 09:55, an instant), or from the oldest event, "
+    "instead of the rows as they are now.",
 )
+@click.option("--last", type=click.IntRange(1, 100_000), help="Begin with the last so many events.")
 @click.option(
     "--delivery",
     type=click.Choice(["conflated", "all"]),
-    default="conflated",
-    show_default=True,
-    help="In a catch-up: each row's newest state, or every event.",
+    help="In a catch-up: each row's newest state, or every event.  "
+    "[default: conflated; with --last: all]",
 )
 @filter_option
 @click.option("--max-rate", type=float, help="At most so many batches a second: 0.2 to 20.")
@@ -76,7 +64,8 @@ def command(
     key: str | None,
     transport: Literal["ws", "sse"],
     since: str | None,
-    delivery: Literal["conflated", "all"],
+    last: int | None,
+    delivery: Literal["conflated", "all"] | None,
     filters: tuple[tuple[str, str], ...],
     max_rate: float | None,
     count: int | None,
@@ -88,9 +77,14 @@ def command(
     A line reads: time of the commit (UTC), channel, seq, op, key, payload. After a drop it
     resumes where it was, so that nothing is missed and nothing comes twice; it says so.
     """
+    delivery = delivery or ("conflated" if last is None else "all")
     screen = _Screen(url, as_json=as_json, count=count)
     watch = Watch(delivery=delivery, resumed=since is not None) if strict else None
     names = names_of(channels)
+    if last is not None:
+        if since is not None:
+            raise click.UsageError("--last and --since both say where to begin: give one.")
+        since = start_of_last(last, url, key, names, filters)
 
     async def follow() -> None:
         stream = Stream(
@@ -175,6 +169,24 @@ class _Screen:
     def report(self, report: Report) -> None:
         if isinstance(report, Dropped):
             _say(f"{report.reason}; reconnecting in {report.delay:.1f} s")
+
+
+def start_of_last(
+    count: int, url: str, key: str | None, names: Sequence[str], filters: Iterable[tuple[str, str]]
+) -> str:
+    """The position before the last `count` events of all these channels together."""
+    filters = list(filters)
+    page = asked(url, key, "GET", f"channels/{quote(names[0], safe='')}/events")
+    epoch = str(page["position"]).partition(":")[0]
+    for begin in ("-1m", "-15m", "-4h", "-2d", "-9999d"):
+        found = sorted(
+            int(event["seq"])
+            for name in names
+            for event in events(url, key, name, begin=begin, filters=filters)
+        )
+        if len(found) > count:
+            return f"{epoch}:{found[-count - 1]}"
+    return "earliest"
 
 
 def json_line(message: ServerMessage) -> bytes:

@@ -1,0 +1,48 @@
+"""telecast errors: what a code means and what to do."""
+
+from __future__ import annotations
+
+import click
+import orjson
+
+from telecast.channels.catalogue import nearest
+from telecast.cli.output import show
+from telecast.cli.readable import table
+from telecast.errors import CODES
+
+
+@click.command(name="errors")
+@click.argument("code", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(code: str | None, as_json: bool) -> None:
+    """Explain an error CODE, or list all. An HTTP status or a close code finds its codes too."""
+    wanted = (code or "").upper().replace("-", "_")
+    found = {
+        str(name): rule
+        for name, rule in CODES.items()
+        if wanted in ("", str(name), str(rule.http), str(rule.close))
+    }
+    if not found:
+        raise click.UsageError(f"There is no code {code!r}.{nearest(wanted.lower(), _lower())}")
+    if as_json:
+        for name, rule in found.items():
+            body = {"code": name, "http": rule.http, "close": rule.close}
+            show(orjson.dumps({**body, "retryable": rule.retryable, "advice": rule.advice}))
+        return
+    cells = [["CODE", "HTTP", "CLOSE", "AGAIN", "WHAT TO DO"]]
+    cells += [
+        [
+            name,
+            str(rule.http),
+            "-" if rule.close is None else str(rule.close),
+            "yes" if rule.retryable else "no",
+            rule.advice,
+        ]
+        for name, rule in found.items()
+    ]
+    for line in table(cells):
+        show(line)
+
+
+def _lower() -> list[str]:
+    return [str(name).lower() for name in CODES]
