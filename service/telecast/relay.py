@@ -55,9 +55,13 @@ class Relay:
 
     def _take_in(self, entries: Sequence[Entry]) -> Iterator[None]:
         """An event a step: thousands of cohorts may want each."""
-        event_of, hear = self._tape.event, self._broadcaster.hear
+        event_of, hear, known = self._tape.event, self._broadcaster.hear, self._tape.logs
         for entry in entries:
-            hear((event_of(entry),))
+            if entry.channel in known:
+                hear((event_of(entry),))
+            else:
+                # Of a channel that is switched off, or no longer in the channels file.
+                self._tape.advance(entry.seq)
             yield
 
     def _settle(self, head: int) -> None:

@@ -91,6 +91,7 @@ def test_settings_that_pages_speak_of_exist() -> None:
 
 
 OTHER_FLAGS = """
+    accept-change channels
     scope channel filter expires since delivery write strict count json max-rate replace key url
     speed loop idempotency-key config data-binary help no-behind-proxy journal
     clients rate seconds yes rows peers reps quick docs prefix out speed-limit speed-time

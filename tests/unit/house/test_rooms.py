@@ -21,7 +21,7 @@ FLOORS = (
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout", "audit"),
     ("net", "relay", "ingress", "clients", "lag", "rights", "contracts"),
-    ("system",),
+    ("system", "changes"),
     ("web", "demo", "recording"),
     ("workers",),
     ("app",),

@@ -11,6 +11,7 @@ import uvloop
 
 from telecast import __version__
 from telecast.app import create_app
+from telecast.changes import settle_changes
 from telecast.channel_file import read_catalogue
 from telecast.channels.catalogue import Catalogue
 from telecast.cli.options import settings_options
@@ -26,7 +27,14 @@ log = logging.getLogger(__name__)
 
 @click.command(name="serve")
 @settings_options()
-def command(**flags: Any) -> None:
+@click.option(
+    "--accept-change",
+    "accepted",
+    multiple=True,
+    metavar="CHANNEL",
+    help="A channel of the channels file may begin anew if its stored rows no longer fit it.",
+)
+def command(accepted: tuple[str, ...], **flags: Any) -> None:
     """Take events in, keep them, tell them over WebSocket and Server-Sent Events.
 
     Flags win over the environment, which wins over --config.
@@ -36,6 +44,7 @@ def command(**flags: Any) -> None:
     catalogue = read_catalogue(settings.channels)
     keys = _keys(settings, catalogue)
     secret = signing_secret(settings.secret_file)
+    settle_changes(settings.journal, catalogue, accepted)
 
     async def started(url: str) -> None:
         log.info(
