@@ -9,6 +9,9 @@ say how:
     service          its last command stays running until the page starts another, or ends
     stream           each command is ended once the output shown has come
     fails            each command ends with an error
+    beside=NAME      its command stays running in a terminal of that name until the page ends
+    continues=NAME   what that terminal shows next; the block has no command
+    kills            its command ends the service, whose place the next one takes
 
 Output that a `console` block shows after a command is compared: `...` stands for anything in a
 line, and alone on a line for any lines. Times, positions, connections and keys may differ.
@@ -181,6 +184,7 @@ class Reader:
         self._state = folder / "state"
         self._service: asyncio.subprocess.Process | None = None
         self._drained: asyncio.Task[None] | None = None
+        self._beside: dict[str, asyncio.subprocess.Process] = {}
         self._address = DOCUMENTED
         bin_folder = Path(sys.executable).parent
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("TELECAST_", "COV_"))}
@@ -236,6 +240,30 @@ class Reader:
         if self._drained is not None:
             await self._drained
         assert status == 0, f"the service ended with {status}"
+
+    async def open(self, name: str, command: str, shown: list[str]) -> None:
+        """Run a command in a terminal of its own."""
+        self._beside[name] = process = await self._spawn(f"exec {command}")
+        async with asyncio.timeout(PATIENCE):
+            await self.see(process, shown)
+
+    async def look(self, name: str, shown: list[str]) -> None:
+        """See what comes next in that terminal."""
+        async with asyncio.timeout(PATIENCE):
+            await self.see(self._beside[name], shown)
+
+    async def killed(self) -> None:
+        """The service was killed; the next one takes its port."""
+        self.same_port()
+        process, self._service = self._service, None
+        assert process is not None
+        async with asyncio.timeout(PATIENCE):
+            assert await process.wait() == -signal.SIGKILL
+
+    async def close(self) -> None:
+        for process in self._beside.values():
+            await _end(process)
+        await self.stop()
 
     def same_port(self) -> None:
         """Let what is started next take the place of what runs now."""
@@ -327,7 +355,7 @@ async def reader(tmp_path: Path) -> AsyncIterator[Reader]:
     try:
         yield own
     finally:
-        await own.stop()
+        await own.close()
 
 
 async def service_beside(reader: Reader, folder: Path, kind: str) -> None:
@@ -371,7 +399,14 @@ async def test_what_a_page_tells_to_paste_does_what_it_shows(
 
 
 async def paste(block: Block, reader: Reader) -> None:
+    if "continues" in block.marks:
+        await reader.look(block.marks["continues"], ["...", *block.text.splitlines()])
+        return
     commands = commands_of(block)
+    if "beside" in block.marks:
+        (command,) = commands
+        await reader.open(block.marks["beside"], command.text, command.shown)
+        return
     for command in commands:
         text, shown = command.text, command.shown
         bare = block.language == "sh"
@@ -391,6 +426,8 @@ async def paste(block: Block, reader: Reader) -> None:
         else:
             status, out = await reader.run(text)
             assert bool(status) == ("fails" in block.marks), f"{block}: {text}\n{out}"
+            if "kills" in block.marks:
+                await reader.killed()
             if shown:
                 wanted = pattern_of(shown)
                 said = plain(out.rstrip() + "\n")
@@ -480,7 +517,7 @@ async def has_browser_parts(reader: Reader) -> None:
 
 
 def test_every_block_for_pasting_is_run_or_says_why_not() -> None:
-    known = {"norun", "file", "service", "stream", "fails"}
+    known = {"norun", "file", "service", "stream", "fails", "beside", "continues", "kills"}
     for path in pages():
         for block in pasted(path):
             assert set(block.marks) <= known, f"{block}: {set(block.marks) - known}"

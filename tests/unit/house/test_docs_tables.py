@@ -91,8 +91,8 @@ def test_settings_that_pages_speak_of_exist() -> None:
 
 
 OTHER_FLAGS = """
-    accept-change channels
-    scope channel filter expires since delivery write strict count json max-rate replace key url
+    scope channel filter expires since from delivery write principal reason stale dry-run ban closed action sse note undo row at
+    last strict count json max-rate replace key url
     speed loop idempotency-key config data-binary help no-behind-proxy journal
     clients rate seconds yes rows peers reps quick docs prefix out speed-limit speed-time
 """
