@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
+import telecast.cli
 from telecast.channels.catalogue import CHANNELS
 from telecast.config import Settings, load_settings, table
 from telecast.errors import CODES
@@ -82,7 +84,11 @@ def test_a_setting_is_said_to_do_nothing_only_while_it_does_nothing() -> None:
 def test_settings_that_pages_speak_of_exist() -> None:
     known = {about.flag for about in table()} | {about.variable for about in table()}
     # Flags of commands that are no settings.
-    known |= {"--" + word for word in OTHER_FLAGS.split()} | {"TELECAST_URL", "TELECAST_KEY"}
+    known |= (
+        flags_of(telecast.cli.main)
+        | {"--" + word for word in OTHER_FLAGS.split()}
+        | {"TELECAST_URL", "TELECAST_KEY"}
+    )
     # And what tests are told by.
     known |= {f"TELECAST_{word}" for word in ("ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED")}
     for name, text in PAGES.items():
@@ -90,12 +96,17 @@ def test_settings_that_pages_speak_of_exist() -> None:
             assert word in known or word == "TELECAST_", f"{name}: {word}"
 
 
-OTHER_FLAGS = """
-    scope channel filter expires since from delivery write principal reason stale dry-run ban closed action sse note undo row at
-    last strict count json max-rate replace key url
-    speed loop idempotency-key config data-binary help no-behind-proxy journal
-    clients rate seconds yes rows peers reps quick docs prefix out speed-limit speed-time
-"""
+def flags_of(command: click.Command) -> set[str]:
+    found = {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found |= flags_of(command.get_command(context, name))  # type: ignore[arg-type]
+    return found
+
+
+OTHER_FLAGS = "data-binary write speed-limit speed-time rows peers reps quick docs prefix help"
+"""Those of curl, of the tables and of the benchmarks."""
 
 
 def test_the_toml_that_pages_show_is_right(tmp_path: Path) -> None:
