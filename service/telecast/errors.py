@@ -115,6 +115,10 @@ class Code(StrEnum):
         "UNSUPPORTED_MEDIA_TYPE",
         Rule(415, None, False, "Send application/json or application/x-ndjson, not compressed."),
     )
+    ADDRESS_TOO_LONG = (
+        "ADDRESS_TOO_LONG",
+        Rule(414, None, False, "Ask for less in the address, or subscribe over a WebSocket."),
+    )
     UPGRADE_REQUIRED = (
         "UPGRADE_REQUIRED",
         Rule(426, None, False, "Connect as a WebSocket of version 13 (RFC 6455)."),
@@ -181,7 +185,7 @@ class Code(StrEnum):
     )
     SHUTTING_DOWN = (
         "SHUTTING_DOWN",
-        Rule(503, 1012, True, "Resume from the last position after a pause."),
+        Rule(503, 1001, True, "Resume from the last position after a pause."),
     )
     JOURNAL_UNAVAILABLE = (
         "JOURNAL_UNAVAILABLE",

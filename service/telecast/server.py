@@ -20,7 +20,7 @@ from telecast.config import Settings
 from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
 from telecast.net.listening import listen
-from telecast.web.front.connection import Connection, TurnedAway
+from telecast.web.front.connection import MAX_ADDRESS, Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
 from telecast.workers import drain
 
@@ -32,8 +32,6 @@ SHUTDOWN_SECONDS = 5.0
 GC_THRESHOLDS = (20_000, 10, 10)
 """Objects, and younger collections, between two collections. Python's own (700, 10, 10) took a
 quarter of the time in which 5,000 clients came back."""
-IDLE_SECONDS = 75.0
-"""A keep-alive connection without a request is closed after this."""
 
 
 class Server:
@@ -108,7 +106,8 @@ class Server:
                 admission,
                 access_log=None,  # middlewares.correlate logs
                 auto_decompress=False,  # no body of ours is compressed: a small one stays small
-                keepalive_timeout=IDLE_SECONDS,
+                keepalive_timeout=self._settings.keepalive_timeout,
+                max_line_size=MAX_ADDRESS,
             )
             admission.arrive(connection)
             return connection

@@ -122,7 +122,7 @@ async def test_how_a_stream_ends_comes_through(behind: Behind) -> None:
         assert (await ws.expect("notice")).body["code"] == "SHUTTING_DOWN"
         with pytest.raises(Ended) as end:
             await ws.read()
-        assert end.value.code == 1012
+        assert end.value.code == 1001
         notice = (await sse.expect("notice")).body
         assert isinstance(sse, SseReader)
         assert sse.retry[1:] == [notice["retryAfterMs"]]

@@ -216,7 +216,7 @@ async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
             assert reported[-1].body["retryAfterMs"] >= 500
             with pytest.raises(Ended) as end:
                 await ws.read()
-            assert end.value.code == 1012
+            assert end.value.code == 1001
             notice = (await sse.until("notice"))[-1].body
             assert sse.retry[1:] == [notice["retryAfterMs"]]
             with pytest.raises(Ended):

@@ -133,7 +133,7 @@ def everything_said(member: Member) -> dict[str, Any]:
     assert notice["retryable"]
     assert member.ended_well(), member.data[-200:]
     if member.transport == "ws":
-        assert member.close_code() == 1012
+        assert member.close_code() == 1001
     else:
         assert b"retry: %d\n" % notice["retryAfterMs"] in member.data[-1_000:]
     return notice

@@ -122,12 +122,12 @@ class Clients:
 
     def _admit(self, client: Client) -> None:
         if self._closing:
-            raise OwnFault("SHUTTING_DOWN", "The service is shutting down.", retry_after=1)
+            raise OwnFault(Code.SHUTTING_DOWN, "The service is shutting down.", retry_after=1)
         self._bans.check(_banned(client), self._clock())
         if not self._newcomers.take(self._clock()):
             wait = 1 + self._newcomers.wait()
             raise OwnFault(
-                "OVERLOADED",
+                Code.OVERLOADED,
                 "Too many clients connect at once.",
                 retry_after=round(wait, 1),
             )
@@ -149,7 +149,7 @@ class Clients:
             if ghost is None:
                 name, most = full[0]
                 raise PeerFault(
-                    "TOO_MANY_CONNECTIONS",
+                    Code.TOO_MANY_CONNECTIONS,
                     f"The limit {name} ({most}) is reached.",
                     {name: most},
                     retry_after=5,
@@ -191,7 +191,7 @@ class Clients:
 
     def _end(self, client: Client) -> None:
         client.evict(
-            PeerFault("REPLACED", "A newer connection of the same clientId took its place.")
+            PeerFault(Code.REPLACED, "A newer connection of the same clientId took its place.")
         )
         self.leave(client)
 

@@ -116,8 +116,20 @@ class PresentFile(Place):
         return path
 
 
+_ORIGIN = re.compile(
+    r"(?:file://|[a-z][a-z0-9+.-]*://(?:[a-z0-9._-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?)", re.ASCII
+)
+"""Of any scheme: desktop programs send tauri://localhost, app://desk or file://."""
+
+
+def canonical(origin: str) -> str:
+    """An origin as a browser sends it: without the default port of its scheme."""
+    default = {"http": ":80", "https": ":443"}.get(origin.partition(":")[0], "")
+    return origin.removesuffix(default) if default else origin
+
+
 class Origins(Kind[tuple[str, ...]]):
-    said = "web origins such as https://desk.example:8443 (in a variable: separated by commas)"
+    said = "origins such as https://desk.example:8443 (in a variable: separated by commas)"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> tuple[str, ...]:
         parts = value.split(",") if isinstance(value, str) else value
@@ -126,11 +138,18 @@ class Origins(Kind[tuple[str, ...]]):
         origins = [part.strip() if isinstance(part, str) else part for part in parts]
         for origin in origins:
             # RFC 6454 §6.2: scheme, host, port. A path or a star would never match one.
-            if not isinstance(origin, str) or not re.fullmatch(
-                r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?", origin, re.ASCII
-            ):
-                raise ValidationError(f"{origin!r} is no web origin")
-        return tuple(origins)
+            if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin):
+                raise ValidationError(f"{origin!r} is no origin")
+        return tuple(map(canonical, origins))
+
+
+class Prefix(Kind[str]):
+    said = "empty, or a path such as /telemetry"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(r"(?:/[A-Za-z0-9._~-]+)*/?", value, re.ASCII):
+            return value.rstrip("/")
+        raise ValidationError(WRONG)
 
 
 class Hosts(Kind[tuple[str, ...]]):
@@ -163,4 +182,5 @@ KINDS: Mapping[str, type[Kind[Any]]] = {
     "present_file": PresentFile,
     "origins": Origins,
     "hosts": Hosts,
+    "prefix": Prefix,
 }

@@ -128,6 +128,9 @@ class Settings:
     behind_proxy: bool = _setting(
         False, "switch", "A proxy in front ends TLS; its X-Forwarded-For is trusted."
     )
+    path_prefix: str = _setting(
+        "", "prefix", "The path under which a proxy shows the service, such as /telemetry."
+    )
     allowed_origins: tuple[str, ...] = _setting(
         (), "origins", "Other web origins whose pages may connect. The service's own always may."
     )
@@ -278,6 +281,12 @@ class Settings:
     )
     head_timeout: float = _number(10.0, 0.1, 3600, "The time for a request's head to arrive.")
     body_timeout: float = _number(30.0, 1, 3600, "The time for a request's body to arrive.")
+    keepalive_timeout: float = _number(
+        75.0,
+        1,
+        86_400,
+        "An idle connection closes after this. Behind a balancer: longer than its own idle time.",
+    )
 
 
 def table() -> tuple[About, ...]:

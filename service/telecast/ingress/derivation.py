@@ -156,7 +156,9 @@ class Derivation:
 
     def _withdraw(self, key: str, if_seq: int | None = None) -> None:
         before = self._before(key)
-        if before is None:
+        # A row that the holder may not read does not exist for it: to say FORBIDDEN would tell it
+        # which rows others have.
+        if before is None or not may_see(self._asked.principal, self._channel, before[1]):
             raise PeerFault(Code.ROW_NOT_FOUND, f"{self._channel.name} has no row {key[:128]!r}.")
         row, fields = before
         must_hold(self._asked.principal, self._channel, fields)
@@ -176,7 +178,11 @@ class Derivation:
         log, after = self._tape.logs[self._channel.name], 0
         while rows := list(islice(log.upserts(after), SCAN)):
             for event in rows:
-                if event.fields[scope.field] == scope.value and event.key not in kept:
+                if (
+                    event.fields[scope.field] == scope.value
+                    and event.key not in kept
+                    and may_see(self._asked.principal, self._channel, event.fields)
+                ):
                     self._withdraw(event.key)
                     yield
             after = rows[-1].seq

@@ -17,13 +17,19 @@ from marshmallow import ValidationError
 from telecast.channels.catalogue import nearest
 from telecast.channels.fields import Identifier
 from telecast.errors import Code, PeerFault, PositionMalformed
-from telecast.model import Position
+from telecast.model import MAX_SEQ, Position
 from telecast.protocol.instants import Instant, parse_instant
+from telecast.protocol.messages import ReqId
 
 RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Batches a second that `maxRate` snaps down to."""
 HEARTBEAT = (5, 60, 15)
 """Least, most and default seconds between heartbeats."""
+
+LAST_EVENT_IDS = ("lastEventId", "lastEventID", "Last-Event-ID", "last-event-id")
+"""In the query: polyfills of EventSource, and Mercure's clients, send the position there."""
+CACHE_BUSTERS = frozenset({"_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebust", "cacheBuster"})
+"""Parameters that libraries add by themselves. They mean nothing here."""
 
 Fields = Mapping[str, frozenset[str]]
 """A filter as it was asked for: field to values."""
@@ -69,7 +75,7 @@ class StreamQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribe:
-    req_id: str | None
+    req_id: ReqId
     channels: tuple[str, ...]
     fields: Fields
     start: Start | None
@@ -77,18 +83,18 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unsubscribe:
-    req_id: str | None
+    req_id: ReqId
     channels: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    req_id: str | None
+    req_id: ReqId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
-    req_id: str | None
+    req_id: ReqId
     channel: str
     data: dict[str, Any]
     idempotency_key: str | None
@@ -96,7 +102,7 @@ class Publish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcknowledgeAlert:
-    req_id: str | None
+    req_id: ReqId
     alert_id: str
     note: Any
     idempotency_key: str | None
@@ -106,7 +112,7 @@ class AcknowledgeAlert:
 class NotYet:
     """An action of the contract that this version does not offer."""
 
-    req_id: str | None
+    req_id: ReqId
     action: str
 
 
@@ -143,7 +149,7 @@ class CommandFault(PeerFault):
         self,
         code: str,
         message: str,
-        req_id: str | None,
+        req_id: ReqId,
         details: Any = None,
         *,
         final: bool = False,
@@ -171,20 +177,20 @@ def parse_json(data: bytes | bytearray | str, what: str = "The message") -> Any:
 
 def parse_command(text: str, filters: Collection[str], most: Most = MOST) -> Command:
     """Read a client message; `filters` are the names that there are. Raises CommandFault."""
-    req_id = None
+    req_id: ReqId = None
     try:
         body = parse_json(text)
         if not isinstance(body, dict):
             raise PeerFault(Code.BAD_REQUEST, 'A message is a JSON object with an "action".')
         if body.get("reqId") is not None:
-            req_id = _identifier(body["reqId"], "reqId")
+            req_id = _req_id(body["reqId"])
         return _command(body, req_id, filters, most)
     except PeerFault as fault:
         raise CommandFault(fault.code, fault.message, req_id, fault.details) from None
 
 
 def _command(
-    body: Mapping[str, Any], req_id: str | None, filters: Collection[str], most: Most
+    body: Mapping[str, Any], req_id: ReqId, filters: Collection[str], most: Most
 ) -> Command:
     action = body.get("action")
     if not isinstance(action, str) or action not in _ACTIONS:
@@ -195,7 +201,7 @@ def _command(
             message = "`action` must be a string."
         else:
             message = "The message has no `action`."
-        raise PeerFault("UNKNOWN_ACTION", message, {"actions": list(_ACTIONS)})
+        raise PeerFault(Code.UNKNOWN_ACTION, message, {"actions": list(_ACTIONS)})
     allowed = _ACTIONS[action]
     for name in body:
         if name not in allowed and name not in ("action", "reqId"):
@@ -257,14 +263,19 @@ def parse_query(
 
     `filters` are the names of all filters that there are.
 
-    `last_event_id` is the header's value: it goes before `since`, and a malformed one asks for
-    a snapshot, since an EventSource could never correct it.
+    `last_event_id` is the header's value, for which LAST_EVENT_IDS stand in: it goes before
+    `since`, and a malformed one asks for a snapshot, since an EventSource could never correct it.
+    For the same reason a parameter without a value counts as not there.
     """
     single: dict[str, str] = {}
     channels: list[str] | None = None
     fields: dict[str, set[str]] = {}
     for name, value in query:
-        if name == "channels":
+        if not value or name in CACHE_BUSTERS:
+            continue
+        if name in LAST_EVENT_IDS:
+            last_event_id = last_event_id or value
+        elif name == "channels":
             channels = channels or []
             channels += [word for word in value.split(",") if word]
         elif name in filters:
@@ -331,6 +342,15 @@ def _identifier(value: Any, name: str) -> str:
         return _IDENTIFIER.read(value)
     except ValidationError as fault:
         raise PeerFault(Code.BAD_REQUEST, f"`{name}`: {fault.messages[0]}") from None
+
+
+def _req_id(value: Any) -> ReqId:
+    """A text, or a whole number that every JSON reader keeps: it goes back as it came."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_SEQ:
+        return value
+    if isinstance(value, str):
+        return _identifier(value, "reqId")
+    raise PeerFault(Code.BAD_REQUEST, "`reqId` must be a text or a whole number below 2^53.")
 
 
 def _names(value: Any, most: Most) -> tuple[str, ...]:

@@ -77,7 +77,9 @@ def sse_block(event: str, data: bytes, event_id: Position | None = None) -> byte
 
 
 def sse_retry(milliseconds: int) -> bytes:
-    return b"retry: %d\n\n" % milliseconds
+    """The first line of a block. As a block of its own, without data, common clients hand on an
+    empty event (fetch-event-source, httpx-sse, r3labs/sse, Ktor)."""
+    return b"retry: %d\n" % milliseconds
 
 
 def http_chunk(data: bytes) -> bytes:

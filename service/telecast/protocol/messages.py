@@ -12,6 +12,8 @@ from telecast.model import Entry, Event, Position
 from telecast.protocol.framing import Message
 
 PROTOCOL_VERSION = 1
+ReqId = str | int | None
+"""What a client names a message by, as it came; None: it did not."""
 SnapshotReason = Literal[
     "NEW",
     "EPOCH_CHANGED",
@@ -75,7 +77,7 @@ def ack(
     now: int,
     *,
     action: str,
-    req_id: str | None,
+    req_id: ReqId,
     channels: Sequence[str],
     rejected: Sequence[Mapping[str, str]],
     delivery: str,
@@ -132,7 +134,7 @@ def notice(now: int, fault: TelecastError, retry_after_ms: int | None = None) ->
     return _message("notice", now, body)
 
 
-def error(now: int, fault: TelecastError, req_id: str | None = None) -> Message:
+def error(now: int, fault: TelecastError, req_id: ReqId = None) -> Message:
     body = {
         "reqId": req_id,
         "code": fault.code,

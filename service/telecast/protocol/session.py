@@ -22,6 +22,7 @@ from telecast.protocol.commands import (
     within,
 )
 from telecast.protocol.limits import TokenBucket
+from telecast.protocol.messages import ReqId
 from telecast.protocol.subscription import Grant, Rejected, grant, is_pattern, narrowed
 
 
@@ -86,7 +87,7 @@ class Session:
         self._bad = max(0, self._bad - 1)
         return command
 
-    def _charge(self, now: float, req_id: str | None, bucket: TokenBucket | None = None) -> None:
+    def _charge(self, now: float, req_id: ReqId, bucket: TokenBucket | None = None) -> None:
         if (bucket or self._actions).take(now):
             self._refused = max(0, self._refused - 1)
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.web.api import (
     alerts,
     audit,
@@ -25,7 +25,7 @@ API = "/api/v1"
 
 
 async def not_yet(request: web.Request) -> web.StreamResponse:
-    raise PeerFault("NOT_AVAILABLE", f"This service does not offer {request.path} yet.")
+    raise PeerFault(Code.NOT_AVAILABLE, f"This service does not offer {request.path} yet.")
 
 
 def routes() -> list[web.RouteDef]:
@@ -37,7 +37,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/snapshot", channels.snapshot),
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
-        web.delete(f"{API}/channels/{{channel}}/rows/{{key:[^/]+}}", publish.withdraw),
+        web.delete(f"{API}/channels/{{channel}}/rows/{{key:.+}}", publish.withdraw),
         web.delete(f"{API}/channels/{{channel}}/rows", publish.withdraw),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/acknowledge", alerts.acknowledge),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/unacknowledge", alerts.unacknowledge),

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 import telecast.workers
+from telecast.config.kinds import Origins
 from telecast.errors import SettingsError
 from telecast.keys import KeyStore, create_key, revoke_key
 from telecast.logs import configure
@@ -196,16 +197,16 @@ async def test_under_a_forced_filter_only_own_rows_are_written() -> None:
         ):
             error = await live.refused(channel, payload, who="t1-desk")
             assert (error["status"], error["code"]) == (403, "FORBIDDEN"), payload
-        for channel, key in (("positions", "theirs"), ("risk-alerts", "everyone")):
+        for channel, key, refused in (
+            ("positions", "theirs", (404, "ROW_NOT_FOUND")),
+            ("risk-alerts", "everyone", (403, "FORBIDDEN")),
+        ):
             path = f"/api/v1/channels/{channel}/rows/{key}"
             error = await refusal(live, path, method="DELETE", who="t1-desk")
-            assert (error["status"], error["code"]) == (403, "FORBIDDEN")
-        error = await live.refused(
-            "positions", [], who="t1-desk", query={"replace": "symbol:BTCUSDT"}
-        )
-        assert (error["status"], error["code"]) == (403, "FORBIDDEN")
-        error = await live.refused("positions", [], who="t1-desk", query={"replace": "traderId:t2"})
-        assert (error["status"], error["code"]) == (403, "FORBIDDEN")
+            assert (error["status"], error["code"]) == refused
+        for scope in ("symbol:BTCUSDT", "traderId:t2"):
+            receipt = await live.publish("positions", who="t1-desk", query={"replace": scope})
+            assert receipt["accepted"] == 0, "rows of others do not exist for it"
         async with live.ws(who="t1-desk") as reader:
             await reader.expect("welcome")
             for data in (position("x", "t2"), position("theirs", "t1")):
@@ -234,6 +235,10 @@ async def test_under_a_forced_filter_only_own_rows_are_written() -> None:
         ("https://{host}.evil.example", False),
         ("https://evil.example/{host}", False),
         ("http://evil.example@{host}", False),
+        ("http://{host}/evil", False),
+        ("https://default.example", True),
+        ("tauri://localhost", True),
+        ("app://desk", False),
         ("null", False),
         ("http://[", False),
         ("", False),
@@ -243,17 +248,91 @@ async def test_under_a_forced_filter_only_own_rows_are_written() -> None:
 async def test_a_page_connects_only_from_here_or_from_where_is_listed(
     transport: str, origin: str, allowed: bool
 ) -> None:
-    async with served(allowed_origins=("https://desk.example:8443",)) as live:
+    listed = ("https://desk.example:8443", "https://default.example:443", "tauri://localhost")
+    async with served(allowed_origins=Origins().deserialize(listed)) as live:
         origin = origin.replace("{host}", live.url.removeprefix("http://"))
-        query = {"channels": "positions", "headers": {"Origin": origin}}
+        _, body, _ = await live.ask("POST", "/api/v1/tickets")
+        query = {"channels": "positions", "headers": {"Origin": origin}, "who": None}
+        query |= {"ticket": body["data"]["ticket"]}
         if allowed:
             async with live.transport(transport, **query) as reader:
                 await reader.opening()
             return
         error = await refusal(
-            live, f"/{transport}/telemetry?channels=positions", headers={"Origin": origin}
+            live,
+            f"/{transport}/telemetry?channels=positions&ticket={query['ticket']}",
+            who=None,
+            headers={"Origin": origin},
         )
         assert (error["status"], error["code"]) == (403, "FORBIDDEN_ORIGIN")
+
+
+@TRANSPORTS
+async def test_with_a_key_in_a_header_the_key_decides_and_not_the_origin(transport: str) -> None:
+    """Libraries that are no browsers send an Origin too: behind a proxy it was a foreign one."""
+    async with served() as live:
+        foreign = {"Origin": "https://elsewhere.example"}
+        async with live.transport(transport, channels="positions", headers=foreign) as reader:
+            await reader.opening()
+        error = await refusal(live, f"/{transport}/telemetry", who=None, headers=foreign)
+        assert (error["status"], error["code"]) == (403, "FORBIDDEN_ORIGIN")
+        bearer = {"Authorization": f"Bearer {live.secrets['desk']}", "X-API-Key": ""}
+        async with live.transport(
+            transport, who=None, channels="positions", headers=foreign | bearer
+        ) as reader:
+            await reader.opening()
+
+
+@TRANSPORTS
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("own.example:443", "https://own.example", 401),
+        ("own.example:80", "http://own.example", 401),
+        ("own.example", "https://own.example:443", 401),
+        ("own.example:80", "https://own.example", 403),
+        ("own.example:8443", "https://own.example", 403),
+    ],
+)
+async def test_the_default_port_of_an_origin_counts_as_none(
+    transport: str, host: str, origin: str, status: int
+) -> None:
+    """Some proxies pass Host on with the port: our own page was a foreign one."""
+    async with served(behind_proxy=True) as live:
+        error = await refusal(
+            live, f"/{transport}/telemetry", who=None, headers={"Host": host, "Origin": origin}
+        )
+        assert error["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        ("198.51.100.7", "198.51.100.7"),
+        ("198.51.100.7:50001", "198.51.100.7"),
+        ("10.0.0.1, 198.51.100.7:50001", "198.51.100.7"),
+        ("[2001:db8::7]:50001", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("unknown", "unknown"),
+    ],
+)
+async def test_behind_a_proxy_an_address_is_without_its_port_and_in_every_log_line(
+    forwarded: str, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the port each connection was an address of its own: limits counted nobody."""
+    async with served(behind_proxy=True) as live:
+        with caplog.at_level("INFO"):
+            async with live.ws(headers={"X-Forwarded-For": forwarded}) as reader:
+                await reader.expect("welcome")
+                (client,) = live.parts.clients
+                assert client.address == address
+            await live.everybody_gone()
+        lines: list[Any] = [
+            each for each in caplog.records if each.message in ("request", "stream ended")
+        ]
+        assert {each.message for each in lines} == {"request", "stream ended"}
+        assert {each.remote for each in lines} == {address}
 
 
 # --- keys change while streams are open

@@ -154,7 +154,7 @@ async def test_going_down_ends_both_with_a_word_and_lets_go_of_them(live: Live) 
         opened(live, "sse", channels="positions") as (sse, _),
     ):
         await drain(live.parts)
-        for reader, code in ((ws, 1012), (sse, None)):
+        for reader, code in ((ws, 1001), (sse, None)):
             reported, ended = await reader.rest()
             assert [each.body["code"] for each in reported] == ["SHUTTING_DOWN"]
             assert ended == code

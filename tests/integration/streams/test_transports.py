@@ -663,7 +663,7 @@ async def test_a_stream_that_the_server_ends_says_so_at_both_transports() -> Non
         assert notice["retryAfterMs"] > 0
         with pytest.raises(Ended) as end:
             await ws.read()
-        assert end.value.code == 1012
+        assert end.value.code == 1001
         assert (await sse.expect("notice")).body["code"] == "SHUTTING_DOWN"
         with pytest.raises(Ended):
             await sse.read()

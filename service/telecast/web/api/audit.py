@@ -13,8 +13,9 @@ from telecast.audit import AuditEntry
 from telecast.errors import Code, JournalUnavailable, PeerFault
 from telecast.model import Principal
 from telecast.web.api import asking
-from telecast.web.auth.credentials import address_of, require
+from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok
+from telecast.web.front.peer import address_of
 from telecast.web.parts import PRINCIPAL, parts_from
 
 log = logging.getLogger("telecast.audit")

@@ -133,7 +133,7 @@ def sign_in(request: web.Request, key_id: str, *, operate: bool = False) -> Toke
     kind = OPERATOR if operate else SESSION
     text = parts.tokens.issue(kind, key_id, parts.keys.fingerprint(key_id) or "")
     token = parts.tokens.read(kind, text)
-    _set(request, SESSION_COOKIE, text, "/", kind.seconds)
+    _set(request, SESSION_COOKIE, text, _path(request, kind), kind.seconds)
     return token
 
 
@@ -155,7 +155,7 @@ def sign_out(request: web.Request) -> None:
     token = _read(parts, request.cookies.get(SESSION_COOKIE, ""), SESSIONS)
     if token is not None and parts.tokens.why_not(token) is None:
         parts.tokens.use_up(token)
-    _set(request, SESSION_COOKIE, "", "/", 0)
+    _set(request, SESSION_COOKIE, "", _path(request, SESSION), 0)
 
 
 def sign_in_link(parts: Parts, key_id: str) -> str:
@@ -166,15 +166,21 @@ def sign_in_link(parts: Parts, key_id: str) -> str:
 
 def _give(request: web.Request, name: str, token: Token) -> None:
     text = parts_from(request).tokens.issue(token.kind, token.key_id, token.fingerprint, token.id)
-    path = "/" if token.kind in SESSIONS else request.path
-    _set(request, name, text, path, token.kind.seconds)
+    _set(request, name, text, _path(request, token.kind), token.kind.seconds)
 
 
-def _set(request: web.Request, name: str, value: str, path: str, seconds: int) -> None:
+def _path(request: web.Request, kind: Kind) -> str | None:
+    """Where a cookie holds. A stream's has no Path: then a browser takes the folder of the address
+    as it knows it (RFC 6265 §5.1.4), which is right behind a proxy that adds a prefix, too."""
+    return f"{parts_from(request).settings.path_prefix}/" if kind in SESSIONS else None
+
+
+def _set(request: web.Request, name: str, value: str, path: str | None, seconds: int) -> None:
     cookie: SimpleCookie = SimpleCookie()
     cookie[name] = value
     morsel = cookie[name]
-    morsel["path"] = path
+    if path is not None:
+        morsel["path"] = path
     morsel["max-age"] = str(seconds)
     morsel["httponly"] = True
     morsel["samesite"] = "Strict"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from telecast.config.kinds import canonical
 from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.web.auth.cookies import OPERATES, holder
+from telecast.web.front.peer import address_of, same_host
 from telecast.web.parts import PRINCIPAL, parts_from
+
+log = logging.getLogger(__name__)
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -20,12 +24,18 @@ def key_holder(request: web.Request) -> Principal | None:
 
     Raises PeerFault 401, or 429 when this address has sent too many wrong keys.
     """
-    secret = request.headers.get("X-API-Key")
-    if secret is None:
+    secret = _secret(request)
+    return known(request, secret) if secret else None
+
+
+def _secret(request: web.Request) -> str:
+    """The key that the request carries; empty without one. An empty X-API-Key is none."""
+    secret = request.headers.get("X-API-Key", "").strip()
+    if not secret:
         scheme, _, rest = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             secret = rest.strip()
-    return known(request, secret) if secret else None
+    return secret
 
 
 def known(request: web.Request, secret: str) -> Principal:
@@ -48,7 +58,7 @@ def authenticate(request: web.Request) -> Principal:
     if principal is None:
         principal = holder(request)
         if principal is None:
-            raise PeerFault("UNAUTHENTICATED", "Send a key: X-API-Key or Authorization: Bearer.")
+            raise PeerFault(Code.UNAUTHENTICATED, "Send a key: X-API-Key or Authorization: Bearer.")
         check_origin(request)
         check_site(request)
         if OPERATES in request and _acts(request):
@@ -87,23 +97,23 @@ def check_origin(request: web.Request) -> None:
     No Origin means no browser. `null` (sandboxed frames, files) names nobody. Raises PeerFault.
     """
     origin = request.headers.get("Origin")
-    if origin is None or origin in parts_from(request).settings.allowed_origins:
+    if origin is None:
         return
-    # Behind a proxy we don't see the scheme that the browser used: the host decides.
-    if _host(origin) == (request.host or "").lower():
+    if canonical(origin) in parts_from(request).settings.allowed_origins:
         return
-    raise PeerFault(
-        Code.FORBIDDEN_ORIGIN,
-        f"Pages of {_CONTROL.sub('', origin)[:128]!r} may not connect here.",
-    )
+    if same_host(origin, request.host or ""):
+        return
+    shown = _CONTROL.sub("", origin)[:128]
+    log.info("foreign origin", extra={"origin": shown, "remote": address_of(request)})
+    raise PeerFault(Code.FORBIDDEN_ORIGIN, f"Pages of {shown!r} may not connect here.")
 
 
-def _host(origin: str) -> str | None:
-    """Host and port of an origin; None where it has none."""
-    try:
-        return urlsplit(origin).netloc.lower() or None
-    except ValueError:  # such as http://[
-        return None
+def check_stream_origin(request: web.Request) -> None:
+    """The same for a stream; but with a key in a header the key alone decides. A page can't add
+    one without asking by CORS first, and libraries that are no browsers send an Origin too, which
+    a proxy that writes a Host of its own makes a foreign one. Raises PeerFault."""
+    if not _secret(request):
+        check_origin(request)
 
 
 def check_site(request: web.Request) -> None:
@@ -114,15 +124,3 @@ def check_site(request: web.Request) -> None:
     site = request.headers.get("Sec-Fetch-Site", "none")
     if "Origin" not in request.headers and site not in ("none", "same-origin"):
         raise PeerFault(Code.FORBIDDEN_ORIGIN, "Another page asks with this browser's session.")
-
-
-def address_of(request: web.Request) -> str:
-    """The peer's address; behind a proxy the one that the proxy has seen."""
-    if parts_from(request).settings.behind_proxy:
-        # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's;
-        # those before it may be anybody's.
-        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
-        last = forwarded.rsplit(",", 1)[-1].strip()
-        if last:
-            return last[:64]
-    return request.remote or "unknown"

@@ -16,6 +16,11 @@ from telecast.model import rfc3339
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, sse_retry
 
+SSE_TYPE = "text/event-stream; charset=utf-8"
+"""The standard knows UTF-8 only; `requests` and others take Latin-1 where nothing is said."""
+SSE_CACHING = "no-cache, no-transform"
+"""What compresses on the way would hold events back until its buffer is full."""
+
 LAST_WORDS = (Code.MALFORMED_REQUEST, Code.TOO_SLOW, Code.TOO_MANY_WRONG_KEYS)
 """After these the connection is closed: nobody knows where the next request begins, or it may
 begin with another guess."""
@@ -68,8 +73,11 @@ def stream_refusal(fault: TelecastError) -> web.Response:
     notice = messages.notice(int(time.time() * 1000), fault, wait)
     return web.Response(
         body=sse_retry(wait) + SSE.message(notice),
-        content_type="text/event-stream",
-        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        headers={
+            "Content-Type": SSE_TYPE,
+            "Cache-Control": SSE_CACHING,
+            "X-Accel-Buffering": "no",
+        },
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import hdrs, web
 
-from telecast.errors import PeerFault
+from telecast.errors import Code, PeerFault
 from telecast.net.admission import SLOW_BODY
 from telecast.web.parts import parts_from
 
@@ -21,10 +21,10 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise PeerFault(
-            "UNSUPPORTED_MEDIA_TYPE",
+            Code.UNSUPPORTED_MEDIA_TYPE,
             "Send the body uncompressed: this service takes no Content-Encoding.",
         )
-    too_large = PeerFault("BODY_TOO_LARGE", f"The body is over {bound} ({most}).", {bound: most})
+    too_large = PeerFault(Code.BODY_TOO_LARGE, f"The body is over {bound} ({most}).", {bound: most})
     if (request.content_length or 0) > most:
         raise too_large
     parts = parts_from(request)
@@ -38,6 +38,6 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
     except TimeoutError:
         parts.admission.closed[SLOW_BODY] += 1
         raise PeerFault(
-            "TOO_SLOW", f"The body was not complete within {parts.settings.body_timeout:g} s."
+            Code.TOO_SLOW, f"The body was not complete within {parts.settings.body_timeout:g} s."
         ) from None
     return body

@@ -10,14 +10,17 @@ import socket
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
 
-from telecast.errors import OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.net.admission import MALFORMED, SLOW_HEAD, Admission
 from telecast.net.wire import USER_TIMEOUT_MS
 from telecast.web.front.answers import refusal
 
 log = logging.getLogger(__name__)
+
+MAX_ADDRESS = 32 * 1024
+"""Bytes of a request line: 256 filter values of 100 characters have room. Proxies take 8 KiB."""
 
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -71,7 +74,7 @@ class Connection(web.RequestHandler):
             return
         # uvloop's transport may be closed already without having said so: to write would raise.
         if why == SLOW_HEAD and not self.transport.is_closing():
-            fault = PeerFault("TOO_SLOW", "The request's head was not complete in time.")
+            fault = PeerFault(Code.TOO_SLOW, "The request's head was not complete in time.")
             self.transport.write(_bare(fault))
         self.force_close()
 
@@ -96,10 +99,17 @@ class Connection(web.RequestHandler):
                     "correlation_id": correlation,
                 },
             )
-            fault = PeerFault("MALFORMED_REQUEST", f"This is not valid HTTP/1.1: {reason}.")
+            if isinstance(exc, LineTooLong) and str(MAX_ADDRESS) in exc.message:
+                fault = PeerFault(
+                    Code.ADDRESS_TOO_LONG,
+                    f"The address is over {MAX_ADDRESS} bytes: select so much over a WebSocket.",
+                    {"max_address_bytes": MAX_ADDRESS},
+                )
+            else:
+                fault = PeerFault(Code.MALFORMED_REQUEST, f"This is not valid HTTP/1.1: {reason}.")
         else:
             log.error("unhandled", exc_info=exc, extra={"correlation_id": correlation})
-            fault = OwnFault("INTERNAL", "Internal error: the service's log has it.")
+            fault = OwnFault(Code.INTERNAL, "Internal error: the service's log has it.")
         if request.writer.output_size:
             raise ConnectionError("An answer has begun: no other can be sent.")
         response = refusal(fault)

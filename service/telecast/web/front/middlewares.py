@@ -15,6 +15,7 @@ from telecast.logs import correlation_id
 from telecast.net.admission import MALFORMED
 from telecast.web.front.answers import refusal
 from telecast.web.front.heads import check_head
+from telecast.web.front.peer import address_of
 from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL, parts_from
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
                     "status": status,
                     "seconds": round(time.monotonic() - started, 4),
                     "key_id": None if principal is None else principal.key_id,
-                    "remote": request.remote,
+                    "remote": address_of(request),
                     "connection_id": request.get(CONNECTION),
                 },
             )
@@ -86,7 +87,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             response.headers["Allow"] = status.headers["Allow"]
         return response
     except web.RequestPayloadError:
-        return refusal(PeerFault("BAD_REQUEST", "The body does not match what its headers say."))
+        return refusal(PeerFault(Code.BAD_REQUEST, "The body does not match what its headers say."))
     except ConnectionResetError:
         # The peer went before its answer began: nothing failed, and nobody reads an answer.
         return web.Response(status=400)
@@ -95,7 +96,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.get(BEGUN) and request.transport is not None:
             # A 500 now would stand in the middle of a stream: its end without one says as much.
             request.transport.abort()
-        return refusal(OwnFault("INTERNAL", "Internal error: the service's log has it."))
+        return refusal(OwnFault(Code.INTERNAL, "Internal error: the service's log has it."))
 
 
 async def add_correlation(request: web.Request, response: web.StreamResponse) -> None:

@@ -16,7 +16,7 @@ from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.framing import SSE, SSE_HTTP10, SseTransport, sse_retry
 from telecast.protocol.subscription import ALL
-from telecast.web.front.answers import retry_after, stream_refusal
+from telecast.web.front.answers import SSE_CACHING, SSE_TYPE, retry_after, stream_refusal
 from telecast.web.streams.stream import ServedStream, now_ms
 
 RETRY_MS = (1_000, 3_000)
@@ -31,6 +31,8 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     stream = ServedStream(request, "sse")
     asked = stream.session.ask(stream.query.channels or ALL, stream.query.fields)
     head = _Head(sep="\n", send_timeout=None)
+    head.headers["Content-Type"] = SSE_TYPE
+    head.headers["Cache-Control"] = SSE_CACHING
     # Or a client would send its next request into a connection that ends with the stream.
     head.headers["Connection"] = "close"
     transport = SSE if request.version >= HttpVersion11 else SSE_HTTP10
@@ -80,7 +82,8 @@ class _SseStream:
         stream.client.narrow = self._narrow
         greeting = (stream.welcome(), stream.ack("subscribe", None, rejected))
         retry = sse_retry(random.randint(*RETRY_MS))  # noqa: S311 - jitter
-        self._wire.write(self._transport.join([retry, *map(self._transport.message, greeting)]))
+        blocks = [*map(self._transport.message, greeting)]
+        self._wire.write(self._transport.join([retry + blocks[0], *blocks[1:]]))
         broadcaster.attach(subscriber, stream.start(stream.query.start))
         self._wire.listen(self._discard, self._over)
 
@@ -120,4 +123,4 @@ def _last_words(fault: TelecastError, transport: SseTransport) -> list[bytes]:
     if not fault.retryable:
         return [transport.message(messages.notice(now_ms(), fault))]
     wait = int(retry_after(fault) * 1000)
-    return [sse_retry(wait), transport.message(messages.notice(now_ms(), fault, wait))]
+    return [sse_retry(wait) + transport.message(messages.notice(now_ms(), fault, wait))]

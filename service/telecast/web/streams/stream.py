@@ -21,10 +21,12 @@ from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.commands import Most, Origin, Start, StreamQuery, parse_query
 from telecast.protocol.framing import Message, Transport
+from telecast.protocol.messages import ReqId
 from telecast.protocol.session import Session, SessionLimits
 from telecast.tape.selection import Selection, filter_of
 from telecast.web.auth.cookies import BROWSER, redeem_ticket
-from telecast.web.auth.credentials import address_of, check_origin, require
+from telecast.web.auth.credentials import check_stream_origin, require
+from telecast.web.front.peer import address_of
 from telecast.web.parts import CONNECTION, Parts, parts_from
 from telecast.web.streams.takeover import take_over
 
@@ -51,7 +53,7 @@ class ServedStream:
         self.ended_by: TelecastError | None = None
         """The fault for which we end it; None while it lasts, or if the client went."""
         self._context = Context()
-        check_origin(request)
+        check_stream_origin(request)
         principal = require(request, "read")
         settings = self.parts.settings
         self.query: StreamQuery = parse_query(
@@ -197,7 +199,7 @@ class ServedStream:
     def ack(
         self,
         action: str,
-        req_id: str | None,
+        req_id: ReqId,
         rejected: list[dict[str, str]],
         extra: dict[str, object] | None = None,
     ) -> Message:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from telecast.errors import OwnFault
+from telecast.errors import Code, OwnFault
 from telecast.net.plain import PlainWire
 from telecast.net.tls import TlsWire
 from telecast.net.wire import Wire
@@ -94,7 +94,7 @@ def duplicate_socket(transport: asyncio.Transport) -> socket.socket | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             raise OwnFault(
-                "OVERLOADED",
+                Code.OVERLOADED,
                 "No more files can be opened now.",
                 retry_after=5,
             ) from None

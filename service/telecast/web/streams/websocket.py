@@ -57,7 +57,9 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 def check_version(request: web.Request) -> None:
     """Raises PeerFault UPGRADE_REQUIRED, whose answer names ours (RFC 6455 §4.4)."""
     if request.headers.getall("Sec-WebSocket-Version", ["13"]) != ["13"]:
-        raise PeerFault("UPGRADE_REQUIRED", "Only version 13 of the WebSocket protocol is spoken.")
+        raise PeerFault(
+            Code.UPGRADE_REQUIRED, "Only version 13 of the WebSocket protocol is spoken."
+        )
 
 
 def has_body(request: web.Request) -> bool:

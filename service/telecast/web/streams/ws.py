@@ -28,6 +28,7 @@ from telecast.protocol.commands import (
 from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
 from telecast.protocol.framing import WS, Message, ws_pong
 from telecast.protocol.limits import TokenBucket
+from telecast.protocol.messages import ReqId
 from telecast.web.front.answers import refusal, retry_after
 from telecast.web.streams.stream import ServedStream, now_ms, selection_of
 from telecast.web.streams.websocket import WebSocket, check_version, has_body, upgrade
@@ -44,7 +45,7 @@ second at the most; the burst is for what arrives at once after a line was stuck
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Upgrade and serve one client until it goes."""
     if has_body(request):
-        response = refusal(PeerFault("BAD_REQUEST", "A WebSocket request must not have a body."))
+        response = refusal(PeerFault(Code.BAD_REQUEST, "A WebSocket request must not have a body."))
         response.force_close()  # what follows may be a body or a request: it is read as neither
         return response
     check_version(request)
@@ -55,7 +56,7 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
         rejected = [each.as_json() for each in asked.rejected]
     elif stream.query.fields:
         raise PeerFault(
-            "UNKNOWN_FILTER",
+            Code.UNKNOWN_FILTER,
             "Over WebSocket a filter in the query needs `channels` too.",
         )
     answer = upgrade(request, SUBPROTOCOL)
@@ -127,7 +128,7 @@ class _WsStream:
         except Exception:
             # Else a 500 would be written where the client reads frames.
             log.exception("unhandled")
-            self._end(OwnFault("INTERNAL", "Internal error: the service's log has it."))
+            self._end(OwnFault(Code.INTERNAL, "Internal error: the service's log has it."))
 
     def _obey(self, text: str) -> None:
         try:
@@ -161,7 +162,7 @@ class _WsStream:
                 self._acknowledge(command)
             case _:
                 raise PeerFault(
-                    "NOT_AVAILABLE", f"This service does not offer {command.action!r} yet."
+                    Code.NOT_AVAILABLE, f"This service does not offer {command.action!r} yet."
                 )
 
     def _subscribe(self, command: Subscribe) -> None:
@@ -206,7 +207,7 @@ class _WsStream:
 
     def _committed(
         self,
-        req_id: str | None,
+        req_id: ReqId,
         action: str,
         done: asyncio.Future[Published],
         said: Mapping[str, object] | None = None,
@@ -229,7 +230,7 @@ class _WsStream:
             self._send(messages.error(now_ms(), fault, req_id))
         else:
             log.error("%s failed", action, exc_info=fault)
-            broken = OwnFault("INTERNAL", "Internal error: the service's log has it.")
+            broken = OwnFault(Code.INTERNAL, "Internal error: the service's log has it.")
             self._send(messages.error(now_ms(), broken, req_id))
 
     def _send(self, message: Message) -> None:
