@@ -134,14 +134,6 @@ async def test_a_row_whose_key_has_a_slash_is_withdrawn_in_any_form(form: str) -
         assert snapshot["rows"] == []
 
 
-@pytest.mark.parametrize("query", ["", "?key=", "?key=a&key=b"])
-async def test_a_withdrawal_names_one_row(query: str) -> None:
-    async with served() as live:
-        status, body, _ = await live.ask("DELETE", f"/api/v1/channels/positions/rows{query}")
-        assert (status, body["error"]["code"]) == (400, "BAD_REQUEST")
-        assert "Name one row" in body["error"]["message"]
-
-
 async def test_rows_of_others_and_rows_that_are_not_there_are_answered_alike() -> None:
     """A key limited to one trader learned by DELETE and `replace` which rows others have."""
     t1 = principal("t1", "read", "publish", forced={"traderId": frozenset({"t1"})})

@@ -79,7 +79,7 @@ def _acts(request: web.Request) -> bool:
         request.method == "POST"
         and request.content_type == "application/json"
         and origin is not None
-        and _host(origin) == (request.host or "").lower()
+        and same_host(origin, request.host or "")
     )
 
 
