@@ -505,6 +505,9 @@ def test_the_tail_equals_the_committed_history_once_and_in_order(
 ) -> None:
     """Appends go on while the history is paged: at the hand-over nothing is lost or repeated."""
 
+    if not kind.affords("tail"):
+        return
+
     async def scenario() -> None:
         async with kind.journal(KEEP) as journal:
 
@@ -748,13 +751,16 @@ async def play(kind: Kind, steps: list[Any]) -> tuple[Model, tuple[Entry, ...], 
 def test_any_sequence_of_appends_and_trims_does_what_the_model_does(
     kind: Kind, steps: list[Any]
 ) -> None:
-    asyncio.run(play(kind, steps))
+    if kind.affords("model"):
+        asyncio.run(play(kind, steps))
 
 
 @several
 @given(steps=_steps)
 def test_after_any_sequence_the_floors_are_honest(kind: Kind, steps: list[Any]) -> None:
     """From the history alone, without the model's idea of trimming."""
+    if not kind.affords("floors"):
+        return
     steps = [step for step in steps if step[0] != "reopen"] + [("trim", None)]
     model, entries, floors = asyncio.run(play(kind, steps))
     kept = set(entries)

@@ -77,7 +77,6 @@ class Group:
     """
 
     __slots__ = (
-        "_first",
         "_known",
         "_rows",
         "entries",
@@ -97,11 +96,8 @@ class Group:
         since: int | None = None,
         rows: Mapping[RowKey, int],
         known: Mapping[str, Known],
-        first: int = 0,
     ) -> None:
-        """Numbers begin at `first`, or behind the head where that is higher."""
         self.head = head
-        self._first = first
         self.timestamp = timestamp
         self.since = timestamp if since is None else since
         self.entries: list[Entry] = []
@@ -129,16 +125,15 @@ class Group:
         if elsewhere:
             raise Conflict(elsewhere)
         count = len(batch.records)
-        start = max(self.head + 1, self._first)
-        if start + count - 1 > MAX_SEQ:
+        if self.head + count > MAX_SEQ:
             raise JournalUnavailable("The journal has used up its numbers: start a new one.")
         receipt = Receipt(
             count=count,
-            first_seq=start if count else 0,
-            last_seq=start + count - 1 if count else self.head,
+            first_seq=self.head + 1 if count else 0,
+            last_seq=self.head + count,
             timestamp=self.timestamp,
         )
-        self._take(batch, receipt.last_seq - count)
+        self._take(batch)
         if asked is not None:
             self.keys[asked.key] = Known(asked.digest, receipt, self.since)
         return receipt
@@ -147,8 +142,8 @@ class Group:
         seq = self.moved.get(row)
         return self._rows.get(row, 0) if seq is None else seq
 
-    def _take(self, batch: Batch, seq: int) -> None:
-        timestamp = self.timestamp
+    def _take(self, batch: Batch) -> None:
+        seq, timestamp = self.head, self.timestamp
         keep, moved = self.entries.append, self.moved
         for record in batch.records:
             seq += 1

@@ -7,7 +7,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -186,17 +186,22 @@ class Store:
             "SELECT value, (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')"
             "  FROM meta WHERE name = 'epoch'"
         )
-        for channel, through, *floor in self._database.execute("SELECT * FROM floors"):
-            if channel in self._channels:
-                self._channels[channel] = _Channel(through, Floor(*floor))
         ((self.newest, self._keys),) = self._database.execute(
             "SELECT (SELECT timestamp FROM events WHERE seq = (SELECT max(seq) FROM events)),"
             "       (SELECT count(*) FROM idempotency)"
         )
         for name, channel in self._channels.items():
-            ((channel.recent,),) = self._database.execute(
-                "SELECT count(*) FROM events WHERE channel = ? AND seq > ?", (name, channel.through)
-            )
+            self._channels[name] = self._loaded(name, channel)
+
+    def _loaded(self, name: str, channel: _Channel) -> _Channel:
+        """The channel, with what the database has of it."""
+        floors = "SELECT through, whole_from, compact_from FROM floors WHERE channel = ?"
+        for through, *floor in self._database.execute(floors, (name,)):
+            channel.through, channel.floor = through, Floor(*floor)
+        ((channel.recent,),) = self._database.execute(
+            "SELECT count(*) FROM events WHERE channel = ? AND seq > ?", (name, channel.through)
+        )
+        return channel
 
     def _harden(self) -> None:
         """Write again, and sync, what a process that was killed may have left in the log.
@@ -259,10 +264,8 @@ class Store:
         sizes = self._place.sizes
         return Figures(file_bytes=sizes.database, log_bytes=sizes.log, idempotency_keys=self._keys)
 
-    def group(self, batches: Sequence[Batch], times: Times, *, first: int = 0) -> Group:
-        """An empty group that knows of the database what these batches ask about.
-
-        Its entries are numbered from `first` on, where that is beyond the head."""
+    def group(self, batches: Sequence[Batch], times: Times) -> Group:
+        """An empty group that knows of the database what these batches ask about."""
         asked_rows = {row for batch in batches for row in batch.expect}
         asked_keys = {batch.idempotency.key for batch in batches if batch.idempotency}
         rows: dict[RowKey, int] = {}
@@ -285,7 +288,6 @@ class Store:
             since=int(times.after * 1000),
             rows=rows,
             known=known,
-            first=first,
         )
 
     def commit(self, group: Group) -> None:
@@ -310,7 +312,7 @@ class Store:
         self._write(
             _COMMIT,
             (
-                group.entries[0].seq if group.entries else 0,
+                self.head + 1,
                 group.timestamp,
                 _json(described),
                 b"".join(values),
@@ -329,22 +331,44 @@ class Store:
             if channel is not None:
                 channel.recent += 1
 
-    def trim(self, now: float) -> int:
-        """One bounded step of trimming, as one transaction with the floors it raises."""
+    def note(self, book: str, key: str) -> bytes | None:
+        """One note. Raises JournalUnavailable."""
+        (value,) = self._read(
+            "SELECT (SELECT value FROM notes WHERE book = ? AND key = ?)", (book, key)
+        )
+        return None if value is None else bytes(value)
+
+    def is_due(self, now: float) -> bool:
+        """Whether a trim would take anything away; changes nothing."""
+        superseded, old_keys = self._read(_LEFT_OVER, (1, _forget_before(now), 1))
+        return bool(orjson.loads(superseded) or old_keys) or any(
+            self._look(name, self._channel(name), kept, now, TRIM_MOST, [])[0]
+            for name, kept in self._retention.items()
+        )
+
+    def trim(self, now: float, retention: Mapping[str, Retention] | None = None) -> int:
+        """One bounded step of trimming, as one transaction with the floors it raises.
+
+        By `retention` where it is given: of the channels that it names."""
+        chosen = self._retention if retention is None else retention
         self._note()
-        forget = int((now - IDEMPOTENCY_SECONDS) * 1000)
+        forget = _forget_before(now)
         superseded, old_keys = self._read(_LEFT_OVER, (TRIM_MOST, forget, TRIM_MOST))
         gone: dict[str, list[tuple[int, bool]]] = {}
         for seq, name, pinned in orjson.loads(superseded):
             gone.setdefault(name, []).append((seq, bool(pinned)))
         budget = TRIM_MOST - sum(map(len, gone.values()))
         moved: dict[str, _Channel] = {}
-        for name, channel in self._channels.items():
-            looked, after = self._look(name, channel, now, budget, gone.setdefault(name, []))
+        for name, kept in chosen.items():
+            channel = self._channel(name)
+            looked, after = self._look(name, channel, kept, now, budget, gone.setdefault(name, []))
             budget -= looked
             after.floor = raised(after.floor, gone[name])
             if after != channel:
                 moved[name] = after
+        for name in gone.keys() - chosen.keys():
+            channel = self._channel(name)
+            moved[name] = replace(channel, floor=raised(channel.floor, gone[name]))
         seqs = [seq for went in gone.values() for seq, _ in went]
         if seqs or moved or old_keys:
             floors = [
@@ -358,12 +382,24 @@ class Store:
             self._write(_PROBE, ())  # nobody may dare to publish: find out that space is back
         return len(seqs) + int(old_keys)
 
+    def _channel(self, name: str) -> _Channel:
+        """What is remembered of a channel; another node may know one that this one does not."""
+        if name not in self._channels:
+            self._channels[name] = self._loaded(name, _Channel())
+        return self._channels[name]
+
     def _look(
-        self, name: str, channel: _Channel, now: float, most: int, gone: list[tuple[int, bool]]
+        self,
+        name: str,
+        channel: _Channel,
+        retention: Retention,
+        now: float,
+        most: int,
+        gone: list[tuple[int, bool]],
     ) -> tuple[int, _Channel]:
         """How many entries of a channel are overdue, and what the channel is without them."""
-        excess = channel.recent - self._retention[name].events
-        before = (now - self._retention[name].seconds) * 1000
+        excess = channel.recent - retention.events
+        before = (now - retention.seconds) * 1000
         due = excess > 0 or channel.oldest is None or channel.oldest < before
         if not channel.recent or not due or most < 1:
             return 0, channel
@@ -420,6 +456,11 @@ class Store:
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return JournalFull(self.full, outcome_unknown=is_in_log(error))
 
+    def sync(self) -> None:
+        """Have all of a copy, which nothing else syncs, on the disk. Raises JournalUnavailable."""
+        self._write("PRAGMA synchronous = FULL", ())
+        self._write("PRAGMA wal_checkpoint(TRUNCATE)", ())
+
     def close(self) -> None:
         self._note()
         self._database.close()
@@ -434,3 +475,8 @@ def _described(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
 
 def _json(value: object) -> str:
     return orjson.dumps(value).decode()
+
+
+def _forget_before(now: float) -> int:
+    """Idempotency keys from before this time, in ms, are forgotten."""
+    return int((now - IDEMPOTENCY_SECONDS) * 1000)

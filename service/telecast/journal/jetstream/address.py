@@ -1,0 +1,76 @@
+"""Where the log is and how to get in: `nats://host:4222,host:4222/NAME`, and what is secret.
+
+The address goes into logs and messages, so no secret may stand in it.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from telecast.errors import SettingsError
+
+_FORM = re.compile(r"(nats|tls)://([^/@?#\s]+)/([A-Za-z0-9_-]{1,32})", re.ASCII)
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?", re.ASCII)
+FORM = "nats://HOST:4222[,HOST:4222]/NAME"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What the servers ask for. `creds` is a credentials file; `user` needs `password`."""
+
+    creds: Path | None = None
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    def tls(self) -> ssl.SSLContext | None:
+        """The client's side of TLS, None where no setting asks for any. Raises SettingsError."""
+        if self.ca is None and self.cert is None:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+            if self.cert is not None:
+                context.load_cert_chain(self.cert, self.key, password=_no_password)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                [f"The TLS files for the NATS servers can't be used: {error}."]
+            ) from error
+        return context
+
+
+def _no_password() -> str:
+    raise ValueError("the key is encrypted; give one that is not, readable by the service only")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`servers` are URLs; `name` is the stream's."""
+
+    servers: tuple[str, ...]
+    name: str
+
+    def __str__(self) -> str:
+        hosts = ",".join(server.partition("://")[2] for server in self.servers)
+        return f"{self.servers[0].partition('://')[0]}://{hosts}/{self.name}"
+
+
+def parse_address(url: str) -> Address:
+    """Raises SettingsError, which never quotes what may be a password."""
+    if "@" in url:
+        raise SettingsError(
+            [
+                "journal: an address with a user and a password would end up in logs. Write "
+                f"{FORM}, and set TELECAST_NATS_USER and TELECAST_NATS_PASSWORD, or "
+                "TELECAST_NATS_CREDS."
+            ]
+        )
+    found = _FORM.fullmatch(url)
+    hosts = found[2].split(",") if found else []
+    if not found or not all(_HOST.fullmatch(host) for host in hosts):
+        raise SettingsError([f"journal: {url[:100]!r} does not read {FORM}."])
+    return Address(tuple(f"{found[1]}://{host}" for host in hosts), found[3])

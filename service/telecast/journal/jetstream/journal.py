@@ -1,0 +1,308 @@
+"""A journal on a log: what commits is what the log orders, judged alike on every node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from enum import Enum, auto
+from typing import TypeVar
+
+from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
+from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
+from telecast.journal.group import check
+from telecast.journal.jetstream.copy import Applier, Due, Gone, Opened, Place, Report, Step
+from telecast.journal.jetstream.log import Extent, Log, Logged
+from telecast.journal.jetstream.sender import Sender
+from telecast.journal.sqlite.courtesy import Courtesy
+from telecast.journal.sqlite.readers import MAX_READERS, Readers
+from telecast.journal.tail import Tail
+from telecast.model import Entry, Retention
+
+log = logging.getLogger(__name__)
+
+DOUBT_SECONDS = 12.0
+"""How long a log that seems to have lost its end is asked again: a leader that woke up may answer
+from what it knew before it slept."""
+AHEAD = 1024
+"""Messages that wait for the copy's thread at the most."""
+CLOSE_SECONDS = 5.0
+_T = TypeVar("_T")
+
+
+class _State(Enum):
+    NEW = auto()
+    OPENING = auto()
+    OPEN = auto()
+    FAILED = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+_MOVES = {
+    _State.NEW: {_State.OPENING},
+    _State.OPENING: {_State.OPEN, _State.FAILED, _State.CLOSING},
+    _State.OPEN: {_State.FAILED, _State.CLOSING},
+    _State.FAILED: {_State.CLOSING},
+    _State.CLOSING: {_State.CLOSED},
+    _State.CLOSED: set[_State](),
+}
+
+
+class JetStreamJournal(Journal):
+    """Keeps the whole contract, on any number of nodes: a receipt is given once this node has
+    judged the batch at its place in the log.
+
+    `head` and `floors()` change on the loop only. An instance is opened once.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        copy: str | os.PathLike[str],
+        retention: Mapping[str, Retention],
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        """`copy` is the path of this node's own database. `now` only says when to ask for a trim:
+        what goes is judged by the log's time."""
+        self.epoch = ""
+        self.head = 0
+        self._log = log
+        self._path = os.fspath(copy)
+        self._retention = dict(retention)
+        self._now = now
+        self._state = _State.NEW
+        self._why = "The journal is not open."
+        self._floors: Mapping[str, Floor] = {}
+        self._place = Place()
+        self._tail = Tail()
+        self._courtesy = Courtesy()
+        self._readers = Readers(self._path)
+        self._threads = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="journal-read")
+        self._sender = Sender(log, lambda: self._place)
+        self._applier: Applier | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._moved = asyncio.Event()
+        """Set whenever the copy has moved, or can't any more."""
+        self._handed = 0
+        """The sequence of the last message that the copy's thread was given."""
+        self._opened: asyncio.Future[None]
+        self._gone: asyncio.Future[None]
+
+    # --- opening and closing
+
+    async def open(self) -> None:
+        self._move(_State.OPENING, "The journal is not open yet.")
+        loop = asyncio.get_running_loop()
+        self._opened, self._gone = loop.create_future(), loop.create_future()
+        try:
+            await self._log.open()
+            await self._open_copy(loop)
+            extent = await self._checked()
+            self._tasks.append(asyncio.create_task(self._follow()))
+            await self._reached(extent.last)
+        except BaseException:
+            await self.close()
+            raise
+        self._move(_State.OPEN)
+        self._tasks.append(asyncio.create_task(self._sender.run()))
+
+    async def _open_copy(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._applier = Applier(
+            self._path,
+            self._log.epoch,
+            self._retention,
+            loop=loop,
+            report=self._on_report,
+            release=self._release_readers,
+        )
+        self._applier.start()
+        with self._courtesy.shown():
+            await self._opened
+
+    async def _checked(self) -> Extent:
+        """The log's extent, once it is sure that the copy is one of this very log."""
+        applied, deadline = self._place.applied, asyncio.get_running_loop().time() + DOUBT_SECONDS
+        while True:
+            extent = await self._log.extent()
+            if extent.last >= applied and await self._is_ours(extent):
+                break
+            if asyncio.get_running_loop().time() >= deadline:
+                raise JournalCorrupt(
+                    f"The log ends at message {extent.last} or has other messages than before; "
+                    f"the copy {self._path} is at {applied}. The log has lost its end, or was put "
+                    "back from a backup. If the log is to be kept as it is, move the copies of all "
+                    "nodes away: they are made anew from it."
+                )
+            await asyncio.sleep(0.5)
+        if extent.first > applied + 1:
+            raise JournalCorrupt(
+                f"The log begins at message {extent.first} and the copy {self._path} ends at "
+                f"{applied}: take a newer copy from another node."
+            )
+        return extent
+
+    async def _is_ours(self, extent: Extent) -> bool:
+        """Whether the last message that was applied is still the one in its place."""
+        applied = self._place.applied
+        if applied < extent.first:
+            return True
+        found = await self._log.timestamp_of(applied)
+        # The copy's times never fall, so its own is the message's or a later one.
+        return found is not None and found <= self._place.timestamp
+
+    async def _reached(self, sequence: int) -> None:
+        while self._place.applied < sequence:
+            self._moved.clear()
+            if self._state is _State.FAILED:
+                raise JournalUnavailable(self._why)
+            await self._moved.wait()
+
+    def _release_readers(self) -> None:
+        self._threads.shutdown(wait=True)
+        self._readers.close()
+
+    async def close(self) -> None:
+        if self._state is _State.NEW:
+            return
+        if self._state not in (_State.CLOSING, _State.CLOSED):
+            await self._let_go()
+        await asyncio.shield(self._gone)
+
+    async def _let_go(self) -> None:
+        opened = self._state is _State.OPEN
+        self._move(_State.CLOSING, "The journal is closed.")
+        if opened:
+            # What is under way is finished; where the log is away, that can't be waited for.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    while not self._sender.idle:
+                        self._moved.clear()
+                        await self._moved.wait()
+        self._sender.end(self._why)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._applier is not None:
+            self._applier.stop()
+        else:
+            self._release_readers()
+            self._on_gone(Gone())
+        await self._log.close()
+
+    def _move(self, state: _State, why: str = "") -> None:
+        if state not in _MOVES[self._state]:
+            raise AssertionError(f"{self._state} -> {state}")
+        self._state, self._why = state, why
+        self._moved.set()
+
+    def _fail(self, fault: TelecastError) -> None:
+        if self._state in (_State.OPENING, _State.OPEN):
+            log.critical("the journal takes nothing any more", extra={"reason": fault.message})
+            self._move(_State.FAILED, fault.message)
+        self._sender.end(fault.message)
+        self._tail.end(fault)
+
+    # --- the log, applied
+
+    async def _follow(self) -> None:
+        assert self._applier is not None
+        try:
+            async for logged in self._log.follow(self._place.applied):
+                await self._hand_on(self._applier, logged)
+        except TelecastError as fault:
+            self._fail(fault)
+
+    async def _hand_on(self, applier: Applier, logged: tuple[Logged, ...]) -> None:
+        applier.put(logged)
+        self._handed = logged[-1].sequence
+        while self._handed - self._place.applied > AHEAD and self._state is not _State.FAILED:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _on_report(self, report: Report) -> None:
+        match report:
+            case Opened():
+                self.epoch, self.head, self._floors = report.epoch, report.head, report.floors
+                self._place = report.place
+                if not self._opened.done():
+                    self._opened.set_result(None)
+            case Step():
+                self._on_step(report)
+            case Gone():
+                self._on_gone(report)
+
+    def _on_step(self, step: Step) -> None:
+        self._floors = step.floors
+        for applied in step.applied:
+            self.head, self._place = applied.head, applied.place
+            self._tail.tell(applied.entries)
+            self._sender.judged(applied)
+        self._moved.set()
+
+    def _on_gone(self, report: Gone) -> None:
+        fault = report.fault
+        if self._state is _State.CLOSING:
+            self._move(_State.CLOSED, self._why)
+            self._tail.end()
+        if not self._opened.done():
+            self._opened.set_exception(fault or JournalUnavailable("The copy was closed."))
+        elif fault is not None:
+            self._fail(fault)
+        self._gone.set_result(None)
+
+    # --- the contract
+
+    async def append(self, batch: Batch) -> Receipt:
+        check(batch)
+        if self._state is not _State.OPEN:
+            raise JournalUnavailable(self._why)
+        with self._courtesy.shown():
+            return await asyncio.shield(self._sender.put(batch))
+
+    async def trim(self) -> int:
+        if self._state is not _State.OPEN or self._applier is None:
+            raise JournalUnavailable(self._why)
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._applier.put(Due(self._now(), answer))
+        if not await answer:
+            return 0
+        return await asyncio.shield(self._sender.trim(self._retention))
+
+    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
+        return self._tail.follow(self._history, lambda: self.head)
+
+    async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
+        return await self._in_thread(self._readers.history, after, self.head, limit)
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
+        if limit < 1:
+            raise ValueError("a page holds at least one entry")
+        chosen = dict.fromkeys(channels)
+        return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        return await self._in_thread(self._readers.notes, book, after, limit)
+
+    async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
+        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
+            raise JournalUnavailable(self._why)
+        loop = asyncio.get_running_loop()
+        with self._courtesy.shown():
+            try:
+                return await loop.run_in_executor(self._threads, read, *arguments)
+            except JournalCorrupt as damage:
+                self._fail(damage)
+                raise
+
+    def floors(self) -> Mapping[str, Floor]:
+        return self._floors
+
+    def failure(self) -> str | None:
+        if self._state is not _State.OPEN:
+            return self._why
+        return self._log.away()

