@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.ageing import Times
-from telecast.journal.base import Floor, Receipt
+from telecast.journal.base import Figures, Floor, Receipt
 from telecast.journal.jetstream.log import Logged
 from telecast.journal.jetstream.message import VERSION, Message, NewerVersion, decode
 from telecast.journal.jetstream.nodes import Nodes, Verdict
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 BOOK, PLACE = "log", "place"
 """The note that says up to where the log is applied."""
 CLOSED = "closed"
+LOOK_SECONDS = 1.0
+"""Between two looks at whether the copy's file is still where it was."""
 CHAINS = 4096
 """Messages whose checksums are remembered, to be compared with what others sent."""
 
@@ -89,6 +92,7 @@ class Step:
 
     applied: Sequence[Applied]
     floors: Mapping[str, Floor]
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,6 +120,7 @@ class Copy:
         """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock."""
         discard_if_unsure(path)
         self._path = path
+        self._looked = 0.0
         self._chains: OrderedDict[int, int] = OrderedDict()
         self.store = Store(path, retention, copy_of=epoch)
         kept = self.store.note(BOOK, PLACE)
@@ -203,6 +208,12 @@ class Copy:
         self._chains[self.place.applied] = self.place.chain
         if len(self._chains) > CHAINS:
             self._chains.popitem(last=False)
+
+    def figures(self) -> Figures:
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self.store.look()
+            self._looked = time.monotonic()
+        return self.store.figures()
 
     def due(self, now: float) -> bool:
         return self.store.is_due(now)
@@ -330,7 +341,7 @@ class Applier:
                 self._send(_settle, job.answer, copy.due(job.now))
             else:
                 applied = copy.apply(job)
-                self._send(self._report, Step(applied, copy.store.floors()))
+                self._send(self._report, Step(applied, copy.store.floors(), copy.figures()))
 
 
 def _settle(answer: asyncio.Future[bool], due: bool) -> None:

@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
-from telecast.journal.base import Batch, Floor, Journal, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
 from telecast.journal.group import check
 from telecast.journal.jetstream.copy import Applier, Due, Gone, Opened, Place, Report, Step
 from telecast.journal.jetstream.log import Extent, Log, Logged
@@ -78,6 +78,7 @@ class JetStreamJournal(Journal):
         self._state = _State.NEW
         self._why = "The journal is not open."
         self._floors: Mapping[str, Floor] = {}
+        self._figures = Figures()
         self._place = Place()
         self._tail = Tail()
         self._courtesy = Courtesy()
@@ -237,10 +238,10 @@ class JetStreamJournal(Journal):
                 self._on_gone(report)
 
     def _on_step(self, step: Step) -> None:
-        self._floors = step.floors
+        self._floors, self._figures = step.floors, step.figures
         for applied in step.applied:
             self.head, self._place = applied.head, applied.place
-            self._tail.tell(applied.entries)
+            self._tail.add(applied.entries)
             self._sender.judged(applied)
         self._moved.set()
 
@@ -301,6 +302,9 @@ class JetStreamJournal(Journal):
 
     def floors(self) -> Mapping[str, Floor]:
         return self._floors
+
+    def figures(self) -> Figures:
+        return self._figures
 
     def failure(self) -> str | None:
         if self._state is not _State.OPEN:
