@@ -185,6 +185,9 @@ class JetStreamJournal(Journal):
                         self._moved.clear()
                         await self._moved.wait()
         self._sender.end(self._why)
+        # Before the tasks are cancelled: nats-py may swallow a cancellation while it waits for an
+        # answer, and what follows a log that is closed ends by itself.
+        await self._log.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -193,7 +196,6 @@ class JetStreamJournal(Journal):
         else:
             self._release_readers()
             self._on_gone(Gone())
-        await self._log.close()
 
     def _move(self, state: _State, why: str = "") -> None:
         if state not in _MOVES[self._state]:

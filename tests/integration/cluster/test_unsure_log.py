@@ -1,0 +1,265 @@
+"""Several nodes on a log that loses, repeats and delays messages: what was acknowledged is there
+once, in its sender's order, and the same on every node. The bugs that are planted are found."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from telecast.errors import Conflict, JournalCorrupt, JournalFull, JournalUnavailable
+from telecast.journal.base import Batch, Idempotency
+from telecast.journal.jetstream import copy as copy_module
+from telecast.journal.jetstream import sender as sender_module
+from telecast.journal.jetstream.copy import Copy
+from telecast.journal.jetstream.journal import JetStreamJournal
+from telecast.journal.jetstream.message import decode, encode
+from telecast.journal.jetstream.nodes import Nodes, Verdict
+from telecast.model import Entry, Record, Retention
+from tests.support.unsure_log import Stream, UnsureLog
+
+A = "trader-status"
+KEEP = {A: Retention(1_000_000, 1e9)}
+FAULTS = {"lost": 0.15, "unanswered": 0.15, "delayed": 0.1, "twice": 0.1}
+
+
+def record(key: str) -> Record:
+    return Record(A, key, "upsert", False, b'{"n":1}')
+
+
+@asynccontextmanager
+async def nodes(stream: Stream, folder: Path, count: int) -> AsyncIterator[list[JetStreamJournal]]:
+    async with AsyncExitStack() as stack:
+        found = []
+        for number in range(count):
+            journal = JetStreamJournal(
+                UnsureLog(stream), folder / f"{number}.db", KEEP, now=lambda: 1.7e9
+            )
+            await journal.open()
+            stack.push_async_callback(journal.close)
+            found.append(journal)
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender_module, "AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(sender_module, "GIVE_UP_SECONDS", 0.3)
+
+
+async def everything(journal: JetStreamJournal) -> list[Entry]:
+    return list((await journal.read([A], 0, 1_000_000)).entries)
+
+
+async def level(stream: Stream, journals: list[JetStreamJournal]) -> None:
+    """Every node has applied all that the log holds."""
+    async with asyncio.timeout(20):
+        for journal in journals:
+            await journal._reached(len(stream.kept))
+
+
+async def publish(journal: JetStreamJournal, name: str, count: int) -> tuple[set[str], set[str]]:
+    """Keys that were acknowledged, and those of which nobody knows."""
+    known, unknown = set[str](), set[str]()
+
+    async def one(key: str) -> None:
+        try:
+            await journal.append(Batch(records=(record(key),)))
+            known.add(key)
+        except JournalUnavailable as fault:
+            if fault.outcome_unknown:
+                unknown.add(key)
+
+    waiting = []
+    for number in range(count):
+        waiting.append(asyncio.create_task(one(f"{name}-{number:04}")))
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    return known, unknown
+
+
+async def a_bad_day(seed: int, folder: Path) -> list[str]:
+    """What went wrong, as sentences."""
+    stream = Stream(random.Random(seed), **FAULTS)
+    async with nodes(stream, folder, 3) as journals:
+        results = await asyncio.gather(
+            *(publish(each, f"n{index}", 60) for index, each in enumerate(journals))
+        )
+        stream.heal()
+        for data in stream.late:
+            stream.keep(data)
+        await publish(journals[0], "end", 1)
+        await level(stream, journals)
+        told = [await everything(each) for each in journals]
+    found = []
+    if not told[0] == told[1] == told[2]:
+        found.append("the nodes differ")
+    keys = [entry.key for entry in told[0]]
+    if len(keys) != len(set(keys)):
+        found.append("an event is there twice")
+    for known, unknown in results:
+        if not known <= set(keys):
+            found.append("an acknowledged event is lost")
+        mine = [key for key in keys if key in known | unknown]
+        if mine != sorted(mine):
+            found.append("a sender's events are out of order")
+    if extra := set(keys) - set().union(*(a | b for a, b in results)) - {"end-0000"}:
+        found.append(f"what was refused is there: {len(extra)}")
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_the_log_does_each_acknowledged_event_is_there_once(
+    seed: int, tmp_path: Path
+) -> None:
+    assert await a_bad_day(seed, tmp_path) == []
+
+
+def _judge_anything(self: Nodes, node: str, number: int) -> Verdict:
+    return Verdict.NEXT if number > self.counted.get(node, 0) else Verdict.REPEAT
+
+
+def _judge_repeats(self: Nodes, node: str, number: int) -> Verdict:
+    return Verdict.NEXT
+
+
+@pytest.mark.parametrize(
+    "planted", [_judge_anything, _judge_repeats], ids=["gaps are taken", "repeats are taken"]
+)
+async def test_a_planted_bug_is_found(
+    planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Nodes, "judge", planted)
+    for seed in range(12):
+        (tmp_path / str(seed)).mkdir()
+        try:
+            async with asyncio.timeout(4):
+                if await a_bad_day(seed, tmp_path / str(seed)):
+                    return
+        except (TimeoutError, JournalUnavailable):
+            return  # somebody waits for ever, or the nodes have found out themselves
+    pytest.fail("it went unnoticed")
+
+
+async def test_what_a_node_gave_up_on_never_counts_once_its_next_message_did(
+    tmp_path: Path,
+) -> None:
+    stream = Stream(random.Random(1), delayed=1.0)
+    async with nodes(stream, tmp_path, 2) as journals:
+        with pytest.raises(JournalUnavailable) as given_up:
+            await journals[0].append(Batch(records=(record("late"),)))
+        assert given_up.value.outcome_unknown
+        stream.heal()
+        await journals[0].append(Batch(records=(record("next"),)))
+        for data in stream.late:
+            stream.keep(data)
+        await level(stream, journals)
+        for journal in journals:
+            assert [entry.key for entry in await everything(journal)] == ["next"]
+
+
+async def test_two_nodes_that_change_one_row_see_who_came_first(tmp_path: Path) -> None:
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 2) as journals:
+        first = await journals[0].append(Batch(records=(record("row"),)))
+        await level(stream, journals)
+        expect = {(A, "row"): first.last_seq}
+        results = await asyncio.gather(
+            *(each.append(Batch(records=(record("row"),), expect=expect)) for each in journals),
+            return_exceptions=True,
+        )
+        assert sorted(type(each).__name__ for each in results) == ["Conflict", "Receipt"]
+        assert any(isinstance(each, Conflict) for each in results)
+
+
+async def test_one_key_used_at_two_nodes_is_one_commit(tmp_path: Path) -> None:
+    stream = Stream(random.Random(1))
+    batch = Batch(records=(record("row"),), idempotency=Idempotency("k", b"d" * 32))
+    async with nodes(stream, tmp_path, 2) as journals:
+        receipts = await asyncio.gather(*(each.append(batch) for each in journals))
+        assert sorted(each.duplicate for each in receipts) == [False, True]
+        assert receipts[0].first_seq == receipts[1].first_seq
+        await level(stream, journals)
+        assert len(await everything(journals[0])) == 1
+
+
+async def test_a_full_log_refuses_and_goes_on_when_there_is_space(tmp_path: Path) -> None:
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 2) as journals:
+        await journals[0].append(Batch(records=(record("a"),)))
+        stream.most = len(stream.kept)
+        with pytest.raises(JournalFull):
+            await journals[0].append(Batch(records=(record("b"),)))
+        stream.most += 1000
+        await journals[0].append(Batch(records=(record("c"),)))
+        await level(stream, journals)
+        assert [entry.key for entry in await everything(journals[1])] == ["a", "c"]
+
+
+async def test_a_node_that_judges_otherwise_finds_out_and_stops(tmp_path: Path) -> None:
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 2) as journals:
+        await journals[0].append(Batch(records=(record("a"),)))
+        await level(stream, journals)
+        message = decode(stream.kept[0].data)
+        wrong = copy_module.Message(
+            node="elsewhere", number=1, at=1, chain=message.chain + 1, batches=()
+        )
+        stream.keep(encode(wrong))
+        with pytest.raises(JournalUnavailable, match="judged the log differently"):
+            await level(stream, journals)
+        with pytest.raises(JournalUnavailable, match="judged the log differently"):
+            await journals[0].append(Batch(records=(record("b"),)))
+
+
+async def test_a_message_of_a_newer_version_stops_the_node_and_loses_nothing(
+    tmp_path: Path,
+) -> None:
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 1) as journals:
+        await journals[0].append(Batch(records=(record("a"),)))
+        stream.keep(encode(decode(stream.kept[0].data)).replace(b'{"v":1', b'{"v":2', 1))
+        with pytest.raises(JournalUnavailable, match="upgrade this node"):
+            await level(stream, journals)
+        assert len(await everything(journals[0])) == 1
+
+
+async def test_a_log_that_lost_its_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telecast.journal.jetstream.journal.DOUBT_SECONDS", 0.0)
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 1) as journals:
+        await journals[0].append(Batch(records=(record("a"),)))
+        await journals[0].append(Batch(records=(record("b"),)))
+    stream.kept.pop()
+    with pytest.raises(JournalCorrupt, match="lost its end"):
+        async with nodes(stream, tmp_path, 1):
+            pass
+
+
+async def test_a_copy_is_made_anew_after_the_machine_went_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 1) as journals:
+        await journals[0].append(Batch(records=(record("a"),)))
+        (tmp_path / "0.db.state").write_text("open before-the-crash", "ascii")
+        taken = (tmp_path / "0.db").read_bytes()
+    (tmp_path / "0.db").write_bytes(taken[: len(taken) // 2])
+    (tmp_path / "0.db.state").write_text("open before-the-crash", "ascii")
+    async with nodes(stream, tmp_path, 1) as journals:
+        assert [entry.key for entry in await everything(journals[0])] == ["a"]
+
+
+def test_a_copy_that_was_closed_is_kept(tmp_path: Path) -> None:
+    path = str(tmp_path / "copy.db")
+    Copy(path, "c0ffee1234", KEEP).close()
+    before = Path(path).stat().st_ino
+    Copy(path, "c0ffee1234", KEEP).close()
+    assert Path(path).stat().st_ino == before
