@@ -105,12 +105,19 @@ class Due:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gone:
-    """The copy is closed and unlocked; `fault` says why it could not go on."""
+    """The copy is closed and unlocked; `fault` says why it could not even be opened."""
 
     fault: TelecastError | None = None
 
 
-Report = Opened | Step | Gone
+@dataclass(frozen=True, slots=True, eq=False)
+class Failed:
+    """Nothing more is applied. What is there can be read until the end."""
+
+    fault: TelecastError
+
+
+Report = Opened | Step | Failed | Gone
 
 
 class Copy:
@@ -311,37 +318,46 @@ class Applier:
             log.debug("the loop ended before its journal was closed")
 
     def _run(self) -> None:
-        fault: TelecastError | None = None
         try:
             lock = FileLock(f"{self._path}.lock")
-        except TelecastError as refused:
-            self._send(self._report, Gone(refused))
+        except TelecastError as fault:
+            self._send(self._report, Gone(fault))
             return
         try:
             copy = Copy(self._path, self._epoch, self._retention)
-            opened = Opened(copy.store.epoch, copy.place, copy.store.head, copy.store.floors())
-            self._send(self._report, opened)
-            try:
-                self._serve(copy)
-            finally:
-                self._release()
-                copy.close()
-        except TelecastError as error:
-            fault = error
-        except Exception as error:
-            log.exception("the copy's thread met a fault")
-            fault = JournalUnavailable(f"The copy {self._path} failed ({error!r}): restart.")
-        finally:
+        except TelecastError as fault:
             lock.release()
-        self._send(self._report, Gone(fault))
+            self._send(self._report, Gone(fault))
+            return
+        opened = Opened(copy.store.epoch, copy.place, copy.store.head, copy.store.floors())
+        self._send(self._report, opened)
+        try:
+            self._serve(copy)
+        finally:
+            self._release()
+            copy.close()
+            lock.release()
+            self._send(self._report, Gone())
 
     def _serve(self, copy: Copy) -> None:
+        failed = False
         while (job := self._jobs.get()) is not None:
             if isinstance(job, Due):
-                self._send(_settle, job.answer, copy.due(job.now))
-            else:
-                applied = copy.apply(job)
-                self._send(self._report, Step(applied, copy.store.floors(), copy.figures()))
+                self._send(_settle, job.answer, not failed and copy.due(job.now))
+            elif not failed:
+                report = self._applied(copy, job)
+                failed = isinstance(report, Failed)
+                self._send(self._report, report)
+
+    def _applied(self, copy: Copy, logged: Sequence[Logged]) -> Step | Failed:
+        try:
+            applied = copy.apply(logged)
+            return Step(applied, copy.store.floors(), copy.figures())
+        except TelecastError as fault:
+            return Failed(fault)
+        except Exception as error:
+            log.exception("the copy's thread met a fault")
+            return Failed(JournalUnavailable(f"The copy {self._path} failed ({error!r}): restart."))
 
 
 def _settle(answer: asyncio.Future[bool], due: bool) -> None:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
 from telecast.journal.group import check
-from telecast.journal.jetstream.copy import Applier, Due, Gone, Opened, Place, Report, Step
+from telecast.journal.jetstream.copy import Applier, Due, Failed, Gone, Opened, Place, Report, Step
 from telecast.journal.jetstream.log import Extent, Log, Logged
 from telecast.journal.jetstream.sender import Sender
 from telecast.journal.sqlite.courtesy import Courtesy
@@ -236,6 +236,8 @@ class JetStreamJournal(Journal):
                     self._opened.set_result(None)
             case Step():
                 self._on_step(report)
+            case Failed():
+                self._fail(report.fault)
             case Gone():
                 self._on_gone(report)
 
@@ -254,8 +256,6 @@ class JetStreamJournal(Journal):
             self._tail.end()
         if not self._opened.done():
             self._opened.set_exception(fault or JournalUnavailable("The copy was closed."))
-        elif fault is not None:
-            self._fail(fault)
         self._gone.set_result(None)
 
     # --- the contract
