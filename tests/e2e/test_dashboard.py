@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from telecast.testing.relay import relay
 from tests.support.payloads import position
 from tests.support.service.live import served
 from tests.support.service.process import free_port
-from tests.support.sockets.relay import relay
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "dashboard"
 LIVE = "document.querySelector('#state').textContent === 'live'"

@@ -150,6 +150,10 @@ class MemoryJournal(Journal):
     def floors(self) -> Mapping[str, Floor]:
         return {channel: self._logs[channel].floor for channel in self._retention}
 
+    def retain(self, retention: Mapping[str, Retention]) -> None:
+        """Keep these channels by other bounds, from the next trim on."""
+        self._retention.update(retention)
+
     async def trim(self) -> int:
         now = self._ageing.at(self._now(), self._elapsed()).before
         budget, gone = TRIM_MOST, self._forget((now - IDEMPOTENCY_SECONDS) * 1000)

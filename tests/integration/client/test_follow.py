@@ -11,9 +11,9 @@ import pytest
 
 from telecast.client import Behind, Change, Client, Closed, Op, PositionFile, Refused
 from telecast.errors import PeerFault
+from telecast.testing.relay import relay
 from tests.support.payloads import position, price
 from tests.support.service.live import Live, served
-from tests.support.sockets.relay import relay
 
 PATIENCE = 20.0
 both = pytest.mark.parametrize("transport", ["ws", "sse"])

@@ -11,10 +11,10 @@ import pytest
 from telecast.client import Client, Refused, State, Stream
 from telecast.client.http import Access
 from telecast.errors import PeerFault
+from telecast.testing.relay import relay
 from tests.support.payloads import position
 from tests.support.service.certificate import certify
 from tests.support.service.live import served
-from tests.support.sockets.relay import relay
 
 PATIENCE = 20.0
 

@@ -18,11 +18,11 @@ import orjson
 import pytest
 
 from telecast.client import Change, Client, Op, State
+from telecast.testing.relay import Relay, relay
 from tests.support.checking.history import folded, listener_flaws
 from tests.support.checking.traffic import kept
 from tests.support.payloads import position, price
 from tests.support.service.process import Service
-from tests.support.sockets.relay import Relay, relay
 
 CUTS = int(os.environ.get("TELECAST_CUTS", "20"))
 LAST = "the last"

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from telecast.client import Client, Refused
+from telecast.testing.relay import relay
 from tests.support.payloads import position, price, trader
 from tests.support.service.live import served
-from tests.support.sockets.relay import relay
 
 
 async def test_calls_of_many_tasks_commit_in_the_order_in_which_they_were_made():

@@ -15,9 +15,9 @@ from telecast.client import Client, Closed, Op, Refused, State, Unreachable, Vie
 from telecast.client.client import LIVENESS_SECONDS
 from telecast.errors import PeerFault
 from telecast.keys import KeyStore
+from telecast.testing.relay import relay
 from tests.support.payloads import alert, position, price, trader
 from tests.support.service.live import Live, principal, served
-from tests.support.sockets.relay import relay
 
 PATIENCE = 20.0
 both = pytest.mark.parametrize("transport", ["ws", "sse"])

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from telecast.client import Client
+from telecast.testing.relay import Relay, relay
 from tests.support.payloads import price
 from tests.support.service.process import Service
-from tests.support.sockets.relay import Relay, relay
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 PATIENCE = 60.0

@@ -26,7 +26,7 @@ FLOORS = (
     ("workers",),
     ("app",),
     ("server",),
-    ("cli",),
+    ("cli", "testing"),
     ("__main__",),
 )
 # These know less, or more, than their floor would let them.
@@ -37,6 +37,7 @@ ONLY = {
 }
 ALSO = {
     "cli": {"client"},
+    "testing": {"client"},
 }
 PURE = (
     "errors",
