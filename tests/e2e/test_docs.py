@@ -193,6 +193,7 @@ class Reader:
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.folder),
             "PYTHONWARNINGS": "error",
+            "PYTEST_ADDOPTS": "-p no:asyncio -p no:aiohttp -p no:cacheprovider",
             "NODE_OPTIONS": "--no-warnings --experimental-websocket --experimental-eventsource",
             "TELECAST_PORT": "0",
             "TELECAST_DRAIN_SECONDS": "0",
