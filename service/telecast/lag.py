@@ -7,10 +7,9 @@ by as long as the process was stopped. So of a stall all but the last WAKE_SECON
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
-from itertools import accumulate
 
 from telecast.fanout.wheel import Scheduler
+from telecast.histogram import Histogram
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +26,12 @@ class Lag:
     """Counts the wakes of one loop since its start, by how late they were."""
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self.seconds = 0.0
-        """The sum."""
+        self.histogram = Histogram(BOUNDS)
         self._scheduler = scheduler
-        self._counts = [0] * (len(BOUNDS) + 1)
         self._due: float | None = None
         self._told_at = -WINDOW_SECONDS
         self._untold = 0
         self._longest = 0.0
-
-    def buckets(self) -> list[tuple[float, int]]:
-        """(bound in seconds, wakes that were no later) in rising order; the last has them all."""
-        return list(zip((*BOUNDS, float("inf")), accumulate(self._counts), strict=True))
 
     def begin(self) -> None:
         self._due = self._scheduler.time() + WAKE_SECONDS
@@ -53,8 +46,7 @@ class Lag:
             return
         now = self._scheduler.time()
         late = max(0.0, now - self._due)
-        self._counts[bisect_left(BOUNDS, late)] += 1
-        self.seconds += late
+        self.histogram.observe(late)
         if late > TELL_SECONDS:
             self._tell(now, late)
         self.begin()

@@ -139,7 +139,7 @@ async def test_a_hundred_of_six_hundred_stall_and_the_others_notice_nothing(
                     assert len(reported) < len(missed), "it was to be stalled"
                     left_out += len(missed) - len(reported)
                 assert folded(member.events()) == state
-            counted = await metric(own, "telecast_events_left_out_total")
+            counted = await metric(own, "telecast_events_conflated_total")
             # What the tape itself has let go of is told as a range, without a number.
             assert counted == left_out if tape_events > len(truth) else 0 < counted <= left_out
             assert await metric(own, "telecast_evictions_total") == 0

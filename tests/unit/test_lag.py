@@ -32,9 +32,9 @@ def reported(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
 def test_a_loop_that_is_never_late_is_seen_to_be_so() -> None:
     clock, lag = begun()
     clock.pass_by(10 * WAKE_SECONDS)
-    assert {count for _, count in lag.buckets()} == {clock.turns}
+    assert {count for _, count in lag.histogram.buckets()} == {clock.turns}
     assert clock.turns >= 9
-    assert lag.seconds == 0
+    assert lag.histogram.seconds == 0
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -42,18 +42,18 @@ def test_a_stall_is_counted_by_how_long_it_was(bound: float) -> None:
     clock, lag = begun()
     stall(clock, bound * 0.99)
     stall(clock, bound * 1.01)
-    counts = dict(lag.buckets())
+    counts = dict(lag.histogram.buckets())
     lower = [each for each in BOUNDS if each < bound]
     assert [counts[each] for each in lower] == [0] * len(lower)
     assert counts[bound] == 1
     assert {count for upper, count in counts.items() if upper > bound} == {2}
-    assert lag.seconds == pytest.approx(2 * bound)
+    assert lag.histogram.seconds == pytest.approx(2 * bound)
 
 
 def test_no_stall_is_too_long_to_be_counted() -> None:
     clock, lag = begun()
     stall(clock, 3_600)
-    assert lag.buckets()[-2:] == [(BOUNDS[-1], 0), (float("inf"), 1)]
+    assert lag.histogram.buckets()[-2:] == [(BOUNDS[-1], 0), (float("inf"), 1)]
 
 
 def test_only_a_stall_that_others_notice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
@@ -90,5 +90,5 @@ def test_at_the_end_nothing_is_counted_and_nobody_is_woken_any_more() -> None:
     clock, lag = begun()
     lag.end()
     clock.pass_by(10 * WAKE_SECONDS)
-    assert lag.buckets()[-1][1] == 0
+    assert lag.histogram.buckets()[-1][1] == 0
     assert not clock.due

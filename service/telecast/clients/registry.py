@@ -18,6 +18,7 @@ from telecast.turns import in_turns
 
 KEPT_ENDED = 1_000
 """Ended streams that an operator can still look at, about 1 MB."""
+BY_ITSELF = "CLIENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class Clients:
         self.opened: Counter[str] = Counter()
         """Transport to connections since the start."""
         self.closed: Counter[str] = Counter()
+        self.left: Counter[tuple[str, str]] = Counter()
+        """(transport, error code) to streams that are over; CLIENT: the client left."""
         self._limits = limits
         self._keys = keys
         self._clock = clock
@@ -214,6 +217,7 @@ class Clients:
         self._ended_count += 1
         seq = 0 if client.subscriber is None else client.subscriber.cursor
         code, reason = (None, None) if fault is None else (str(fault.code), fault.message)
+        self.left[client.transport, code or BY_ITSELF] += 1
         self._ended.append(
             Ended(self._ended_count, client, at, code, reason, client.facts(seq, head))
         )

@@ -5,6 +5,7 @@ Synchronous and without a loop: the broadcaster decides whose turn it is, this d
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
 from operator import attrgetter
@@ -37,12 +38,15 @@ class Backfill:
         *,
         now: Callable[[], int],
         journal_floor: Callable[[str], Floor],
+        starts: Counter[str] | None = None,
     ) -> None:
-        """`now` gives ms since 1970; `journal_floor` what the journal still has of a channel."""
+        """`now` gives ms since 1970; `journal_floor` what the journal still has of a channel;
+        `starts` counts what streams begin with."""
         self._tape = tape
         self._epoch = epoch
         self._now = now
         self._floors = Floors(tape, journal_floor)
+        self._starts = Counter() if starts is None else starts
         self.chunks = Chunks(tape, epoch, now=now)
 
     def begin(self, subscriber: Subscriber, start: Start) -> None:
@@ -184,6 +188,7 @@ class Backfill:
                 # Nothing to resume: what is told next comes after the earliest of the snapshots.
                 catchup.resume = None
                 subscriber.cursor = max(subscriber.cursor, min(known))
+        self._starts[reason] += 1
         blocks.append(subscriber.transport.message(messages.snapshot(self._now(), names, reason)))
 
     def _tell_rows(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
@@ -208,6 +213,7 @@ class Backfill:
         names = [name for name in subscriber.selection.channels if name not in catchup.starts]
         catchup.resume = None
         if names:
+            self._starts["RESUMED"] += 1
             blocks.append(subscriber.transport.message(messages.resume(self._now(), start, names)))
 
     def _tell_gaps(

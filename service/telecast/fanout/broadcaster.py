@@ -63,7 +63,9 @@ class Broadcaster:
         self._scheduler = scheduler
         self._now = now
         self._group = group
-        self._backfill = Backfill(tape, epoch, now=now, journal_floor=journal_floor)
+        self._backfill = Backfill(
+            tape, epoch, now=now, journal_floor=journal_floor, starts=self.tally.starts
+        )
         self._wheel = Wheel(scheduler)
         self._liveness = Liveness(
             self._wheel, stall_seconds=stall_seconds, heartbeat=self.heartbeat, evict=self.evict

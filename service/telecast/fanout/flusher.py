@@ -48,6 +48,9 @@ class Flusher:
         self._round: Iterator[None] | None = None
         self._armed = False
         self._started = 0.0
+        self._due_since = float("inf")
+        """When the first of `_due` that no rate held back became so."""
+        self._since = 0.0
         self._ended = float("-inf")
         self._took = 0.0
 
@@ -55,6 +58,8 @@ class Flusher:
         """A cohort has something pending: the `first`, or one that goes `at_once` before its
         pace. `arm` follows."""
         if at_once or cohort.max_rate is None:
+            if not self._due:
+                self._due_since = self._scheduler.time()
             self._due[cohort] = None
         elif first:
             self._pace(cohort)
@@ -91,6 +96,7 @@ class Flusher:
         self._armed = False
         due, self._due = self._due, {}
         self._started = self._scheduler.time()
+        self._since, self._due_since = min(self._due_since, self._started), float("inf")
         self._round = self._flush_all(due)
         self._turn()
 
@@ -107,8 +113,8 @@ class Flusher:
         self._round = None
         self._ended = self._scheduler.time()
         self._took = self._ended - self._started
-        self._tally.flushes += 1
-        self._tally.flush_seconds += self._took
+        self._tally.flush.observe(self._took)
+        self._tally.write.observe(self._ended - self._since)
         self.arm()
 
     def _flush_all(self, due: Iterable[Cohort]) -> Iterator[None]:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from telecast.histogram import Histogram
+
 
 @dataclass(slots=True)
 class Tally:
@@ -19,9 +21,13 @@ class Tally:
     """Transport to bytes of both."""
     evicted: Counter[str] = field(default_factory=Counter)
     """Error code to connections that were ended."""
+    starts: Counter[str] = field(default_factory=Counter)
+    """What a stream, or channels added to one, began with: RESUMED, or why it was a snapshot."""
     stalls: int = 0
-    flushes: int = 0
-    flush_seconds: float = 0.0
+    flush: Histogram = field(default_factory=Histogram)
+    """How long a round of flushes took."""
+    write: Histogram = field(default_factory=Histogram)
+    """How long the oldest event of a round waited, from its commit to the end of the round."""
 
     def flushed(self, transport: str, events: Mapping[str, int], left_out: int, size: int) -> None:
         """A piece was written: events by channel, left out and bytes, over all who got it."""

@@ -27,6 +27,7 @@ from telecast.errors import (
     PeerFault,
     TelecastError,
 )
+from telecast.histogram import Histogram
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
 from telecast.ingress.derivation import Asked, Change, Derivation, Withdrawal
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
@@ -68,6 +69,7 @@ class _Waiting:
     future: asyncio.Future[Published]
     events: int
     size: int
+    since: float = field(default_factory=time.monotonic)
     tries: int = 0
     fault: TelecastError | None = None
     """Why it can't be done now; under a key that is known it was done already."""
@@ -83,6 +85,8 @@ class IngressTally:
     refused: dict[str, int] = field(default_factory=dict)
     """Code to publishes that were refused."""
     duplicates: int = 0
+    commit: Histogram = field(default_factory=Histogram)
+    """How long a publish waited, from its check to where its events are committed and sent on."""
 
 
 class Ingress:
@@ -368,6 +372,7 @@ class Ingress:
             self.tally.duplicates += 1
         else:
             self.tally.published[waiting.asked.channel] += receipt.count
+            self.tally.commit.observe(time.monotonic() - waiting.since)
             if receipt.count and waiting.asked.change is not None:
                 waiting.asked.change.committed()
         if not waiting.future.done():

@@ -56,16 +56,22 @@ async def test_the_counts_are_what_has_happened() -> None:
                 # 3 rows; 3 rows and one price; 3 rows; the newest price of five.
                 ("telecast_events_backfilled_total", "ws"): 3 + 4 + 1,
                 ("telecast_events_backfilled_total", "sse"): 3,
-                ("telecast_events_left_out_total", "ws"): 4,
-                ("telecast_events_left_out_total", "sse"): 0,
+                ("telecast_events_conflated_total", "ws"): 4,
+                ("telecast_events_conflated_total", "sse"): 0,
                 ("telecast_publish_backlog_events",): 0,
                 ("telecast_head_seq",): 19,
                 ("telecast_tape_events", "positions"): 13,
                 ("telecast_ready",): 1,
+                ("telecast_rows", "positions"): 3,
+                ("telecast_stream_starts_total", "NEW"): 3,
+                ("telecast_stream_starts_total", "RESUMED"): 1,
                 ("telecast_stalls_total",): 0,
             }
             assert {where: reported.get(where) for where in truth} == truth
-            assert 0 < reported["telecast_flushes_total",] <= 11
+            rounds = reported["telecast_flush_seconds_count",]
+            assert 0 < rounds <= 11
+            assert reported["telecast_commit_write_seconds_count",] == rounds
+            assert reported["telecast_publish_commit_seconds_count",] == 14
             assert reported["telecast_sent_bytes_total", "ws"] > 0
         await live.everybody_gone()
         reported = await scraped(live)
@@ -73,6 +79,8 @@ async def test_the_counts_are_what_has_happened() -> None:
             reported["telecast_connections", "ws"] == reported["telecast_connections", "sse"] == 0
         )
         assert reported["telecast_connections_opened_total", "ws"] == 3
+        assert reported["telecast_connections_closed_total", "CLIENT", "ws"] == 3
+        assert reported["telecast_connections_closed_total", "CLIENT", "sse"] == 1
         assert (
             sum(reported["telecast_subscriptions", name] for name in ("positions", "market-data"))
             == 0
@@ -104,7 +112,7 @@ async def test_a_step_that_holds_the_loop_is_seen_in_the_metrics_and_in_the_log(
         with caplog.at_level(logging.WARNING, "telecast.lag"):
             held = TELL_SECONDS + 2 * WAKE_SECONDS
             asyncio.get_running_loop().call_soon(time.sleep, held)
-            await live.until(lambda: live.parts.lag.seconds > TELL_SECONDS)
+            await live.until(lambda: live.parts.lag.histogram.seconds > TELL_SECONDS)
         reported = await scraped(live)
         name = "telecast_event_loop_lag_seconds"
         assert reported[f"{name}_sum",] > TELL_SECONDS

@@ -181,7 +181,7 @@ async def test_a_service_out_of_files_keeps_its_streams_and_serves_again(
             await publish(own, "market-data", price(price="3"))
             await reader.events()
             if at == "our own limit":
-                assert await metric(own, "telecast_sockets_closed_total", why="full") >= 300
+                assert await metric(own, "telecast_sockets_closed_total", reason="full") >= 300
         await own.stop()
         assert own.complaints() == []
     finally:

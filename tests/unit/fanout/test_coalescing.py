@@ -183,6 +183,6 @@ def test_the_flush_counters_say_what_it_took(markets: list[Market]) -> None:
         market.tick()
         market.loop.run_for(0.1)
     tally = market.broadcaster.tally
-    assert tally.flushes == 5
-    assert tally.flush_seconds == pytest.approx(5 * 10 * 100e-6)
+    assert tally.flush.count == 5
+    assert tally.flush.seconds == pytest.approx(5 * 10 * 100e-6)
     assert tally.delivered["market-data", "ws"] == 50

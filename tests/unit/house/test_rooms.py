@@ -15,7 +15,7 @@ SOURCE = Path(telecast.__file__).parent
 # From the ground up. A room may import its own modules and every room of a lower floor.
 FLOORS = (
     ("errors",),
-    ("model",),
+    ("model", "histogram"),
     ("channels",),
     ("protocol",),
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),

@@ -1,0 +1,364 @@
+"""Every metric, a row each: what it is called, what it says, and where its value is read.
+
+Nothing is counted for these at a scrape, and nothing is read on the hot path: they are plain
+numbers that their owners keep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+from telecast import __version__, logs
+from telecast.histogram import Histogram
+from telecast.net.admission import WHY
+from telecast.web.parts import Parts
+
+Samples = Iterable[tuple[dict[str, str], float]]
+TRANSPORTS = ("ws", "sse")
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Metric(NamedTuple):
+    """One line of the table. `read` gives (labels, value) pairs, or a histogram's buckets."""
+
+    kind: Kind
+    name: str
+    help: str
+    read: Callable[[Parts], Any]
+
+
+def _one(value: Callable[[Parts], float]) -> Callable[[Parts], Samples]:
+    """Without labels."""
+    return lambda parts: [({}, value(parts))]
+
+
+def _by(label: str, values: Callable[[Parts], Mapping[str, float]]) -> Callable[[Parts], Samples]:
+    """One label."""
+    return lambda parts: [({label: name}, value) for name, value in values(parts).items()]
+
+
+def _by_transport(values: Callable[[Parts], Mapping[str, float]]) -> Callable[[Parts], Samples]:
+    """Both transports, those that have counted nothing too."""
+    return lambda parts: [({"transport": each}, values(parts).get(each, 0)) for each in TRANSPORTS]
+
+
+def _times(histogram: Callable[[Parts], Histogram]) -> Callable[[Parts], dict[float | str, float]]:
+    def read(parts: Parts) -> dict[float | str, float]:
+        times = histogram(parts)
+        return {**dict(times.buckets()), "sum": times.seconds, "count": times.count}
+
+    return read
+
+
+def _delivered(parts: Parts) -> Samples:
+    delivered = parts.broadcaster.tally.delivered
+    return [({"channel": c, "transport": t}, count) for (c, t), count in delivered.items()]
+
+
+def _left(parts: Parts) -> Samples:
+    return [({"transport": t, "reason": r}, count) for (t, r), count in parts.clients.left.items()]
+
+
+def _last_events(parts: Parts) -> Samples:
+    lasts = ((name, log.last) for name, log in parts.tape.logs.items())
+    return [({"channel": name}, last.timestamp / 1000) for name, last in lasts if last is not None]
+
+
+def _cpu(parts: Parts) -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _pages(parts: Parts, at: int) -> float:
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[at]) * resource.getpagesize()
+    except OSError:  # not Linux: the peak, in KiB or (macOS) bytes
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _open_files(parts: Parts) -> float:
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        with contextlib.suppress(OSError):
+            return len(os.listdir(folder))
+    return 0
+
+
+METRICS = (
+    # streams and connections
+    Metric(
+        "gauge",
+        "telecast_connections",
+        "Open streams.",
+        _by_transport(lambda parts: parts.clients.connections()),
+    ),
+    Metric(
+        "counter",
+        "telecast_connections_opened_total",
+        "Streams opened.",
+        _by_transport(lambda parts: parts.clients.opened),
+    ),
+    Metric(
+        "counter",
+        "telecast_connections_closed_total",
+        "Streams that are over, by the error code for which the service ended them; CLIENT: the "
+        "client left.",
+        _left,
+    ),
+    Metric(
+        "counter",
+        "telecast_connections_refused_total",
+        "Streams refused at admission, by error code.",
+        _by("code", lambda parts: parts.clients.refused),
+    ),
+    Metric(
+        "gauge",
+        "telecast_sockets",
+        "Open connections, including those that have not sent a request.",
+        _one(lambda parts: len(parts.admission)),
+    ),
+    Metric(
+        "counter",
+        "telecast_sockets_closed_total",
+        "Connections, other than streams, closed by the service, by reason.",
+        _by("reason", lambda parts: {why: parts.admission.closed[why] for why in WHY}),
+    ),
+    Metric(
+        "counter",
+        "telecast_wrong_keys_total",
+        "Wrong keys presented, by the error code of the answer.",
+        _by("code", lambda parts: parts.guesses.answered),
+    ),
+    Metric(
+        "gauge",
+        "telecast_keys_file_usable",
+        "1 while the keys file can be read and is right; 0 while older keys stay in force.",
+        _one(lambda parts: float(parts.keys.trouble is None)),
+    ),
+    Metric(
+        "counter",
+        "telecast_evictions_total",
+        "Streams that the service ended, by error code.",
+        _by("code", lambda parts: parts.broadcaster.tally.evicted),
+    ),
+    Metric(
+        "counter",
+        "telecast_frames_refused_total",
+        "WebSockets ended because of a frame, by reason.",
+        _by("reason", lambda parts: parts.frames_refused),
+    ),
+    Metric(
+        "gauge",
+        "telecast_subscriptions",
+        "Streams that are subscribed to a channel.",
+        lambda parts: [
+            ({"channel": name}, parts.broadcaster.hearers(name)) for name in parts.catalogue
+        ],
+    ),
+    Metric(
+        "counter",
+        "telecast_stream_starts_total",
+        "What streams, and channels added to one, began with: RESUMED, or why it was a snapshot.",
+        _by("outcome", lambda parts: parts.broadcaster.tally.starts),
+    ),
+    # publishing
+    Metric(
+        "counter",
+        "telecast_events_published_total",
+        "Events committed through this node.",
+        _by("channel", lambda parts: parts.ingress.tally.published),
+    ),
+    Metric(
+        "counter",
+        "telecast_publishes_refused_total",
+        "Publishes refused after validation, by error code.",
+        _by("code", lambda parts: parts.ingress.tally.refused),
+    ),
+    Metric(
+        "counter",
+        "telecast_publishes_duplicate_total",
+        "Publishes answered from an idempotency key.",
+        _one(lambda parts: parts.ingress.tally.duplicates),
+    ),
+    Metric(
+        "gauge",
+        "telecast_publish_backlog_events",
+        "Events that wait to be committed.",
+        _one(lambda parts: parts.ingress.backlog[0]),
+    ),
+    Metric(
+        "histogram",
+        "telecast_publish_commit_seconds",
+        "From a publish's check to where its events are committed and in the fan-out.",
+        _times(lambda parts: parts.ingress.tally.commit),
+    ),
+    # delivery
+    Metric(
+        "counter",
+        "telecast_events_delivered_total",
+        "Events written to live streams.",
+        _delivered,
+    ),
+    Metric(
+        "counter",
+        "telecast_events_backfilled_total",
+        "Events and rows written to streams that were behind.",
+        _by_transport(lambda parts: parts.broadcaster.tally.backfilled),
+    ),
+    Metric(
+        "counter",
+        "telecast_events_conflated_total",
+        "Events that slow or rate-limited streams did not get, because a newer one replaced them.",
+        _by_transport(lambda parts: parts.broadcaster.tally.left_out),
+    ),
+    Metric(
+        "counter",
+        "telecast_sent_bytes_total",
+        "Bytes of events and rows.",
+        _by_transport(lambda parts: parts.broadcaster.tally.bytes),
+    ),
+    Metric(
+        "counter",
+        "telecast_stalls_total",
+        "Times that a stream's buffer was full.",
+        _one(lambda parts: parts.broadcaster.tally.stalls),
+    ),
+    Metric(
+        "histogram",
+        "telecast_flush_seconds",
+        "How long a round of flushes took, in which all pending events are written.",
+        _times(lambda parts: parts.broadcaster.tally.flush),
+    ),
+    Metric(
+        "histogram",
+        "telecast_commit_write_seconds",
+        "From a commit to the end of the round that wrote it, for the oldest event of each round.",
+        _times(lambda parts: parts.broadcaster.tally.write),
+    ),
+    # alerts
+    Metric(
+        "counter",
+        "telecast_alerts_escalated_total",
+        "Critical alerts that nobody acknowledged in time.",
+        _by("channel", lambda parts: {each.channel.name: each.escalated for each in parts.alerts}),
+    ),
+    Metric(
+        "gauge",
+        "telecast_alerts_unacknowledged",
+        "Critical alerts that nobody has acknowledged and that are not escalated yet.",
+        _by(
+            "channel",
+            lambda parts: {each.channel.name: each.unacknowledged for each in parts.alerts},
+        ),
+    ),
+    # what is kept
+    Metric(
+        "gauge",
+        "telecast_head_seq",
+        "The seq of the newest event in the fan-out.",
+        _one(lambda parts: parts.tape.head),
+    ),
+    Metric(
+        "gauge",
+        "telecast_tape_events",
+        "Events in memory.",
+        _by("channel", lambda parts: {name: len(log) for name, log in parts.tape.logs.items()}),
+    ),
+    Metric(
+        "gauge",
+        "telecast_rows",
+        "Current rows.",
+        _by(
+            "channel",
+            lambda parts: {name: len(log.rows) for name, log in parts.tape.logs.items()},
+        ),
+    ),
+    Metric(
+        "gauge",
+        "telecast_channel_last_event_timestamp_seconds",
+        "When the newest event of a channel was committed, in seconds since 1970.",
+        _last_events,
+    ),
+    Metric(
+        "gauge",
+        "telecast_journal_file_bytes",
+        "Size of the journal's file; 0 in memory.",
+        _one(lambda parts: parts.journal.figures().file_bytes),
+    ),
+    Metric(
+        "gauge",
+        "telecast_journal_log_bytes",
+        "Size of the journal's log (-wal), which grows while another program reads for long.",
+        _one(lambda parts: parts.journal.figures().log_bytes),
+    ),
+    Metric(
+        "gauge",
+        "telecast_journal_idempotency_keys",
+        "Idempotency keys that the journal remembers.",
+        _one(lambda parts: parts.journal.figures().idempotency_keys),
+    ),
+    Metric(
+        "counter",
+        "telecast_clock_jumps_total",
+        "Steps of the system's clock that deletion by age has waited out.",
+        _one(lambda parts: parts.journal.figures().clock_jumps),
+    ),
+    # the process
+    Metric(
+        "histogram",
+        "telecast_event_loop_lag_seconds",
+        "How late the event loop wakes a timer, ten times a second.",
+        _times(lambda parts: parts.lag.histogram),
+    ),
+    Metric(
+        "counter",
+        "telecast_log_lines_dropped_total",
+        "Log lines that were dropped because their reader had stopped.",
+        _one(lambda parts: logs.dropped()),
+    ),
+    Metric(
+        "gauge",
+        "telecast_ready",
+        "1 while new work is welcome.",
+        _one(lambda parts: float(parts.ready)),
+    ),
+    Metric(
+        "gauge",
+        "telecast_build_info",
+        "Always 1; the labels name the version of the service and of Python.",
+        lambda parts: [({"version": __version__, "python": platform.python_version()}, 1)],
+    ),
+    Metric(
+        "gauge",
+        "process_start_time_seconds",
+        "Seconds since 1970.",
+        _one(lambda parts: parts.started_at),
+    ),
+    Metric("counter", "process_cpu_seconds_total", "User and system time.", _one(_cpu)),
+    Metric(
+        "gauge",
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        _one(lambda parts: _pages(parts, 1)),
+    ),
+    Metric(
+        "gauge",
+        "process_virtual_memory_bytes",
+        "Virtual memory.",
+        _one(lambda parts: _pages(parts, 0)),
+    ),
+    Metric("gauge", "process_open_fds", "Open file descriptors.", _one(_open_files)),
+    Metric(
+        "gauge",
+        "process_max_fds",
+        "File descriptors that may be open.",
+        _one(lambda parts: resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+    ),
+)
