@@ -287,7 +287,7 @@ def gap_not_told(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Floors, "gaps", lambda *_: [])
 
 
-@bug("a gap is told for the whole way to the head", "untrue")
+@bug("a gap is reported for the whole way to the head", "untrue")
 def gap_where_nothing_is_missing(patch: pytest.MonkeyPatch) -> None:
     def always(self: Floors, subscriber: Any, catchup: Any, floor: Any = None) -> Any:
         if subscriber.delivery != "all" or catchup.gap_told or subscriber.cursor >= self._tape.head:
