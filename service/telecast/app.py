@@ -19,7 +19,7 @@ from telecast.errors import Code, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
 from telecast.ingress import Alerts, Ingress, IngressLimits
-from telecast.journal import journal_from_url
+from telecast.journal import Access, NodeOptions, journal_from_url
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
@@ -75,7 +75,8 @@ def create_app(
     app[PAGE] = read_page()
     tokens = Tokens(secret or new_signing_secret(), now=now)
     if journal is None:
-        journal = journal_from_url(settings.journal, catalogue.retention, now=now)
+        node = _node_options(settings)
+        journal = journal_from_url(settings.journal, catalogue.retention, now=now, node=node)
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -217,6 +218,21 @@ def _alerts(
         Alerts(channel, tape, ingress, audit, escalate_after=settings.escalate_after, now=now)
         for channel in catalogue.values()
         if channel.follow is not None
+    )
+
+
+def _node_options(settings: Settings) -> NodeOptions:
+    return NodeOptions(
+        copy=settings.journal_copy,
+        replicas=settings.replicas,
+        access=Access(
+            creds=settings.nats_creds,
+            user=settings.nats_user,
+            password_file=settings.nats_password_file,
+            ca=settings.nats_ca,
+            cert=settings.nats_cert,
+            key=settings.nats_key,
+        ),
     )
 
 

@@ -82,10 +82,10 @@ class Text(Kind[str]):
 
 
 class Journal(Text):
-    said = "memory: or sqlite:PATH"
+    said = "memory:, sqlite:PATH or nats://HOST:4222/NAME"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+", value):
+        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+|(nats|tls)://.+", value):
             return value
         raise ValidationError(WRONG)
 

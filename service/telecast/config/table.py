@@ -105,6 +105,33 @@ class Settings:
         "journal",
         "Where events are kept. `memory:` forgets them when the service stops.",
     )
+    journal_copy: Path = _setting(
+        Path("telecast-copy.db"),
+        "place",
+        "With a nats:// journal: this node's own copy of it. The log makes it anew if it is lost.",
+    )
+    replicas: int = _whole(
+        1,
+        1,
+        5,
+        "servers",
+        "With a nats:// journal that is not there yet: how many NATS servers keep it. 1 loses "
+        "whatever its server loses; 3 outlives one of them.",
+    )
+    nats_creds: Path | None = _setting(
+        None, "present_file", "Credentials file for the NATS servers."
+    )
+    nats_user: str | None = _setting(None, "text", "User name for the NATS servers.")
+    nats_password_file: Path | None = _setting(
+        None, "present_file", "A file with the password of that user, and nothing else."
+    )
+    nats_ca: Path | None = _setting(
+        None, "present_file", "Certificates (PEM) that the NATS servers' own are checked against."
+    )
+    nats_cert: Path | None = _setting(
+        None, "present_file", "Certificate (PEM) that this node shows to the NATS servers."
+    )
+    nats_key: Path | None = _setting(None, "present_file", "Private key (PEM) of that certificate.")
     keys: Path = _setting(
         Path("keys.toml"),
         "place",

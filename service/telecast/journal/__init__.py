@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping
 from telecast.errors import SettingsError
 from telecast.journal.ageing import monotonic
 from telecast.journal.base import Journal
+from telecast.journal.jetstream.address import Access, NodeOptions, parse_address
 from telecast.journal.memory import MemoryJournal
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Retention
 
-__all__ = ["journal_from_url"]
+__all__ = ["Access", "NodeOptions", "journal_from_url"]
 
 
 def journal_from_url(
@@ -22,18 +23,41 @@ def journal_from_url(
     *,
     now: Callable[[], float] = time.time,
     elapsed: Callable[[], float] = monotonic,
+    node: NodeOptions | None = None,
 ) -> Journal:
     """The journal that a setting names, not yet open. Raises SettingsError for any other form.
 
     `memory:` keeps nothing beyond the process; `sqlite:PATH` keeps a file, made if it is not
-    there, in a directory that is; `~` is the user's home. `now` is in
-    seconds since 1970, `elapsed` in seconds of monotonic time.
+    there, in a directory that is; `~` is the user's home. `nats://HOST:4222/NAME` is a log that
+    several nodes share; `node` says what else that takes. `now` is in seconds since 1970,
+    `elapsed` in seconds of monotonic time.
     """
     scheme, colon, path = url.partition(":")
     if colon and scheme == "memory" and not path:
         return MemoryJournal(retention, now=now, elapsed=elapsed)
     if colon and scheme == "sqlite" and path and path != ":memory:" and "\0" not in path:
         return SqliteJournal(os.path.expanduser(path), retention, now=now, elapsed=elapsed)
+    if scheme in ("nats", "tls"):
+        return _on_jetstream(url, retention, node or NodeOptions(), now)
     raise SettingsError(
-        [f"The journal is memory: or sqlite:PATH (such as sqlite:telecast.db), not {url!r}."]
+        [
+            "The journal is memory:, sqlite:PATH (such as sqlite:telecast.db) or "
+            f"nats://HOST:4222/NAME, not {url!r}."
+        ]
     )
+
+
+def _on_jetstream(
+    url: str, retention: Mapping[str, Retention], node: NodeOptions, now: Callable[[], float]
+) -> Journal:
+    address = parse_address(url)
+    try:
+        # Only whoever has several nodes has nats-py, and only then is it worth its time.
+        from telecast.journal.jetstream.journal import JetStreamJournal
+        from telecast.journal.jetstream.stream import JetStreamLog
+    except ModuleNotFoundError as missing:
+        raise SettingsError(
+            ["A nats:// journal needs the package nats-py: pip install 'telecast[nats]'."]
+        ) from missing
+    log = JetStreamLog(address, node.access, replicas=node.replicas)
+    return JetStreamJournal(log, node.copy, retention, now=now)

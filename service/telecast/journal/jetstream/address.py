@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from telecast.errors import SettingsError
@@ -19,14 +19,26 @@ FORM = "nats://HOST:4222[,HOST:4222]/NAME"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the servers ask for. `creds` is a credentials file; `user` needs `password`."""
+    """What the servers ask for. `creds` is a credentials file; `user` has the password that is all
+    of `password_file`."""
 
     creds: Path | None = None
     user: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password_file: Path | None = None
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+
+    def password(self) -> str | None:
+        """Raises SettingsError."""
+        if self.password_file is None:
+            return None
+        try:
+            return self.password_file.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                [f"nats_password_file: {self.password_file} can't be read ({error})."]
+            ) from error
 
     def tls(self) -> ssl.SSLContext | None:
         """The client's side of TLS, None where no setting asks for any. Raises SettingsError."""
@@ -47,6 +59,16 @@ def _no_password() -> str:
     raise ValueError("the key is encrypted; give one that is not, readable by the service only")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """What one node needs beside the log's address: the path of its copy, how many servers keep a
+    log that it makes, and how it gets in."""
+
+    copy: Path = Path("telecast-copy.db")
+    replicas: int = 1
+    access: Access = Access()
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """`servers` are URLs; `name` is the stream's."""
@@ -65,8 +87,7 @@ def parse_address(url: str) -> Address:
         raise SettingsError(
             [
                 "journal: an address with a user and a password would end up in logs. Write "
-                f"{FORM}, and set TELECAST_NATS_USER and TELECAST_NATS_PASSWORD, or "
-                "TELECAST_NATS_CREDS."
+                f"{FORM}, and set nats_user and nats_password_file, or nats_creds."
             ]
         )
     found = _FORM.fullmatch(url)

@@ -95,6 +95,7 @@ class JetStreamLog(Log):
         self._subject = ""
         self._lost_at: float | None = None
         """When the connection was lost, on the loop's clock."""
+        self._denied = asyncio.Event()
         self._consumer: _Consumer | None = None
         self._closed = False
 
@@ -103,7 +104,7 @@ class JetStreamLog(Log):
     async def open(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                self._client = await self._connect()
+                self._client = await self._connected()
                 info = await self._stream()
         except (TimeoutError, nats.errors.Error, OSError) as error:
             await self.close()
@@ -113,13 +114,26 @@ class JetStreamLog(Log):
             raise
         self._begin(info)
 
+    async def _connected(self) -> Client:
+        """The connection. nats-py tries for ever; credentials that are refused end that."""
+        connecting = asyncio.create_task(self._connect())
+        denied = asyncio.create_task(self._denied.wait())
+        try:
+            await asyncio.wait([connecting, denied], return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise nats.errors.AuthorizationError
+            return connecting.result()
+        finally:
+            connecting.cancel()
+            denied.cancel()
+
     async def _connect(self) -> Client:
         access = self._access
         options: dict[str, Any] = {"tls": access.tls()} if access.tls() else {}
         if access.creds is not None:
             options["user_credentials"] = str(access.creds)
         if access.user is not None:
-            options |= {"user": access.user, "password": access.password}
+            options |= {"user": access.user, "password": access.password()}
         return await nats.connect(
             servers=list(self._address.servers),
             name="telecast",
@@ -140,7 +154,7 @@ class JetStreamLog(Log):
         if "authorization" in words or "credential" in words or "authentication" in words:
             return (
                 f"The servers of {self._address} refused the credentials: check "
-                "TELECAST_NATS_CREDS, or TELECAST_NATS_USER and TELECAST_NATS_PASSWORD."
+                "nats_creds, or nats_user and nats_password_file."
             )
         if isinstance(error, nats.errors.NoRespondersError):
             return (
@@ -151,6 +165,8 @@ class JetStreamLog(Log):
         return f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}."
 
     async def _on_error(self, error: Exception) -> None:
+        if "authorization" in str(error).lower():
+            self._denied.set()
         log.debug("the NATS connection reports a fault", extra={"reason": type(error).__name__})
 
     async def _on_disconnect(self) -> None:
