@@ -37,6 +37,7 @@ from telecast.turns import Turns
 from telecast.web.api.contracts import CALLS, DOCUMENTS, Documents, calls_of
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
+from telecast.web.auth.signed_out import SignedOut
 from telecast.web.front.cors import allow_origins
 from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
@@ -126,6 +127,8 @@ async def _build(
     )
     audit = Audit(journal, now=now)
     await audit.open()
+    signed_out = SignedOut(journal, tokens, now=now)
+    await signed_out.open()
     admission = Admission(_socket_limits(settings), scheduler)
     parts = Parts(
         settings=settings,
@@ -142,6 +145,7 @@ async def _build(
         system=SystemReports(ingress, tape, catalogue, now),
         clients=Clients(_client_limits(settings), keys),
         tokens=tokens,
+        signed_out=signed_out,
         turns=turns,
         admission=admission,
         streams=StreamWires(admission),

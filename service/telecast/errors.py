@@ -138,7 +138,7 @@ class Code(StrEnum):
         "TICKET_SPENT",
         Rule(401, None, False, "Fetch a new ticket for each stream that is opened."),
     )
-    SESSION_OVER = ("SESSION_OVER", Rule(401, None, False, "Sign in again."))
+    SESSION_OVER = ("SESSION_OVER", Rule(401, 4401, False, "Sign in again."))
     FORBIDDEN = ("FORBIDDEN", Rule(403, 4403, False, "Ask the operator for a key with this right."))
     FORBIDDEN_ORIGIN = (
         "FORBIDDEN_ORIGIN",

@@ -52,6 +52,8 @@ class Client:
     user_agent: str | None = None
     reads_only: bool = False
     """It came with a ticket or a cookie, not with a key: it only reads, whatever its key may do."""
+    session_id: str | None = None
+    """The browser's session that it belongs to, and ends with."""
     number: int = 0
     """Rises with each client that was admitted: the registry's order."""
     heard_at: float = 0.0

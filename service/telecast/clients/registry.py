@@ -70,6 +70,7 @@ class Clients:
         self._by_address: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._namesakes: defaultdict[tuple[str, str], dict[Client, None]] = defaultdict(dict)
         """(key, clientId) to the clients with this name."""
+        self._by_session: defaultdict[str, dict[Client, None]] = defaultdict(dict)
         self._closing = False
         self._bans = Bans()
         self._admitted = 0
@@ -88,6 +89,10 @@ class Clients:
 
     def get(self, connection_id: str) -> Client | None:
         return self._clients.get(connection_id)
+
+    def of_session(self, session_id: str) -> tuple[Client, ...]:
+        """The streams of a browser's session."""
+        return tuple(self._by_session.get(session_id, ()))
 
     def after(self, number: int) -> Iterator[Client]:
         """The open ones in the order in which they came, from behind this number on."""
@@ -189,6 +194,8 @@ class Clients:
         key_id = client.principal.key_id
         yield self._by_key, key_id
         yield self._by_address, client.address
+        if client.session_id is not None:
+            yield self._by_session, client.session_id
         if client.client_id is not None:
             yield self._namesakes, (key_id, client.client_id)
 

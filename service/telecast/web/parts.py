@@ -27,6 +27,7 @@ from telecast.rights import Rights
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
+from telecast.web.auth.signed_out import SignedOut
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -47,6 +48,7 @@ class Parts:
     system: SystemReports
     clients: Clients
     tokens: Tokens
+    signed_out: SignedOut
     turns: Turns
     """For whatever a request may take long for."""
     admission: Admission

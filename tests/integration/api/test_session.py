@@ -10,8 +10,12 @@ from http.cookies import SimpleCookie
 import aiohttp
 import pytest
 
+from telecast.journal.base import read_book
 from telecast.keys import KeyStore, create_key, revoke_key
+from telecast.keys.tokens import MOST_SECONDS
+from telecast.keys.tokens import SESSION as SIGNED
 from telecast.web.auth.cookies import SESSION_COOKIE, STREAM_COOKIE, sign_in_link
+from telecast.web.auth.signed_out import BOOK
 from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
 
@@ -547,3 +551,69 @@ async def test_no_secret_of_a_browser_is_logged(caplog):
     logged = "\n".join(f"{record.getMessage()} {record.__dict__}" for record in caplog.records)
     for secret in (cookie["Cookie"].partition("=")[2], text, link, live.secrets["desk"]):
         assert secret not in logged
+
+
+# --- a session's end
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_signing_out_ends_the_sessions_streams_and_no_others(transport):
+    """The stream of a stolen cookie went on after its owner had signed out."""
+    async with served() as live:
+        mine, other = await signed_in(live), await signed_in(live)
+        async with (
+            live.transport(transport, who=None, channels="positions", headers=mine) as gone,
+            live.transport(transport, who=None, channels="positions", headers=other) as stays,
+            live.transport(transport, channels="positions") as keyed,
+        ):
+            for reader in (gone, stays, keyed):
+                await reader.opening()
+            assert (await live.ask("DELETE", SESSION, who=None, headers=mine))[0] == 200
+            reported, code = await gone.rest()
+            notice = reported[-1].body
+            assert (notice["code"], notice["retryable"]) == ("SESSION_OVER", False)
+            assert code == (4401 if transport == "ws" else None)
+            await live.until(lambda: len(live.parts.clients) == 2)
+        await live.everybody_gone()
+        assert not live.parts.clients._by_session
+
+
+async def test_a_session_that_was_signed_out_stays_so_over_a_restart_and_the_others_hold(tmp_path):
+    clock, secret, journal = Clock(), b"s" * 32, f"sqlite:{tmp_path}/j.db"
+    keys, issued = KeyStore.of(principal(), now=clock)
+    options = {
+        "keys": keys,
+        "secrets": {"desk": issued[principal().key_id]},
+        "journal": journal,
+        "secret": secret,
+        "now": clock,
+    }
+    async with served(**options) as live:
+        mine, other = await signed_in(live), await signed_in(live)
+        assert (await live.ask("DELETE", SESSION, who=None, headers=mine))[0] == 200
+    async with served(**options) as live:
+        status, body, _ = await live.ask("GET", CHANNELS, who=None, headers=mine)
+        assert (status, body["error"]["code"]) == (401, "SESSION_OVER")
+        assert (await live.ask("GET", CHANNELS, who=None, headers=other))[0] == 200
+        assert len(await read_book(live.parts.journal, BOOK)) == 1
+    clock.now += 13 * 3600
+    async with served(**options) as live:
+        assert await read_book(live.parts.journal, BOOK) == {}, "what has expired is erased"
+
+
+async def test_a_stream_ends_when_its_session_has_its_greatest_age():
+    clock = Clock()
+    keys, issued = KeyStore.of(principal(), now=clock)
+    secrets = {"desk": issued[principal().key_id]}
+    async with served(keys=keys, secrets=secrets, now=clock) as live:
+        cookie = await signed_in(live)
+        clock.now += MOST_SECONDS
+        renewed = live.parts.tokens.renew(
+            live.parts.tokens.read(SIGNED, cookie["Cookie"].partition("=")[2])
+        )
+        cookie = {"Cookie": f"{SESSION_COOKIE}={renewed}"}
+        async with live.sse(who=None, channels="positions", headers=cookie) as reader:
+            await reader.opening()
+            reported, _ = await reader.rest()
+            assert reported[-1].body["code"] == "SESSION_OVER"
+            assert "greatest age" in reported[-1].body["message"]

@@ -11,10 +11,19 @@ import pytest
 from telecast.errors import OwnFault, PeerFault, SettingsError
 from telecast.keys import tokens
 from telecast.keys.secret import signing_secret
-from telecast.keys.tokens import SESSION, SIGN_IN, STREAM, TICKET, Kind, Tokens
+from telecast.keys.tokens import (
+    MOST_SECONDS,
+    OPERATOR,
+    SESSION,
+    SIGN_IN,
+    STREAM,
+    TICKET,
+    Kind,
+    Tokens,
+)
 
 SECRET = bytes(range(32))
-KINDS = (TICKET, SIGN_IN, STREAM, SESSION)
+KINDS = (TICKET, SIGN_IN, STREAM, SESSION, OPERATOR)
 
 
 class Clock:
@@ -48,7 +57,7 @@ def test_a_word_for_one_purpose_is_foreign_to_every_other(signer: Tokens, kind):
     text = signer.issue(kind, "0000000a", "print")
     for other in KINDS:
         if other is not kind:
-            with pytest.raises(PeerFault, match="none of ours"):
+            with pytest.raises(PeerFault, match="is not of this service"):
                 signer.read(other, text)
 
 
@@ -69,7 +78,7 @@ def test_no_letter_of_a_word_can_be_changed(signer: Tokens):
 
 @pytest.mark.parametrize("text", ["", ".", "a.b.c", "\udcff", "é", "." * 5000, "=.=.=", "\x00"])
 def test_rubbish_is_refused_and_not_a_crash(signer: Tokens, text):
-    with pytest.raises(PeerFault, match="none of ours"):
+    with pytest.raises(PeerFault, match="is not of this service"):
         signer.read(TICKET, text)
 
 
@@ -97,7 +106,7 @@ def test_a_clock_that_is_set_back_a_little_ends_nothing(signer: Tokens, clock: C
 def test_what_is_used_up_stays_so_and_takes_its_renewals_along(signer: Tokens, clock: Clock):
     session = signer.read(SESSION, signer.issue(SESSION, "0000000a", "print"))
     clock.now += 3600
-    renewed = signer.read(SESSION, signer.issue(SESSION, "0000000a", "print", session.id))
+    renewed = signer.read(SESSION, signer.renew(session))
     signer.use_up(session)
     for each in (session, renewed):
         assert signer.why_not(each) == "This session was used already."
@@ -208,3 +217,25 @@ def test_a_place_that_can_not_be_is_a_sentence(tmp_path):
         signing_secret(tmp_path / "nowhere" / "telecast.secret")
     with pytest.raises(SettingsError, match=r"secret_file: .* can't be read"):
         signing_secret(tmp_path)
+
+
+def test_what_may_be_used_once_is_foreign_after_a_restart_and_a_session_is_not(clock: Clock):
+    """A used ticket opened again after a restart within its 30 seconds."""
+    before, after = Tokens(SECRET, now=clock), Tokens(SECRET, now=clock)
+    for kind in (TICKET, SIGN_IN):
+        with pytest.raises(PeerFault, match="before its last start"):
+            after.read(kind, before.issue(kind, "0000000a", "print"))
+    for kind in (SESSION, OPERATOR, STREAM):
+        token = after.read(kind, before.issue(kind, "0000000a", "print"))
+        assert after.why_not(token) is None
+
+
+def test_a_session_that_is_renewed_again_and_again_still_ends(signer: Tokens, clock: Clock):
+    token = signer.read(SESSION, signer.issue(SESSION, "0000000a", "print"))
+    while clock.now < token.began_at + MOST_SECONDS - 3_600:
+        clock.now += 3_600
+        token = signer.read(SESSION, signer.renew(token))
+        assert signer.why_not(token) is None
+    clock.now += 3_601
+    assert signer.why_not(token) is not None
+    assert signer.why_not(signer.read(SESSION, signer.renew(token))) is not None

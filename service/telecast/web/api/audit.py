@@ -66,6 +66,9 @@ async def record(request: web.Request, action: str, target: str, **details: Any)
             **details,
         },
     )
+    await parts_from(request).system.report(
+        f"admin:{action}", "UP", f"{principal.name}: {target}"[:256], kind="ADMINISTRATION"
+    )
     try:
         await parts_from(request).audit.record(principal, action, target, **details)
     except JournalUnavailable as fault:

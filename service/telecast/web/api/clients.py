@@ -18,11 +18,10 @@ from telecast.clients import Client, Ended, Facts
 from telecast.clients.bans import MOST_BAN_SECONDS
 from telecast.errors import Code, PeerFault
 from telecast.model import Position, Principal, rfc3339
-from telecast.turns import Turn
 from telecast.web.api import asking, audit
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok, ok_bytes
-from telecast.web.parts import Parts, parts_from
+from telecast.web.parts import PRINCIPAL, Parts, parts_from
 
 PAGE = (1, 1_000, 100)
 """Least, most and default clients in one answer."""
@@ -134,7 +133,7 @@ async def _kick(
         parts.clients.ban(those, ban)
     message = "An operator ended this connection" + (f": {reason}" if reason else ".")
     kicked: list[Client] = []
-    turn = Turn()
+    turn = parts.turns.of(request[PRINCIPAL].key_id)
     try:
         for client in those:
             if turn.over():
@@ -200,7 +199,7 @@ Item = tuple[int, Callable[[], bytes]]
 async def _matching(
     parts: Parts, admin: Principal, wanted: Wanted, after: int
 ) -> AsyncIterator[Client]:
-    turn, now = Turn(), parts.clients.now()
+    turn, now = parts.turns.of(admin.key_id), parts.clients.now()
     for client in parts.clients.after(after):
         if turn.over():
             await turn.next()
@@ -224,7 +223,7 @@ async def _open(parts: Parts, admin: Principal, wanted: Wanted, after: int) -> A
 async def _closed(
     parts: Parts, admin: Principal, wanted: Wanted, before: int | None
 ) -> AsyncIterator[Item]:
-    turn = Turn()
+    turn = parts.turns.of(admin.key_id)
     for ended in parts.clients.ended_before(before):
         if turn.over():
             await turn.next()

@@ -73,7 +73,7 @@ async def read_session(request: web.Request) -> web.Response:
 
 async def close_session(request: web.Request) -> web.Response:
     check_origin(request)
-    sign_out(request)
+    await sign_out(request)
     why = {"code": Code.SESSION_OVER, "message": "Signed out."}
     return ok({"signedIn": False, "why": why}, headers=NO_STORE)
 

@@ -10,7 +10,6 @@ from aiohttp import web
 from telecast import __version__
 from telecast.fanout.subscriber import State
 from telecast.model import Principal, rfc3339
-from telecast.turns import Turn
 from telecast.web.api import asking
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok
@@ -51,7 +50,7 @@ async def read(request: web.Request) -> web.Response:
 async def _connections(parts: Parts, admin: Principal) -> tuple[dict[str, int], Counter[str]]:
     """Streams by transport and by what they are doing; and of each channel its subscribers."""
     counts, subscribers = Counter[str](), Counter[str]()
-    turn = Turn()
+    turn = parts.turns.of(admin.key_id)
     for client in parts.clients:
         if turn.over():
             await turn.next()

@@ -27,6 +27,8 @@ BROWSER = web.RequestKey("browser", bool)
 """Set where the request had no key: whoever asks only reads."""
 OPERATES = web.RequestKey("operates", Principal)
 """Set beside BROWSER where the session is an operator's: its holder with the right to operate."""
+SIGNED_IN = web.RequestKey("signed_in", Token)
+"""The session by which the request came, if that is how."""
 _TICKET = web.RequestKey("ticket", Token)
 _COOKIES = web.RequestKey("cookies", list[str])
 
@@ -87,8 +89,10 @@ def _by_cookie(request: web.Request, name: str, *kinds: Kind) -> Principal | Non
     if parts.tokens.why_not(token) is not None:
         raise PeerFault(Code.SESSION_OVER, "This session is over.")
     principal = _key_of(parts, token)
+    if token.kind in SESSIONS:
+        request[SIGNED_IN] = token
     if parts.tokens.age(token) > RENEW_SECONDS:
-        _give(request, name, token)
+        _renew(request, name, token)
     if token.kind is OPERATOR and principal.may("operate"):
         request[OPERATES] = principal.operating()
     return principal
@@ -124,7 +128,8 @@ def redeem_ticket(request: web.Request) -> None:
     if why_not is not None:
         raise PeerFault(Code.TICKET_SPENT, why_not)
     tokens.use_up(ticket)
-    _give(request, STREAM_COOKIE, Token(STREAM, "", ticket.key_id, ticket.fingerprint, 0))
+    text = tokens.issue(STREAM, ticket.key_id, ticket.fingerprint)
+    _set(request, STREAM_COOKIE, text, _path(request, STREAM), STREAM.seconds)
 
 
 def sign_in(request: web.Request, key_id: str, *, operate: bool = False) -> Token:
@@ -149,12 +154,17 @@ def sign_in_by_link(request: web.Request, text: str) -> Principal:
     return principal
 
 
-def sign_out(request: web.Request) -> None:
-    """End the session here, and take its cookie away."""
+async def sign_out(request: web.Request) -> None:
+    """End the session here with all its streams, for good, and take its cookie away.
+
+    Raises JournalUnavailable where that can't be kept: a restart would bring the session back.
+    """
     parts = parts_from(request)
     token = _read(parts, request.cookies.get(SESSION_COOKIE, ""), SESSIONS)
-    if token is not None and parts.tokens.why_not(token) is None:
-        parts.tokens.use_up(token)
+    if token is not None and parts.keys.fingerprint(token.key_id) == token.fingerprint:
+        for client in parts.clients.of_session(token.id):
+            client.evict(PeerFault(Code.SESSION_OVER, "The session was signed out."))
+        await parts.signed_out.end(token)
     _set(request, SESSION_COOKIE, "", _path(request, SESSION), 0)
 
 
@@ -164,8 +174,8 @@ def sign_in_link(parts: Parts, key_id: str) -> str:
     return f"/#ticket={ticket}"
 
 
-def _give(request: web.Request, name: str, token: Token) -> None:
-    text = parts_from(request).tokens.issue(token.kind, token.key_id, token.fingerprint, token.id)
+def _renew(request: web.Request, name: str, token: Token) -> None:
+    text = parts_from(request).tokens.renew(token)
     _set(request, name, text, _path(request, token.kind), token.kind.seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -12,7 +13,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from telecast.clients import Client
-from telecast.errors import TelecastError
+from telecast.errors import Code, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.journal.lookup import seq_before
 from telecast.logs import connection_id, one_line
@@ -24,7 +25,7 @@ from telecast.protocol.framing import Message, Transport
 from telecast.protocol.messages import ReqId
 from telecast.protocol.session import Session, SessionLimits
 from telecast.tape.selection import Selection, filter_of
-from telecast.web.auth.cookies import BROWSER, redeem_ticket
+from telecast.web.auth.cookies import BROWSER, SIGNED_IN, redeem_ticket
 from telecast.web.auth.credentials import check_stream_origin, require
 from telecast.web.front.peer import address_of
 from telecast.web.parts import CONNECTION, Parts, parts_from
@@ -74,6 +75,7 @@ class ServedStream:
             ),
             time.monotonic(),
         )
+        signed_in = request.get(SIGNED_IN)
         self.client = Client(
             connection_id="c-" + secrets.token_hex(6),
             client_id=self.query.client_id,
@@ -83,7 +85,10 @@ class ServedStream:
             opened_at=time.time(),
             user_agent=_user_agent(request),
             reads_only=request.get(BROWSER, False),
+            session_id=None if signed_in is None else signed_in.id,
         )
+        self._session_ends = None if signed_in is None else signed_in.ends_at
+        self._expiry: asyncio.TimerHandle | None = None
 
     async def open(self, request: web.Request, head: web.StreamResponse, serve: Serve) -> None:
         """Count it among the clients, answer, and have it served: from callbacks, not from a task.
@@ -127,6 +132,7 @@ class ServedStream:
     def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
         try:
             serve(wire, behind)
+            self._expire()
             if self.client.principal is not self.session.principal:
                 # Its key changed meanwhile.
                 self.client.narrow(self.client.principal)
@@ -137,6 +143,14 @@ class ServedStream:
             wire.end()
             wire.abort()
             self.end()
+
+    def _expire(self) -> None:
+        """End it when its session is too old to be renewed."""
+        if self._session_ends is not None:
+            fault = PeerFault(Code.SESSION_OVER, "The session has reached its greatest age.")
+            self._expiry = asyncio.get_running_loop().call_later(
+                max(0.0, self._session_ends - self.parts.now()), lambda: self.client.evict(fault)
+            )
 
     def end(self) -> None:
         """It is over. Called once; the log line says whose stream it was."""
@@ -156,6 +170,8 @@ class ServedStream:
         )
 
     def _leave(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
         self.parts.clients.leave(self.client)
         self.client.let_go()
 
