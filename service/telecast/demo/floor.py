@@ -1,4 +1,4 @@
-"""The trading floor: prices in, and what all four channels have to tell about them out.
+"""The trading floor: prices in, and what all channels have to tell about them out.
 
 It has no loop and no clock: `now` comes in, in whole milliseconds since 1970, never falling. For
 the same desk, seed, start and prices it tells the same.
@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 
+from telecast.demo.candles import Candles
 from telecast.demo.desk import DESK_LIMITS, Mandate
 from telecast.demo.notation import EXACT, ZERO, instant, quotient
 from telecast.demo.risk import Kind, Limit, Measure, Watch
@@ -53,6 +54,7 @@ class TradingFloor:
         self._started = started
         self._day_length = day
         self._day = 0
+        self._candles = Candles()
 
     def open(self, now: int) -> list[Outgoing]:
         """The traders as they wait for the first price."""
@@ -63,6 +65,7 @@ class TradingFloor:
         """A price: a market-data payload, whose `updatedAt` is now."""
         outgoing: list[Outgoing] = [("market-data", {**market, "updatedAt": instant(now)})]
         with localcontext(EXACT):
+            outgoing += [("candles", row) for row in self._candles.tick(now, market)]
             self._turn_day(now)
             heard = self._at.get((market.get("exchange"), market["symbol"]), [])
             for trader in heard:
@@ -74,9 +77,10 @@ class TradingFloor:
         """Time has passed, whether there was a price or not."""
         with localcontext(EXACT):
             self._turn_day(now)
+            closed: list[Outgoing] = [("candles", row) for row in self._candles.passed(now)]
             for trader in self.traders:
                 trader.passed(now)
-            return self._settle(now, self.traders)
+            return closed + self._settle(now, self.traders)
 
     def end(self, now: int) -> list[Outgoing]:
         """The tape is over: all positions are closed, all traders stopped, all alerts resolved."""
@@ -84,7 +88,8 @@ class TradingFloor:
             for trader in self.traders:
                 trader.end(now)
                 trader.new_day()
-            return self._settle(now, self.traders)
+            closed: list[Outgoing] = [("candles", row) for row in self._candles.end()]
+            return closed + self._settle(now, self.traders)
 
     def _turn_day(self, now: int) -> None:
         day = (now - self._started) // self._day_length

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from telecast.demo.accounts import Account
 from telecast.demo.desk import Mandate
+from telecast.demo.fills import fills
 from telecast.demo.holdings import Ending, Holding, Terms
 from telecast.demo.notation import ZERO, instant, quotient, rounded, scale_of
 from telecast.demo.risk import Kind, Measure
@@ -278,6 +279,7 @@ class Trader:
         self.holdings.append(holding)
         self._rest = REST
         self.account.heard(now, signal)
+        self._fill(now, holding, None)
         self._outgoing.append(("positions", holding.row()))
         self._changed = True
 
@@ -295,8 +297,13 @@ class Trader:
         self.account.closed(holding.close(now, ending))
         self.holdings.remove(holding)
         self._rest = REST
+        self._fill(now, holding, ending)
         self._outgoing.append(("positions", holding.row()))
         self._changed = True
+
+    def _fill(self, now: int, holding: Holding, ending: Ending | None) -> None:
+        rows = fills(holding.terms, ending, holding.price, now)
+        self._outgoing += [("executions", row) for row in rows]
 
     # --- its status
 

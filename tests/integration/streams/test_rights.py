@@ -160,7 +160,7 @@ async def test_a_channel_that_is_gained_by_one_who_is_connected_is_taken_up_at_o
         await line.until("live")
         await change(live, replace(few, channels=("*",)))
         (snapshot,) = [each for each in await line.until("live") if each.type == "snapshot"]
-        assert set(snapshot.body["channels"]) == set(CHANNELS) - {"positions"}
+        assert set(snapshot.body["channels"]) == set(CHANNELS) - {"positions", "system"}
 
 
 async def test_rights_that_changed_while_the_service_was_down_are_found_at_its_start(

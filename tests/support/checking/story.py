@@ -23,6 +23,7 @@ PLAIN = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")
 SHARES = {"change24h", "winRate", "profitFactor", "sharpeRatio", "lastSignalConfidence"}
 """Ratios are JSON numbers; no other number may be one with a point."""
 UPTIME = re.compile(r"P(?:(\d+)D)?T(?:(\d+)H)?(?:(\d+)M)?(\d+)S")
+INTERVALS = {"10s": 10_000, "1m": 60_000}
 SIGN = {"LONG": 1, "SHORT": -1}
 CONSTANT = (
     *("id", "traderId", "traderName", "exchange", "symbol", "action", "quantity"),
@@ -80,6 +81,10 @@ class Story:
         self._gone: set[str] = set()
         self._sums: dict[str, Sums] = defaultdict(Sums)
         self._now = started
+        self._sticks: dict[Any, tuple[Fraction, Fraction, Fraction, Fraction, Fraction | int]] = {}
+        self._closed_candles: set[Any] = set()
+        self._fills: dict[str, list[Row]] = defaultdict(list)
+        self._fill_ids: set[str] = set()
         self._signals: Counter[str] = Counter()
 
     def hear(self, now: int, reported: list[tuple[str, Row]]) -> None:
@@ -101,6 +106,51 @@ class Story:
         assert PLAIN.fullmatch(row["price"])
         assert ms(row["updatedAt"]) == self._now
         self.prices[row.get("exchange"), row["symbol"]] = Fraction(row["price"])
+
+        where, price = (row.get("exchange"), row["symbol"]), Fraction(row["price"])
+        size = Fraction(row.get("size") or 0)
+        for interval, length in INTERVALS.items():
+            key = (where, interval, self._now - self._now % length)
+            first, high, low, _, volume = self._sticks.get(key, (price, price, price, price, 0))
+            self._sticks[key] = (first, max(high, price), min(low, price), price, volume + size)
+
+    # --- candles
+
+    def _candles(self, row: Row) -> None:
+        """A candle is just what the ticks of its interval were."""
+        begins = ms(row["openTime"])
+        assert begins % INTERVALS[row["interval"]] == 0
+        key = ((row["exchange"], row["symbol"]), row["interval"], begins)
+        if row["closed"]:
+            assert key not in self._closed_candles, "closed once"
+            self._closed_candles.add(key)
+        elif self._thinned:
+            return  # several ticks may have been published before it
+        names = ("open", "high", "low", "close", "volume")
+        assert tuple(Fraction(row[name]) for name in names) == self._sticks[key]
+        self._happened(f"CANDLE {row['interval']} {'closed' if row['closed'] else 'open'}")
+
+    # --- fills
+
+    def _executions(self, row: Row) -> None:
+        assert row["id"] not in self._fill_ids, "an id is used once"
+        self._fill_ids.add(row["id"])
+        self._fills[row["positionId"]].append(row)
+        assert ms(row["executedAt"]) == self._now or self._thinned
+        self._happened(f"FILL {row['side']}")
+
+    def _filled(self, position: Row, *, opening: bool) -> Fraction:
+        """What the fills of one order of a position are worth; they add up to its quantity."""
+        side = "BUY" if (position["action"] == "LONG") is opening else "SELL"
+        mine = [fill for fill in self._fills[position["id"]] if fill["side"] == side]
+        for name in ("traderId", "symbol", "exchange"):
+            assert all(fill[name] == position[name] for fill in mine), name
+        quantities = [Fraction(fill["quantity"]) for fill in mine]
+        assert all(each > 0 for each in quantities)
+        assert sum(quantities) == Fraction(position["quantity"])
+        return sum(
+            (Fraction(f["price"]) * Fraction(f["quantity"]) for f in mine), start=Fraction(0)
+        )
 
     # --- positions
 
@@ -136,6 +186,8 @@ class Story:
         assert (row["exchange"], row["symbol"]) == (mandate.exchange, mandate.symbol)
         assert self.traders[row["traderId"]]["status"] == "RUNNING", "only who runs may open"
         assert Fraction(row["quantity"]) > 0
+        bought = self._filled(row, opening=True)
+        assert bought == Fraction(row["entryPrice"]) * Fraction(row["quantity"])
         assert Fraction(row["unrealizedPnL"]) == 0
         assert row["currentPrice"] == row["entryPrice"]
         assert row["openedAt"] == row["updatedAt"]
@@ -162,6 +214,8 @@ class Story:
     def _closed(self, before: Row | None, row: Row) -> None:
         assert before is not None
         assert row["realizedPnL"] == row["unrealizedPnL"]
+        made = self._filled(row, opening=False) - self._filled(row, opening=True)
+        assert SIGN[row["action"]] * made == Fraction(row["realizedPnL"]), "fills tell the result"
         ending, sign = Ending(row["reason"]), SIGN[row["action"]]
         price = Fraction(row["currentPrice"])
         at_stop = sign * (price - Fraction(row["stopLossPrice"])) <= 0

@@ -1,4 +1,4 @@
-"""The story of the demo: four channels that never contradict each other, the same each time."""
+"""The story of the demo: channels that never contradict each other, the same each time."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ def test_the_story_holds_at_the_pace_at_which_the_demo_shows_it():
     assert story.seen["OPEN"] > 50
     for ending in ("STOP_LOSS", "TRAILING_STOP", "TAKE_PROFIT", "SIGNAL"):
         assert story.seen[f"CLOSED {ending}"], ending
+    for what in ("FILL BUY", "FILL SELL", "CANDLE 10s closed", "CANDLE 1m closed"):
+        assert story.seen[what], what
     assert story.seen["RUNNING PAUSED"]
     assert story.seen["PAUSED RUNNING"]
 
@@ -126,7 +128,7 @@ def test_a_critical_alert_of_the_desk_stops_everybody_until_it_is_resolved():
         1, 130, day=60_000, limits=(*DESK_LIMITS[:2], *strict), end=False
     ):
         story.hear(now, reported)
-        told_all += [row for _, row in reported]
+        told_all += [row for channel, row in reported if channel == "risk-alerts"]
         if "ALL:CRITICAL:DAILY_LOSS" in story.alerts:
             running = [row["id"] for row in story.traders.values() if row["status"] == "RUNNING"]
             assert not running
@@ -192,13 +194,13 @@ def test_two_traders_may_share_an_instrument():
     assert {row["metrics"]["totalTrades"] > 0 for row in story.traders.values()} == {True}
 
 
-def test_a_price_that_nobody_trades_is_told_alone():
+def test_a_price_that_nobody_trades_brings_its_candles_and_nothing_else():
     floor = TradingFloor(hire([("OKX", "SOLUSDT")]), seed=1, started=START)
     floor.open(START)
     row = {"id": "X", "symbol": "X", "exchange": None, "price": "1.5", "source": "demo"}
-    assert floor.tick(START + 1, row) == [
-        ("market-data", {**row, "updatedAt": "2026-09-21T14:13:20.001Z"})
-    ]
+    first, *rest = floor.tick(START + 1, row)
+    assert first == ("market-data", {**row, "updatedAt": "2026-09-21T14:13:20.001Z"})
+    assert {channel for channel, _ in rest} == {"candles"}
 
 
 @pytest.mark.parametrize("price", ["-37.63", "0", "0.0000000000001", "1000000000000"])
@@ -206,7 +208,7 @@ def test_nobody_trades_at_an_impossible_price(price):
     floor = TradingFloor(hire([(None, "OIL")]), seed=1, started=START)
     floor.open(START)
     row = {"id": "OIL", "symbol": "OIL", "price": price, "source": "demo"}
-    assert [channel for channel, _ in floor.tick(START + 1, row)] == ["market-data"]
+    assert {channel for channel, _ in floor.tick(START + 1, row)} == {"market-data", "candles"}
 
 
 def test_after_the_end_nothing_starts_again():

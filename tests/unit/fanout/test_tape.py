@@ -331,7 +331,7 @@ def test_a_tape_fed_from_a_trimmed_journal_claims_no_more_than_it_holds(
     tape = Tape(CHANNELS, floors=floors, **bounds)
     for entry in [*journal.entries, *commit(ledger, new)]:
         tape.apply(tape.event(entry))
-    for name, log in tape.logs.items():
+    for name, log in ((each, tape.logs[each]) for each in NAMES):
         mine = [entry for entry in ledger.history if entry.channel == name]
         assert log.whole_from >= floors[name][0]
         assert log.compact_from >= floors[name][1]
