@@ -10,7 +10,15 @@ from telecast.client.faults import BadAnswer, Behind, Closed, Refused, Unreachab
 from telecast.client.follow import Change, Op
 from telecast.client.messages import ServerMessage
 from telecast.client.publish import Publisher, Snapshot
-from telecast.client.rows import MarketDataRow, PositionRow, RiskAlertRow, TraderStatusRow
+from telecast.client.rows import (
+    CandleRow,
+    ExecutionRow,
+    MarketDataRow,
+    PositionRow,
+    RiskAlertRow,
+    SystemRow,
+    TraderStatusRow,
+)
 from telecast.client.store import PositionFile, Store
 from telecast.client.stream import Dropped, Reconnected, Stream
 from telecast.client.view import Changes, State, Update, View
@@ -21,11 +29,13 @@ __all__ = [
     "Backoff",
     "BadAnswer",
     "Behind",
+    "CandleRow",
     "Change",
     "Changes",
     "Client",
     "Closed",
     "Dropped",
+    "ExecutionRow",
     "MarketDataRow",
     "Op",
     "PositionFile",
@@ -39,6 +49,7 @@ __all__ = [
     "State",
     "Store",
     "Stream",
+    "SystemRow",
     "TelecastError",
     "TraderStatusRow",
     "Unreachable",

@@ -17,7 +17,14 @@ from telecast.client.follow import Buffer, Change, WhenFull, follow
 from telecast.client.http import Access, Key
 from telecast.client.link import Link
 from telecast.client.publish import PATIENCE_SECONDS, Publisher, Snapshot
-from telecast.client.rows import MarketDataRow, PositionRow, RiskAlertRow, TraderStatusRow
+from telecast.client.rows import (
+    CandleRow,
+    MarketDataRow,
+    PositionRow,
+    RiskAlertRow,
+    SystemRow,
+    TraderStatusRow,
+)
 from telecast.client.store import Store
 from telecast.client.stream import Report, Stream, Transports
 from telecast.client.view import View
@@ -135,6 +142,14 @@ class Client:
     async def view(
         self, channel: Literal["market-data"], *, max_rate: float | None = None, **filters: Filter
     ) -> View[MarketDataRow]: ...
+    @overload
+    async def view(
+        self, channel: Literal["candles"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[CandleRow]: ...
+    @overload
+    async def view(
+        self, channel: Literal["system"], *, max_rate: float | None = None, **filters: Filter
+    ) -> View[SystemRow]: ...
     @overload
     async def view(
         self, channel: str, *, max_rate: float | None = None, **filters: Filter
@@ -277,17 +292,33 @@ class Client:
                 channel, rows, idempotency_key=idempotency_key, replace=replace
             )
 
-    async def withdraw(self, channel: str, key: str) -> dict[str, Any]:
+    async def withdraw(
+        self,
+        channel: str,
+        key: str,
+        *,
+        if_seq: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
         """Take a row away: who holds it gets its tombstone. Returns the receipt.
 
-        Raises Refused with `ROW_NOT_FOUND` where there is none.
+        Repeated like `publish`, so that a row published since is never withdrawn by a repeat. With
+        `if_seq` the row must still be the one of that seq.
+
+        Raises Refused with `ROW_NOT_FOUND` where there is none, `ROW_MOVED` where it has changed.
         """
         self._check_open()
         async with self._publishing:
-            return await self._rest.withdraw(channel, key)
+            return await self._rest.withdraw(
+                channel, key, if_seq=if_seq, idempotency_key=idempotency_key
+            )
 
     async def acknowledge_alert(self, alert: str, *, note: str | None = None) -> dict[str, Any]:
-        """Acknowledge a risk alert as an operator, which needs the scope `operate`."""
+        """Acknowledge a risk alert as an operator, which needs the scope `operate`.
+
+        Returns `alert`, the row as it is now, and `changed`. Raises Refused with
+        `ALERT_ACKNOWLEDGED` where somebody was first; `details` names them.
+        """
         self._check_open()
         return await self._rest.acknowledge(alert, note)
 

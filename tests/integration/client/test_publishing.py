@@ -8,7 +8,7 @@ import pytest
 
 from telecast.client import Client, Refused
 from telecast.testing.relay import relay
-from tests.support.payloads import position, price, trader
+from tests.support.payloads import alert, position, price, trader
 from tests.support.service.live import served
 
 
@@ -48,6 +48,26 @@ async def test_a_bad_row_is_refused_with_every_field_and_a_withdrawal_takes_a_ro
         await telecast.withdraw("trader-status", "t1")
         assert (await telecast.snapshot("trader-status")).rows == []
         assert "positions" in {each["name"] for each in await telecast.channels()}
+
+
+async def test_an_alert_is_acknowledged_once_and_the_second_is_told_by_whom():
+    async with served() as live, Client(live.url, key=live.secrets["desk"]) as telecast:
+        await telecast.publish("risk-alerts", alert("a1"))
+        said = await telecast.acknowledge_alert("a1", note="seen")
+        assert (said["alert"]["status"], said["alert"]["note"]) == ("ACKNOWLEDGED", "seen")
+        assert said["changed"]
+        with pytest.raises(Refused) as caught:
+            await telecast.acknowledge_alert("nope")
+        assert caught.value.code == "ROW_NOT_FOUND"
+
+
+async def test_a_row_that_has_moved_is_not_withdrawn():
+    async with served() as live, Client(live.url, key=live.secrets["desk"]) as telecast:
+        await telecast.publish("trader-status", trader("t1"))
+        await telecast.publish("trader-status", trader("t1", status="PAUSED"))
+        with pytest.raises(Refused) as caught:
+            await telecast.withdraw("trader-status", "t1", if_seq=1)
+        assert caught.value.code == "ROW_MOVED"
 
 
 async def test_a_key_that_was_replaced_is_asked_for_again():
