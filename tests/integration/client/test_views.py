@@ -24,7 +24,14 @@ both = pytest.mark.parametrize("transport", ["ws", "sse"])
 
 
 def client(live: Live, url: str | None = None, who: str = "desk", **options: Any) -> Client:
-    return Client(url or live.url, **{"key": live.secrets[who], "patience": PATIENCE, **options})
+    made = Client(url or live.url, **{"key": live.secrets[who], "patience": PATIENCE, **options})
+    made._pause = soon
+    return made
+
+
+async def soon(seconds: float) -> None:
+    """Stands where a client waits before it comes back."""
+    await asyncio.sleep(0.01)
 
 
 async def to_the_end(changed: Any) -> None:

@@ -353,6 +353,78 @@ async def test_cut_within_a_later_snapshot_it_resumes_from_before_it(serve, tran
     assert [server.since(n) for n in (0, 1)] == ["k3v9:3", "k3v9:3"]
 
 
+ALERTS = {"type": "snapshot", "channels": ["risk-alerts"], "reason": "NEW", "timestamp": 1}
+
+
+async def test_what_is_added_leaves_no_place_to_resume_from_until_its_snapshot_is_whole(serve):
+    async def first(peer):
+        await peer.open(welcome(), live(7))
+        asked = orjson.loads((await peer.socket.receive()).data)
+        assert (asked["action"], asked["channels"]) == ("subscribe", ["risk-alerts"])
+        await peer.tell(event(8), heartbeat(9))  # on their way before the service read it
+        await peer.close(1012)
+
+    async def second(peer):
+        await peer.open(welcome(), SNAPSHOT, event(8), live(9))
+        await peer.tell(event(10), ALERTS, live(11))
+        await peer.stay()
+
+    server = await serve(first, second)
+    client = Client(server.url, "ws")
+    reported = []
+    async with client.stream as stream:
+        async for each in stream:
+            reported.append(each)
+            if each.type == "live" and len(server.asked) == 1:
+                await stream.add(["risk-alerts"])
+            if each.body.get("position") == "k3v9:11":
+                break
+    assert [server.since(n) for n in (0, 1)] == [None, None]
+    assert server.asked[1].query["channels"] == "positions,risk-alerts"
+    assert [each.position for each in reported if each.type == "heartbeat"] == [None]
+    assert client.stream.position == "k3v9:11"
+
+
+async def test_what_is_refused_does_not_hold_up_the_place_of_the_others(serve):
+    async def script(peer):
+        await peer.open(welcome(), live(7))
+        asked = orjson.loads((await peer.socket.receive()).data)
+        error = {"type": "error", "reqId": asked["reqId"], "code": "FORBIDDEN", "message": "No."}
+        await peer.tell(error, event(8), heartbeat(9))
+        await peer.stay()
+
+    server = await serve(script)
+    client = Client(server.url, "ws")
+    async with client.stream as stream:
+        async for each in stream:
+            if each.type == "live":
+                await stream.add(["secrets"])
+            if each.type == "heartbeat":
+                break
+    assert client.stream.position == "k3v9:9"
+
+
+async def test_at_sse_a_channel_is_added_by_a_new_address_which_starts_over(serve):
+    async def first(peer):
+        await peer.open(welcome(), live(7))
+        await asyncio.Event().wait()
+
+    async def second(peer):
+        await peer.open(welcome(), SNAPSHOT, event(8), live(9))
+        await peer.stay()
+
+    server = await serve(first, second)
+    client = Client(server.url, "sse")
+    async with client.stream as stream:
+        assert (await anext(stream)).type == "welcome"
+        assert (await anext(stream)).type == "live"
+        await stream.add(["risk-alerts"])
+        assert (await anext(stream)).type == "welcome"
+    assert server.asked[1].query["channels"] == "positions,risk-alerts"
+    assert server.since(1) is None
+    assert client.reports == []
+
+
 async def test_an_event_cut_in_its_middle_was_never_seen(serve):
     async def first(peer):
         await peer.open(welcome(), live(7))
