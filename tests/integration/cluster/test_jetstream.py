@@ -86,7 +86,7 @@ def test_several_servers_are_one_address() -> None:
 async def test_where_nobody_listens_the_start_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("telecast.journal.jetstream.stream.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("telecast.journal.jetstream.servers.CONNECT_SECONDS", 0.5)
     said = await refused("nats://127.0.0.1:1/x", tmp_path / "copy.db", JournalUnavailable)
     assert "No server of nats://127.0.0.1:1/x answered" in said
 

@@ -1,0 +1,165 @@
+"""The connection to the NATS servers: it comes back by itself, and says when it was lost.
+
+nats-py's connection, and JetStream's own calls in JSON
+(docs.nats.io/reference/reference-protocols/nats_api_reference).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+import nats.errors
+import orjson
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from telecast.errors import JournalUnavailable
+from telecast.journal.jetstream.address import Access, Address
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 10.0
+CALL_SECONDS = 5.0
+GRACE_SECONDS = 2.0
+"""A connection that is lost for less is waited for; then publishes are refused at once."""
+TROUBLE = (TimeoutError, nats.errors.Error, OSError)
+"""What a call raises while nobody knows whether the servers got it."""
+
+
+class Refused(Exception):
+    """JetStream's own error answer. `code` is one of server/errors.json."""
+
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error.get("description", ""))
+        self.code = int(error.get("err_code", 0))
+
+
+class Servers:
+    """One connection. `changed` is called when it is lost or comes back."""
+
+    def __init__(self, address: Address, access: Access, changed: Callable[[], None]) -> None:
+        self._address = address
+        self._access = access
+        self._changed = changed
+        self._client: Client | None = None
+        self._lost_at: float | None = None
+        """When the connection was lost, on the loop's clock."""
+        self._denied = asyncio.Event()
+        self._closed = False
+
+    async def connect(self) -> None:
+        """Raises JournalUnavailable, SettingsError."""
+        connecting = asyncio.create_task(self._connect())
+        denied = asyncio.create_task(self._denied.wait())
+        try:
+            # nats-py tries for ever: refused credentials end that, and so does the time.
+            await asyncio.wait(
+                [connecting, denied],
+                timeout=CONNECT_SECONDS,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not connecting.done():
+                raise JournalUnavailable(self._why_not(None))
+            self._client = connecting.result()
+        except TROUBLE as error:
+            raise JournalUnavailable(self._why_not(error)) from error
+        finally:
+            connecting.cancel()
+            denied.cancel()
+
+    async def _connect(self) -> Client:
+        access = self._access
+        options: dict[str, Any] = {}
+        if (tls := access.tls()) is not None:
+            options["tls"] = tls
+        if access.creds is not None:
+            options["user_credentials"] = str(access.creds)
+        if access.user is not None:
+            options |= {"user": access.user, "password": access.password()}
+        return await nats.connect(
+            servers=list(self._address.servers),
+            name="telecast",
+            connect_timeout=2,
+            reconnect_time_wait=1,
+            max_reconnect_attempts=-1,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            error_cb=self._on_error,
+            disconnected_cb=self._on_disconnect,
+            reconnected_cb=self._on_reconnect,
+            **options,
+        )
+
+    def _why_not(self, error: BaseException | None) -> str:
+        if self._denied.is_set():
+            return (
+                f"The servers of {self._address} refused the credentials: check nats_creds, or "
+                "nats_user and nats_password_file."
+            )
+        detail = f" ({error})" if error is not None and str(error) else ""
+        return f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}."
+
+    async def _on_error(self, error: Exception) -> None:
+        if "authorization" in str(error).lower():
+            self._denied.set()
+        log.debug("the NATS connection reports a fault", extra={"reason": type(error).__name__})
+
+    async def _on_disconnect(self) -> None:
+        if not self._closed and self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+            log.warning("the log is away", extra={"log": str(self._address)})
+        self._changed()
+
+    async def _on_reconnect(self) -> None:
+        self._lost_at = None
+        log.info("the log is back", extra={"log": str(self._address)})
+        self._changed()
+
+    def away(self) -> str | None:
+        """Why nobody can be reached just now, or None."""
+        lost = self._lost_at
+        if lost is None or asyncio.get_running_loop().time() - lost < GRACE_SECONDS:
+            return None
+        return f"The connection to {self._address} is lost; it is tried again."
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message that the server takes, in bytes."""
+        return self._connected().max_payload
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            raise JournalUnavailable("The journal is closed.")
+        return self._client
+
+    async def ask(self, subject: str, data: bytes) -> dict[str, Any]:
+        """One request, one answer. Raises Refused, what TROUBLE names, JournalUnavailable."""
+        message = await self._connected().request(subject, data, timeout=CALL_SECONDS)
+        answer: dict[str, Any] = orjson.loads(message.data)
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer
+
+    async def call(self, subject: str, body: object = None) -> dict[str, Any]:
+        """One call of JetStream's API. Raises as `ask`."""
+        return await self.ask(f"$JS.API.{subject}", b"" if body is None else orjson.dumps(body))
+
+    async def subscribe(self, take: Callable[[Msg], Awaitable[None]]) -> tuple[str, Subscription]:
+        """A new inbox, whose messages are handed to `take`."""
+        client = self._connected()
+        inbox = client.new_inbox()
+        return inbox, await client.subscribe(inbox, cb=take)
+
+    async def answer(self, subject: str) -> None:
+        await self._connected().publish(subject)
+
+    async def close(self) -> None:
+        self._closed = True
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
