@@ -15,6 +15,7 @@ from telecast.audit import Audit
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.config import Settings
+from telecast.consumers import ConsumerLimits, Consumers
 from telecast.errors import Code, OwnFault
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
@@ -43,7 +44,7 @@ from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.workers import escalate, guard, stop, trim, watch_clients, watch_keys
+from telecast.workers import escalate, guard, stop, trim, watch_clients, watch_consumers, watch_keys
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -125,6 +126,14 @@ async def _build(
         turns=turns,
         now=now,
     )
+    consumers = Consumers(
+        journal,
+        limits=ConsumerLimits(
+            most=settings.max_consumers, most_per_key=settings.max_consumers_per_key
+        ),
+        now=now,
+    )
+    await consumers.open()
     audit = Audit(journal, now=now)
     await audit.open()
     signed_out = SignedOut(journal, tokens, now=now)
@@ -144,6 +153,7 @@ async def _build(
         alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
         system=SystemReports(ingress, tape, catalogue, now),
         clients=Clients(_client_limits(settings), keys),
+        consumers=consumers,
         tokens=tokens,
         signed_out=signed_out,
         turns=turns,
@@ -170,6 +180,8 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         parts.ingress.run,
         partial(watch_keys, parts),
         partial(watch_clients, parts),
+        parts.consumers.run,
+        partial(watch_consumers, parts),
         partial(trim, parts),
         partial(escalate, parts),
     ):

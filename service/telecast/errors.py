@@ -90,6 +90,18 @@ class Code(StrEnum):
         "POSITION_UNKNOWN",
         Rule(410, None, False, "Start over from a snapshot: this journal has no such position."),
     )
+    CONSUMER_NOT_FOUND = (
+        "CONSUMER_NOT_FOUND",
+        Rule(404, None, False, "GET /api/v1/consumers lists those that have acknowledged."),
+    )
+    CLIENT_UNNAMED = (
+        "CLIENT_UNNAMED",
+        Rule(400, None, False, "Connect with `clientId`: what is acknowledged is kept by it."),
+    )
+    ACK_AHEAD = (
+        "ACK_AHEAD",
+        Rule(409, None, False, "Acknowledge what you have received; `details` has both positions."),
+    )
     METHOD_NOT_ALLOWED = (
         "METHOD_NOT_ALLOWED",
         Rule(405, None, False, "Use a method that `Allow` names."),
@@ -149,6 +161,10 @@ class Code(StrEnum):
     TOO_MANY_CONNECTIONS = (
         "TOO_MANY_CONNECTIONS",
         Rule(429, None, True, "Close a connection, or come back later."),
+    )
+    TOO_MANY_CONSUMERS = (
+        "TOO_MANY_CONSUMERS",
+        Rule(429, None, True, "Use a clientId again, or ask the operator to forget old ones."),
     )
     TOO_MANY_WRONG_KEYS = (
         "TOO_MANY_WRONG_KEYS",

@@ -4,7 +4,7 @@ Two kinds. What exists once in the service (the relay, the committer) has a `Tur
 works for SLICE and lets the loop turn. What clients ask for can exist a thousand times, and a
 thousand slices are seconds: it shares `Turns`, one budget of SLICE for each turn of the loop. Who
 has to wait is queued by key, and the keys are served in rotation, so that a key with a thousand
-requests gets no more than one with a single request. See tests/unit/test_turns.py.
+requests gets no more than one with a single request. See tests/unit/fanout/test_turns.py.
 """
 
 from __future__ import annotations

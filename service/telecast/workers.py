@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 KEYS_SECONDS = 1.0
 """Between two looks at the keys: what a key may no longer see stops within two seconds."""
 TRIM_SECONDS = 5.0
+CONSUMERS_SECONDS = 5.0
 ESCALATE_SECONDS = 1.0
 """Between two looks for alerts that are to be escalated."""
 COMMIT_SECONDS = 10.0
@@ -52,6 +53,16 @@ async def watch_keys(parts: Parts) -> None:
         parts.rights.look(parts.keys.principals())
         await parts.clients.recheck()
         await parts.rights.settle(parts.tape.head)
+
+
+async def watch_consumers(parts: Parts) -> None:
+    """Warn before retention overtakes a consumer; forget those that are gone."""
+    while True:
+        await asyncio.sleep(CONSUMERS_SECONDS)
+        await parts.consumers.look(
+            parts.journal.floors(),
+            lambda name: bool(parts.clients.named(name.key_id, name.client_id)),
+        )
 
 
 async def watch_clients(parts: Parts) -> None:

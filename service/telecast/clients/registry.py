@@ -184,6 +184,10 @@ class Clients:
             if client.transport == newcomer.transport and client is not newcomer:
                 self._end(client)
 
+    def named(self, key_id: str, client_id: str) -> tuple[Client, ...]:
+        """The open streams of a key that have this clientId."""
+        return tuple(self._namesakes.get((key_id, client_id), ()))
+
     def _called_like(self, client: Client) -> tuple[Client, ...]:
         if client.client_id is None:
             return ()

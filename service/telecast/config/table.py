@@ -192,6 +192,20 @@ class Settings:
         "connections",
         "Open streams of one address. Behind a NAT many users share one.",
     )
+    max_consumers: int = _whole(
+        10_000,
+        1,
+        1_000_000,
+        "consumers",
+        "Named clients whose acknowledged positions are kept. Each takes about 1 KB.",
+    )
+    max_consumers_per_key: int = _whole(
+        1_000,
+        1,
+        1_000_000,
+        "consumers",
+        "The same for one key, so that one key can not use them up.",
+    )
     new_connections_per_second: int = _whole(
         2_000,
         1,

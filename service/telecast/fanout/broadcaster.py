@@ -93,6 +93,15 @@ class Broadcaster:
             seq = self._cohort_of(subscriber).position(subscriber, self.tape.head)
         return Position(self.epoch, seq)
 
+    def delivered(self, subscriber: Subscriber) -> int:
+        """Everything up to here was handed to the sink of this subscriber, or had been when it was
+        closed; in the middle of a snapshot nothing is certain."""
+        if subscriber.state is State.CLOSED:
+            return subscriber.proven
+        if subscriber.catchup is not None and subscriber.catchup.unfinished:
+            return 0
+        return min(self.position(subscriber).seq, self.tape.head)
+
     async def audience(self, events: Iterable[Event]) -> int:
         """Live subscribers that want at least one of these events."""
         found: set[Cohort] = set()
@@ -148,6 +157,7 @@ class Broadcaster:
         """Forget it; harmless when it is gone already."""
         if subscriber.state is State.CLOSED:
             return
+        subscriber.proven = self.delivered(subscriber)
         self._leave(subscriber)
         self._ahead.pop(subscriber, None)
         subscriber.move(State.CLOSED)

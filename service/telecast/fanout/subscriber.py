@@ -91,6 +91,7 @@ class Subscriber:
         "left_out",
         "max_rate",
         "place",
+        "proven",
         "selection",
         "silent_beats",
         "sink",
@@ -132,6 +133,8 @@ class Subscriber:
         self.cursor = 0
         """All that the selection holds up to here has been handed to the sink. While it is LIVE
         its cohort knows better."""
+        self.proven = 0
+        """Of a closed one: what it had been sent whole."""
         self.place: int | None = None
         """Where it is among the settled members of its cohort."""
         self.catchup: CatchUp | None = None

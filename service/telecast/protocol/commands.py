@@ -48,6 +48,7 @@ class Origin(Enum):
     EARLIEST = "the oldest event that there is"
     POSITION = "after a position"
     INSTANT = "after a point in time; whoever opens the stream finds its position"
+    ACKED = "after what this client has acknowledged"
     MALFORMED = "after something that is no position, in a header that can't be refused"
 
 
@@ -109,14 +110,14 @@ class AcknowledgeAlert:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotYet:
-    """An action of the contract that this version does not offer."""
+class Acknowledge:
+    """Everything that was delivered up to this position has been handled."""
 
     req_id: ReqId
-    action: str
+    position: Position
 
 
-Command = Subscribe | Unsubscribe | Heartbeat | Publish | AcknowledgeAlert | NotYet
+Command = Subscribe | Unsubscribe | Heartbeat | Acknowledge | Publish | AcknowledgeAlert
 
 
 class Most(NamedTuple):
@@ -245,7 +246,19 @@ def _command(
                 idempotency_key=_key(body),
             )
         case _:
-            return NotYet(req_id=req_id, action=action)
+            return Acknowledge(req_id=req_id, position=parse_position(body.get("position")))
+
+
+def parse_position(value: Any) -> Position:
+    """Raises PeerFault POSITION_MALFORMED."""
+    if not isinstance(value, str):
+        raise PeerFault(Code.POSITION_MALFORMED, "`position` must be a string such as k3v9:1042.")
+    return Position.parse(value)
+
+
+def parse_client_id(value: Any) -> str:
+    """Raises PeerFault BAD_REQUEST."""
+    return _identifier(value, "clientId")
 
 
 def _key(body: Mapping[str, Any]) -> str | None:
@@ -313,7 +326,7 @@ def parse_since(text: str) -> Start:
     if text == "earliest":
         return Start(Origin.EARLIEST)
     if text == "acked":
-        raise PeerFault(Code.NOT_AVAILABLE, "Delivery acknowledgements are not kept yet.")
+        return Start(Origin.ACKED)
     instant = parse_instant(text, "since")
     if instant is not None:
         return Start(Origin.INSTANT, instant=instant)

@@ -12,6 +12,7 @@ from telecast.audit import Audit
 from telecast.channels.catalogue import Catalogue
 from telecast.clients import Clients
 from telecast.config import Settings
+from telecast.consumers import Consumers
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.ingress import Alerts, Ingress
 from telecast.journal.base import Journal
@@ -47,6 +48,7 @@ class Parts:
     alerts: tuple[Alerts, ...]
     system: SystemReports
     clients: Clients
+    consumers: Consumers
     tokens: Tokens
     signed_out: SignedOut
     turns: Turns

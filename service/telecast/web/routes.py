@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from telecast.errors import Code, PeerFault
 from telecast.web.api import (
     alerts,
     audit,
     channels,
     clients,
+    consumers,
     contracts,
     health,
     keys,
@@ -22,10 +22,6 @@ from telecast.web.page import files
 from telecast.web.streams import sse, ws
 
 API = "/api/v1"
-
-
-async def not_yet(request: web.Request) -> web.StreamResponse:
-    raise PeerFault(Code.NOT_AVAILABLE, f"This service does not offer {request.path} yet.")
 
 
 def routes() -> list[web.RouteDef]:
@@ -47,6 +43,9 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/session", sessions.read_session),
         web.post(f"{API}/session", sessions.open_session),
         web.delete(f"{API}/session", sessions.close_session),
+        web.post(f"{API}/clients/ack", consumers.acknowledge),
+        web.get(f"{API}/consumers", consumers.listing),
+        web.delete(f"{API}/consumers", consumers.forget),
         web.get(f"{API}/clients", clients.listing),
         web.delete(f"{API}/clients", clients.kick_many),
         web.get(f"{API}/clients/{{connection_id}}", clients.read),
@@ -63,6 +62,4 @@ def routes() -> list[web.RouteDef]:
         web.get("/livez", health.livez),
         web.get("/readyz", health.readyz),
         web.get("/metrics", metrics.metrics),
-        # promised by the wire contract, not built yet
-        web.post(f"{API}/clients/ack", not_yet),
     ]

@@ -121,21 +121,6 @@ async def test_req_id_is_echoed_wherever_it_could_be_read() -> None:
         assert (await reader.read()).body["reqId"] is None
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        {"action": "ack", "position": "abcd:1"},
-        {"action": "subscribe", "channels": ["positions"], "since": "acked"},
-    ],
-)
-async def test_what_is_not_built_yet_says_so(message: dict[str, Any]) -> None:
-    async with served() as live, live.ws() as reader:
-        await reader.expect("welcome")
-        await reader.send(reqId="1", **message)
-        error = (await reader.expect("error")).body
-        assert (error["code"], error["reqId"]) == ("NOT_AVAILABLE", "1")
-
-
 # --- how much
 
 

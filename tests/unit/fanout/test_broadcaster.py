@@ -1162,8 +1162,12 @@ def test_in_the_middle_of_a_snapshot_a_heartbeat_proves_nothing(world: World) ->
     assert catchup.unfinished
     world.broadcaster.heartbeat(line.subscriber)
     assert not line.of("heartbeat")
+    assert world.broadcaster.delivered(line.subscriber) == 0, "nothing to be acknowledged"
     line.sink.high = 1_000
     world.check_at_rest()
+    assert world.broadcaster.delivered(line.subscriber) == world.tape.head
+    world.broadcaster.detach(line.subscriber)
+    assert world.broadcaster.delivered(line.subscriber) == world.tape.head
 
 
 def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> None:

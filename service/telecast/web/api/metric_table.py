@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from telecast import __version__, logs
+from telecast.consumers.consumer import Standing
 from telecast.histogram import Histogram
 from telecast.net.admission import WHY
 from telecast.web.parts import Parts
@@ -257,6 +258,36 @@ METRICS = (
             "channel",
             lambda parts: {each.channel.name: each.unacknowledged for each in parts.alerts},
         ),
+    ),
+    Metric(
+        "gauge",
+        "telecast_consumers",
+        "Named clients whose acknowledged position is kept.",
+        _one(lambda parts: len(parts.consumers)),
+    ),
+    Metric(
+        "gauge",
+        "telecast_consumers_at_risk",
+        "Consumers that retention is near to, or has overtaken.",
+        _by(
+            "standing",
+            lambda parts: {
+                str(each): parts.consumers.count(each)
+                for each in (Standing.NEAR, Standing.OVERTAKEN)
+            },
+        ),
+    ),
+    Metric(
+        "gauge",
+        "telecast_consumer_lag_events_max",
+        "Events, of all channels, that the consumer furthest behind has not acknowledged.",
+        _one(lambda parts: parts.consumers.most_behind()),
+    ),
+    Metric(
+        "counter",
+        "telecast_acknowledgements_total",
+        "Acknowledgements of deliveries, by outcome: committed, or an error code.",
+        _by("outcome", lambda parts: parts.consumers.answered),
     ),
     # what is kept
     Metric(

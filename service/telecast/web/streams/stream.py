@@ -13,6 +13,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from telecast.clients import Client
+from telecast.consumers import Consumer, Name
 from telecast.errors import Code, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.journal.lookup import seq_before
@@ -89,6 +90,9 @@ class ServedStream:
         )
         self._session_ends = None if signed_in is None else signed_in.ends_at
         self._expiry: asyncio.TimerHandle | None = None
+        if self.query.start.origin is Origin.ACKED:
+            known = self.parts.consumers.get(self.consumer_name())
+            self.client.acknowledged = None if known is None else known.position
 
     async def open(self, request: web.Request, head: web.StreamResponse, serve: Serve) -> None:
         """Count it among the clients, answer, and have it served: from callbacks, not from a task.
@@ -126,7 +130,7 @@ class ServedStream:
         parts = self.parts
         moment = instant.at(int(parts.now() * 1000))
         seq = await seq_before(parts.journal, tuple(parts.catalogue), moment)
-        start = Start(Origin.POSITION, Position(parts.journal.epoch, seq))
+        start = Start(Origin.POSITION, Position(parts.journal.epoch, seq), instant=instant)
         self.query = replace(self.query, start=start)
 
     def _serve(self, serve: Serve, wire: Wire, behind: bytes) -> None:
@@ -155,6 +159,10 @@ class ServedStream:
     def end(self) -> None:
         """It is over. Called once; the log line says whose stream it was."""
         client, now = self.client, time.time()
+        if client.client_id is not None and client.subscriber is not None:
+            self.parts.consumers.ended(
+                self.consumer_name(), self.parts.broadcaster.delivered(client.subscriber)
+            )
         self.parts.clients.note_end(client, now, self.ended_by, head=self.parts.tape.head)
         self._leave()
         self._context.run(
@@ -190,9 +198,37 @@ class ServedStream:
         self.client.filters = self.session.holds
         return subscriber
 
+    def consumer_name(self) -> Name:
+        """Raises PeerFault CLIENT_UNNAMED."""
+        if self.client.client_id is None:
+            raise PeerFault(
+                Code.CLIENT_UNNAMED, "This connection has no `clientId` to keep positions by."
+            )
+        return Name(self.client.principal.key_id, self.client.client_id)
+
+    def acknowledge(self, position: Position) -> asyncio.Future[Consumer]:
+        """It has handled everything up to here; the future ends once that is durable. Raises
+        PeerFault."""
+        client, subscriber = self.client, self.client.subscriber
+        future = self.parts.consumers.acknowledge(
+            self.consumer_name(),
+            position,
+            delivered=0 if subscriber is None else self.parts.broadcaster.delivered(subscriber),
+            channels=self.session.holds(),
+        )
+        future.add_done_callback(lambda done: _note_acknowledged(client, done))
+        return future
+
     def start(self, start: Start) -> Start:
         """Where to start what is held now: not from a position that was earned under other
         rights."""
+        if start.instant is not None:
+            return start  # it asks for what happened, and claims to hold nothing
+        if start.origin is Origin.ACKED:
+            consumer = self.parts.consumers.get(self.consumer_name())
+            if consumer is None:
+                return Start(Origin.SNAPSHOT)
+            start = Start(Origin.POSITION, consumer.position)
         if start.origin is not Origin.POSITION or start.position is None:
             return start
         return replace(
@@ -248,6 +284,11 @@ class ServedStream:
 def _user_agent(request: web.Request) -> str | None:
     text = request.headers.get("User-Agent")
     return None if text is None else one_line(text[:MOST_AGENT]).encode(errors="replace").decode()
+
+
+def _note_acknowledged(client: Client, done: asyncio.Future[Consumer]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        client.acknowledged = done.result().position
 
 
 def selection_of(session: Session) -> Selection:

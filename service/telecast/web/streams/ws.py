@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from telecast.consumers import Consumer
 from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.ingress import Published
@@ -17,10 +18,12 @@ from telecast.model import Position, Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
 from telecast.protocol.commands import (
+    Acknowledge,
     AcknowledgeAlert,
     Command,
     CommandFault,
     Heartbeat,
+    Origin,
     Publish,
     Subscribe,
     Unsubscribe,
@@ -154,18 +157,34 @@ class _WsStream:
                 self._broadcaster.change(self._subscriber, selection_of(self._session))
                 rejected = [each.as_json() for each in gone]
                 self._send(self._stream.ack("unsubscribe", command.req_id, rejected))
+            case Acknowledge():
+                self._keep(command)
             case Heartbeat():
                 self._broadcaster.heartbeat(self._subscriber)
             case Publish():
                 self._publish(command)
             case AcknowledgeAlert():
                 self._acknowledge(command)
-            case _:
-                raise PeerFault(
-                    Code.NOT_AVAILABLE, f"This service does not offer {command.action!r} yet."
-                )
+
+    def _keep(self, command: Acknowledge) -> None:
+        """Note what the client has handled. It is answered where it has a reqId, after the
+        commit."""
+        future = self._stream.acknowledge(command.position)
+        future.add_done_callback(lambda done: self._kept(command.req_id, done))
+
+    def _kept(self, req_id: messages.ReqId, done: asyncio.Future[Consumer]) -> None:
+        if done.cancelled():
+            return
+        fault = done.exception()
+        if isinstance(fault, TelecastError):
+            self._send(messages.error(now_ms(), fault, req_id))
+        elif fault is None and req_id is not None:
+            extra: dict[str, object] = {"position": str(done.result().position)}
+            self._send(self._stream.ack("ack", req_id, [], extra))
 
     def _subscribe(self, command: Subscribe) -> None:
+        if command.start is not None and command.start.origin is Origin.ACKED:
+            self._stream.consumer_name()
         stream, first = self._stream, not self._session.started
         granted, start = self._session.subscribe(command)
         rejected = [each.as_json() for each in granted.rejected]
