@@ -30,7 +30,7 @@ settings.load_profile(
 )
 
 # How busy the machine is that tests run on is no complaint of the service's.
-logging.getLogger("telecast.lag").setLevel(logging.ERROR)
+logging.getLogger("telecast.watch.lag").setLevel(logging.ERROR)
 
 
 def pytest_report_header() -> str | None:

@@ -26,7 +26,6 @@ from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
 from telecast.keys.secret import new_signing_secret
 from telecast.keys.tokens import Tokens
-from telecast.lag import Lag
 from telecast.net.admission import BESIDE_STREAMS, Admission, SocketLimits, sockets_allowed
 from telecast.net.streams import StreamWires
 from telecast.net.wire import Wires
@@ -35,6 +34,8 @@ from telecast.rights import Rights
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
+from telecast.watch.lag import Lag
+from telecast.watch.staleness import Staleness
 from telecast.web.api.contracts import CALLS, DOCUMENTS, Documents, calls_of
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
@@ -44,7 +45,16 @@ from telecast.web.front.middlewares import add_correlation, correlate, explain
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.workers import escalate, guard, stop, trim, watch_clients, watch_consumers, watch_keys
+from telecast.workers import (
+    escalate,
+    guard,
+    stop,
+    trim,
+    watch_clients,
+    watch_consumers,
+    watch_keys,
+    watch_staleness,
+)
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -161,6 +171,7 @@ async def _build(
         streams=StreamWires(admission),
         guesses=Guesses(),
         lag=Lag(scheduler),
+        staleness=Staleness(catalogue, tape, broadcaster, now=now),
         now=now,
     )
     await _set_going(parts, stack)
@@ -184,6 +195,7 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         partial(watch_consumers, parts),
         partial(trim, parts),
         partial(escalate, parts),
+        partial(watch_staleness, parts),
     ):
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
     await parts.system.started()

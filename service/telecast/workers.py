@@ -21,6 +21,8 @@ TRIM_SECONDS = 5.0
 CONSUMERS_SECONDS = 5.0
 ESCALATE_SECONDS = 1.0
 """Between two looks for alerts that are to be escalated."""
+STALE_SECONDS = 1.0
+"""Between two looks for channels that have gone quiet."""
 COMMIT_SECONDS = 10.0
 """How long a drain waits for the journal to commit what was taken."""
 
@@ -97,6 +99,17 @@ async def escalate(parts: Parts) -> None:
         await asyncio.sleep(ESCALATE_SECONDS)
         for each in parts.alerts:
             await each.look()
+
+
+async def watch_staleness(parts: Parts) -> None:
+    """Say which channels have gone quiet, and which go on."""
+    while True:
+        await asyncio.sleep(STALE_SECONDS)
+        stale, fresh = await parts.staleness.look()
+        for name in stale:
+            await parts.system.report(f"channel:{name}", "DEGRADED", "Nothing comes in.")
+        for name in fresh:
+            await parts.system.report(f"channel:{name}", "UP", "Events come in again.")
 
 
 async def drain(parts: Parts) -> None:

@@ -348,7 +348,7 @@ def conflation_miscounted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Cohort, "add", twice)
 
 
-@bug("a cohort forgets how far into a flush a member was told", "repeated")
+@bug("a cohort forgets how far into a flush a member was sent", "repeated")
 def cursor_forgotten_in_a_piece(patch: pytest.MonkeyPatch) -> None:
     fill = Broadcaster._fill
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telecast.lag import BOUNDS, TELL_SECONDS, WAKE_SECONDS, WINDOW_SECONDS, Lag
+from telecast.watch.lag import BOUNDS, TELL_SECONDS, WAKE_SECONDS, WINDOW_SECONDS, Lag
 from tests.support.clock import Clock
 
 
@@ -58,7 +58,7 @@ def test_no_stall_is_too_long_to_be_counted() -> None:
 
 def test_only_a_stall_that_others_notice_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     clock, _ = begun()
-    with caplog.at_level(logging.WARNING, "telecast.lag"):
+    with caplog.at_level(logging.WARNING, "telecast.watch.lag"):
         for _ in range(100):
             stall(clock, TELL_SECONDS * 0.99)
         assert not caplog.records
@@ -71,7 +71,7 @@ def test_a_line_at_most_every_few_seconds_tells_the_longest_and_how_many(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, _ = begun()
-    with caplog.at_level(logging.WARNING, "telecast.lag"):
+    with caplog.at_level(logging.WARNING, "telecast.watch.lag"):
         for late in (1.0, 2.0, 3.0, 1.0):
             stall(clock, late)
         assert len(caplog.records) == 1

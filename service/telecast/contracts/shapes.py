@@ -111,6 +111,8 @@ def server_messages() -> dict[str, Schema]:
         "conflated": _message("conflated", {"fromSeq": COUNT, "toSeq": COUNT}, {"count": COUNT}),
         "gap": _message("gap", {"channel": TEXT, "fromSeq": COUNT, "toSeq": COUNT}),
         "heartbeat": _message("heartbeat", {"position": POSITION}),
+        "stale": _message("stale", {"channel": {"type": "string"}, "since": COUNT}),
+        "fresh": _message("fresh", {"channel": {"type": "string"}}),
         "notice": _message(
             "notice",
             {

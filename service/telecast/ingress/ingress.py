@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 GROUP = 512
 """Publishes derived and appended together at the most."""
 DIED = "The service broke off; repeat it under its Idempotency-Key."
+LAST_KEYS = 1_000
 TRIES = 5
 """Derivations of one publish when other nodes keep changing its rows."""
 
@@ -85,8 +86,16 @@ class IngressTally:
     refused: dict[str, int] = field(default_factory=dict)
     """Code to publishes that were refused."""
     duplicates: int = 0
+    last: dict[str, float] = field(default_factory=dict)
+    """Key id to when it last published, in seconds since 1970: the last LAST_KEYS of them."""
     commit: Histogram = field(default_factory=Histogram)
     """How long a publish waited, from its check to where its events are committed and sent on."""
+
+    def published_by(self, key_id: str, now: float) -> None:
+        self.last.pop(key_id, None)
+        self.last[key_id] = now
+        if len(self.last) > LAST_KEYS:
+            del self.last[next(iter(self.last))]
 
 
 class Ingress:
@@ -372,6 +381,7 @@ class Ingress:
             self.tally.duplicates += 1
         else:
             self.tally.published[waiting.asked.channel] += receipt.count
+            self.tally.published_by(waiting.asked.principal.key_id, self._now())
             self.tally.commit.observe(time.monotonic() - waiting.since)
             if receipt.count and waiting.asked.change is not None:
                 waiting.asked.change.committed()

@@ -124,6 +124,16 @@ def heartbeat(now: int, position: Position) -> Message:
     return _message("heartbeat", now, {"position": str(position)}, position)
 
 
+def stale(now: int, channel: str, since: int) -> Message:
+    """Nothing was heard of a channel, nor of its publishers, since `since` (ms since 1970)."""
+    return _message("stale", now, {"channel": channel, "since": since})
+
+
+def fresh(now: int, channel: str) -> Message:
+    """A channel that was stale goes on."""
+    return _message("fresh", now, {"channel": channel})
+
+
 def notice(now: int, fault: TelecastError, retry_after_ms: int | None = None) -> Message:
     body = {
         "code": fault.code,

@@ -19,7 +19,6 @@ from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
 from telecast.keys.tokens import Tokens
-from telecast.lag import Lag
 from telecast.model import Principal
 from telecast.net.admission import Admission
 from telecast.net.streams import StreamWires
@@ -29,6 +28,8 @@ from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
 from telecast.web.auth.signed_out import SignedOut
+from telecast.watch.lag import Lag
+from telecast.watch.staleness import Staleness
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -57,6 +58,7 @@ class Parts:
     streams: StreamWires
     guesses: Guesses
     lag: Lag
+    staleness: Staleness
     now: Callable[[], float]
     """Seconds since 1970."""
     frames_refused: Counter[str] = field(default_factory=Counter)

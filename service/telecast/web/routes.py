@@ -33,6 +33,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/snapshot", channels.snapshot),
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
+        web.post(f"{API}/channels/{{channel}}/alive", publish.alive),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key:.+}}", publish.withdraw),
         web.delete(f"{API}/channels/{{channel}}/rows", publish.withdraw),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/acknowledge", alerts.acknowledge),

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from telecast.lag import TELL_SECONDS, WAKE_SECONDS
+from telecast.watch.lag import TELL_SECONDS, WAKE_SECONDS
 from tests.support.payloads import position, price
 from tests.support.service.live import Ended, principal, served
 from tests.support.service.scrape import scraped
@@ -109,7 +109,7 @@ async def test_a_step_that_holds_the_loop_is_seen_in_the_metrics_and_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with served() as live:
-        with caplog.at_level(logging.WARNING, "telecast.lag"):
+        with caplog.at_level(logging.WARNING, "telecast.watch.lag"):
             held = TELL_SECONDS + 2 * WAKE_SECONDS
             asyncio.get_running_loop().call_soon(time.sleep, held)
             await live.until(lambda: live.parts.lag.histogram.seconds > TELL_SECONDS)
@@ -118,7 +118,7 @@ async def test_a_step_that_holds_the_loop_is_seen_in_the_metrics_and_in_the_log(
         assert reported[f"{name}_sum",] > TELL_SECONDS
         assert reported[f"{name}_bucket", "0.5"] < reported[f"{name}_bucket", "+Inf"]
         assert reported[f"{name}_bucket", "+Inf"] == reported[f"{name}_count",]
-        [line] = [each for each in caplog.records if each.name == "telecast.lag"]
+        [line] = [each for each in caplog.records if each.name == "telecast.watch.lag"]
         assert line.__dict__["seconds"] > TELL_SECONDS
 
 

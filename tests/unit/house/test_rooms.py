@@ -20,7 +20,7 @@ FLOORS = (
     ("protocol",),
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout", "audit"),
-    ("net", "relay", "ingress", "clients", "lag", "rights", "consumers", "contracts"),
+    ("net", "relay", "ingress", "clients", "watch", "rights", "consumers", "contracts"),
     ("system", "changes"),
     ("web", "demo", "recording"),
     ("workers",),

@@ -319,6 +319,21 @@ METRICS = (
     ),
     Metric(
         "gauge",
+        "telecast_channel_stale",
+        "1 while a channel is stale: nothing was committed, and no publisher heard, for too long.",
+        lambda parts: [
+            ({"channel": name}, float(name in parts.staleness.stale))
+            for name in parts.staleness.watched
+        ],
+    ),
+    Metric(
+        "gauge",
+        "telecast_publisher_last_publish_timestamp_seconds",
+        "When each key last published, in seconds since 1970; the last 1,000 keys.",
+        _by("key_id", lambda parts: parts.ingress.tally.last),
+    ),
+    Metric(
+        "gauge",
         "telecast_journal_file_bytes",
         "Size of the journal's file; 0 in memory.",
         _one(lambda parts: parts.journal.figures().file_bytes),

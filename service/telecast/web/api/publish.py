@@ -12,15 +12,17 @@ from marshmallow import ValidationError
 from telecast.channels.fields import Identifier
 from telecast.errors import Code, PeerFault
 from telecast.ingress import Published, Scope
-from telecast.model import MAX_SEQ, Position
+from telecast.model import MAX_SEQ, Position, rfc3339
 from telecast.protocol.commands import parse_json
 from telecast.protocol.items import PIECE, dense, pieces
 from telecast.web.api import asking
-from telecast.web.auth.credentials import require
+from telecast.web.auth.credentials import authenticate, require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
 from telecast.web.parts import parts_from
 
+MAX_ALIVE_BODY = 1_024
+"""What a heartbeat may bring along: nothing of it is looked at."""
 ESCAPED = 8
 """How many times longer than its event a text may be: `\\u0041` is six, the rest is for spaces."""
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl")
@@ -43,6 +45,16 @@ async def publish(request: web.Request) -> web.Response:
         replace=replace,
     )
     return _receipt(request, published)
+
+
+async def alive(request: web.Request) -> web.Response:
+    """Say that a publisher of the channel is there, though it has nothing to publish."""
+    parts, principal = parts_from(request), authenticate(request)
+    channel = parts.catalogue.named(request.match_info["channel"])
+    if not channel.writable_by(principal):
+        raise PeerFault(Code.FORBIDDEN, f"This key may not publish to {channel.name!r}.")
+    await read_body(request, MAX_ALIVE_BODY, "max_alive_bytes")
+    return ok({"channel": channel.name, "at": rfc3339(parts.staleness.alive(channel.name))})
 
 
 async def withdraw(request: web.Request) -> web.Response:

@@ -74,6 +74,7 @@ def _channel(parts: Parts, name: str, subscribers: int, now: float) -> dict[str,
         "subscribers": subscribers,
         "lastEventAt": None if last is None else rfc3339(last.timestamp / 1000),
         "ageSeconds": None if last is None else round(max(0.0, now - last.timestamp / 1000), 3),
+        "stale": name in parts.staleness.stale,
     }
 
 

@@ -85,6 +85,7 @@ class _SseStream:
         blocks = [*map(self._transport.message, greeting)]
         self._wire.write(self._transport.join([retry + blocks[0], *blocks[1:]]))
         broadcaster.attach(subscriber, stream.start(stream.query.start))
+        stream.parts.staleness.greet(subscriber, subscriber.selection.channels)
         self._wire.listen(self._discard, self._over)
 
     def _discard(self, data: bytes) -> None:

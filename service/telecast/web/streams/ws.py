@@ -94,6 +94,7 @@ class _WsStream:
             greeting.append(stream.ack("subscribe", None, rejected))
         self._wire.write(WS.join([WS.message(message) for message in greeting]))
         broadcaster.attach(subscriber, stream.start(stream.query.start))
+        stream.parts.staleness.greet(subscriber, subscriber.selection.channels)
         self._socket.open(behind)
 
     # --- what the client sends
@@ -199,6 +200,7 @@ class _WsStream:
             fresh=tuple(granted.asked),
             start=start,
         )
+        stream.parts.staleness.greet(self._subscriber, granted.asked)
 
     def _publish(self, command: Publish) -> None:
         """Queued before the next message is read: this connection's order is the commits'."""

@@ -1,0 +1,111 @@
+"""Which channels have gone quiet: so that no green light hides a feed that is dead.
+
+A channel with `stale_after` is stale once nothing was committed to it, and none of its publishers
+has said that it is alive, for so many seconds. Everybody who is subscribed gets a `stale` message
+then, and a `fresh` one when it goes on; who subscribes meanwhile gets `stale` at once. A channel
+that never had an event counts from the service's start.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from telecast.channels.catalogue import Catalogue
+from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.subscriber import Subscriber
+from telecast.protocol import messages
+from telecast.protocol.framing import Message
+from telecast.tape.tape import Tape
+from telecast.turns import in_turns
+
+log = logging.getLogger(__name__)
+
+
+class Staleness:
+    """`now` gives seconds since 1970."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        tape: Tape,
+        broadcaster: Broadcaster,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._watched = {
+            name: channel.stale_after
+            for name, channel in catalogue.items()
+            if channel.stale_after is not None
+        }
+        self._tape = tape
+        self._broadcaster = broadcaster
+        self._now = now
+        self._began = now()
+        self._alive: dict[str, float] = {}
+        self._stale: dict[str, float] = {}
+
+    @property
+    def stale(self) -> Mapping[str, float]:
+        """Each stale channel, and when it last gave a sign of life."""
+        return self._stale
+
+    @property
+    def watched(self) -> Iterable[str]:
+        """The channels that can be stale."""
+        return self._watched
+
+    def alive(self, channel: str) -> float:
+        """A publisher of the channel has said that it is there; returns when."""
+        self._alive[channel] = now = self._now()
+        return now
+
+    def last_sign(self, channel: str) -> float | None:
+        """When the newest event was committed or a publisher was heard; None where never."""
+        last = self._tape.logs[channel].last
+        signs = [] if last is None else [last.timestamp / 1000]
+        if channel in self._alive:
+            signs.append(self._alive[channel])
+        return max(signs, default=None)
+
+    async def look(self) -> tuple[list[str], list[str]]:
+        """Notice what has changed and send it; returns the channels that became stale, and fresh.
+
+        Called every second or so.
+        """
+        now = self._now()
+        stale, fresh = [], []
+        for name, seconds in self._watched.items():
+            last = self.last_sign(name)
+            since = self._began if last is None else last
+            if now - since < seconds:
+                if self._stale.pop(name, None) is not None:
+                    fresh.append(name)
+            elif name not in self._stale:
+                self._stale[name] = since
+                stale.append(name)
+        for name in stale:
+            log.warning("channel stale", extra={"channel": name, "since": self._stale[name]})
+            await self._send(name, self._message(name))
+        for name in fresh:
+            log.info("channel fresh", extra={"channel": name})
+            await self._send(name, messages.fresh(int(now * 1000), name))
+        return stale, fresh
+
+    def greet(self, subscriber: Subscriber, channels: Iterable[str]) -> None:
+        """Send a newcomer which of its channels are stale now."""
+        for name in channels:
+            if name in self._stale:
+                self._broadcaster.tell(subscriber, self._message(name))
+
+    def _message(self, name: str) -> Message:
+        return messages.stale(int(self._now() * 1000), name, int(self._stale[name] * 1000))
+
+    async def _send(self, name: str, message: Message) -> None:
+        def steps() -> Iterable[None]:
+            for subscriber in list(self._broadcaster.subscribers.values()):
+                if name in subscriber.selection.channels:
+                    self._broadcaster.tell(subscriber, message)
+                yield
+
+        await in_turns(steps())
