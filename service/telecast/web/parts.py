@@ -27,9 +27,9 @@ from telecast.rights import Rights
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
-from telecast.web.auth.signed_out import SignedOut
 from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
+from telecast.web.auth.signed_out import SignedOut
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
