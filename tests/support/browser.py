@@ -51,9 +51,14 @@ async def visitor(browser: Any, *, outages: bool = False, **options: Any) -> Asy
     assert not problems
 
 
+async def come_by_link(visiting: Visitor, live: Live) -> Any:
+    """A tab that came by the link that the demo prints."""
+    return await visiting.open(live.url + sign_in_link(live.parts, principal().key_id))
+
+
 async def signed_in(visiting: Visitor, live: Live) -> Any:
     """A tab that came by the link that the demo prints, and is live."""
-    page = await visiting.open(live.url + sign_in_link(live.parts, principal().key_id))
+    page = await come_by_link(visiting, live)
     await word(page, "Live")
     assert urlsplit(page.url).fragment == ""
     return page

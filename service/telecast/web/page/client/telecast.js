@@ -16,6 +16,7 @@ const SILENT_BEATS = 3;
 const CONNECT_MS = 10_000;
 const BACKOFF_MS = { first: 1000, most: 20_000 };
 const UNREACHED_IS_DOWN = 2;
+const TURN_MS = 8;
 export const MOST_ROWS = 20_000;
 const MOST_LOGGED = 1000;
 
@@ -187,7 +188,7 @@ export class Clock {
   doubt = null; // half the best round trip: how wrong the offset may be; null: not measured
 
   // `ask` resolves to the service's time in ms since 1970. The fastest of some answers is believed.
-  async measure(ask, now = Date.now) {
+  async measure(ask, now = () => Date.now()) {
     let best = null;
     for (let probe = 0; probe < PROBES; probe++) {
       const sent = now();
@@ -373,7 +374,7 @@ export class Stream {
   constructor({
     url, query = {}, headers = {}, ticket = null, transport = "sse", emit,
     fetch = (...all) => globalThis.fetch(...all), WebSocket = globalThis.WebSocket,
-    now = Date.now, random = Math.random,
+    now = () => Date.now(), random = Math.random,
   }) {
     Object.assign(this, { url, query, headers, ticket, transport, emit, fetch, WebSocket, now, random });
     this.position = null;
@@ -474,8 +475,13 @@ export class Stream {
       // Read as fast as we handle and no faster: when we are slow the service conflates for us.
       const { done, value } = await reader.read();
       if (done || this.#run !== run) return;
+      let began = performance.now();
       for (const { name, text, id } of parser.feed(decoder.decode(value, { stream: true }))) {
         this.#hear(name, text, id);
+        if (this.#run !== run) return;
+        if (performance.now() - began < TURN_MS) continue;
+        await turn(); // so that a page draws, and answers to its user, however much comes
+        began = performance.now();
         if (this.#run !== run) return;
       }
     }
@@ -525,6 +531,19 @@ export class Stream {
   }
 }
 
+// Lets all else have its turn. A timer would be held back in a hidden tab.
+function turn() {
+  if (typeof setImmediate === "function") return new Promise((resolve) => setImmediate(resolve));
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
 async function refusal(response) {
   try {
     const { error } = await response.json();
@@ -547,7 +566,7 @@ export class View {
   #timer;
   #told = "";
 
-  constructor({ client, channel, filter = {}, onchange = () => {}, now = Date.now }) {
+  constructor({ client, channel, filter = {}, onchange = () => {}, now = () => Date.now() }) {
     Object.assign(this, { channel, onchange });
     this.#now = now;
     this.#link = newLink(now());

@@ -92,7 +92,7 @@ export function milliseconds(value) {
 }
 
 export function span(ms) {
-  if (ms < 10_000) return `${(ms / 1000).toFixed(1)} s`;
+  if (ms < 10_000) return `${(ms / 1000).toFixed(ms % 1000 ? 1 : 0)} s`;
   if (ms < 120_000) return `${Math.round(ms / 1000)} s`;
   if (ms < 2 * 3600_000) return `${Math.round(ms / 60_000)} min`;
   if (ms < 48 * 3600_000) return `${Math.round(ms / 3600_000)} h`;

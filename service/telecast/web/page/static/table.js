@@ -31,7 +31,7 @@ export class Table {
     this.element = make("div", "table-box");
     this.scroller = this.element.appendChild(make("div", "scroller"));
     this.scroller.tabIndex = 0;
-    this.scroller.setAttribute("role", "region");
+    this.scroller.setAttribute("role", "group");
     this.scroller.setAttribute("aria-labelledby", `${id}-title`);
     this.table = this.scroller.appendChild(make("table"));
     this.table.setAttribute("aria-labelledby", `${id}-title`);
@@ -262,7 +262,7 @@ export class Table {
       if (element.cells === null || row === undefined) continue;
       const fresh = rowIsFresh(state.state, row.at, staleAfter, now, offset);
       const old = staleAfter !== null && now + offset - row.at > staleAfter;
-      const age = old ? span(now + offset - row.at) : "";
+      const age = old ? span(Math.round((now + offset - row.at) / 1000) * 1000) : "";
       if (element.dirty || element.row !== row.data || element.age !== age) this.#fill(element, row.data, key, age);
       if (element.fresh !== fresh) {
         element.fresh = fresh;

@@ -1,0 +1,78 @@
+"""WCAG 2.2 AA, as far as axe can tell, in every theme and state that has its own colours."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from tests.support.browser import desk, shows, signed_in, visitor
+from tests.support.payloads import alert
+from tests.support.service.live import served
+
+pytest.importorskip("axe_playwright_python", reason="pip install 'telecast[e2e]' brings it")
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+FAULTS = """async (tags) => {
+    const { violations } = await axe.run(document, { runOnly: { type: "tag", values: tags } });
+    return violations.flatMap(({ id, nodes }) => nodes.map(({ target, any, none }) =>
+        `${id}: ${target} ${any[0]?.message ?? none[0]?.message ?? ""}`));
+}"""
+
+
+async def faults(page: Any) -> list[str]:
+    """What axe finds. It is run past the page's policy, which would not load it."""
+    await page.evaluate(AXE)
+    found: list[str] = await page.evaluate(FAULTS, RULES)
+    return found
+
+
+async def test_signing_in_is_for_everybody(browser):
+    async with served() as live, visitor(browser, color_scheme="light") as visiting:
+        page = await visiting.open(live.url)
+        await page.wait_for_selector("#sign-in:not([hidden])")
+        assert await faults(page) == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "contrast"])
+async def test_the_desk_is_for_everybody(browser, theme):
+    async with served() as live, visitor(browser, reduced_motion="reduce") as visiting:
+        await desk(live)
+        await live.publish("risk-alerts", alert("a3", severity="WARNING"))
+        page = await signed_in(visiting, live)
+        await page.click("#view summary")
+        await page.select_option("#view select[name=theme]", theme)
+        await page.keyboard.press("Escape")
+        await page.select_option("#positions .group-by", "trader")
+        await shows(page, "#risk-alerts", "Stop everything.")
+        assert await faults(page) == []
+        # What is not fresh has colours of its own, and may be read as well.
+        await page.evaluate(
+            """() => {
+                for (const row of document.querySelectorAll("tr[data-key]")) row.dataset.stale = "";
+                for (const panel of document.querySelectorAll(".panel")) panel.dataset.state = "stale";
+            }"""
+        )
+        assert await faults(page) == []
+        await page.click("#positions tr[data-key]")
+        await page.wait_for_selector("#detail[open]")
+        assert await faults(page) == []
+
+
+async def test_everything_on_the_bar_is_reached_by_tab(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await desk(live)
+        page = await signed_in(visiting, live)
+        reached = []
+        for _ in range(12):
+            await page.keyboard.press("Tab")
+            reached.append(
+                await page.evaluate(
+                    "() => document.activeElement.id || document.activeElement.innerText"
+                )
+            )
+        for wanted in ("sign-out", "critical-take", "search", "Filter", "View", "help-open"):
+            assert wanted in reached, reached

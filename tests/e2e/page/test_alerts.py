@@ -1,0 +1,112 @@
+"""Alerts that are seen: taken by an operator, on every screen, and never in silence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.browser import HEALS_MS, Visitor, desk, shows, signed_in, visitor, word
+from tests.support.payloads import alert
+from tests.support.service.live import Live, principal, served
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def with_key(visiting: Visitor, live: Live, name: str, *, operate: bool) -> Any:
+    page = await visiting.open(live.url)
+    await page.fill("#key", live.secrets[name])
+    if operate:
+        await page.check("#operate")
+    await page.press("#key", "Enter")
+    await word(page, "Live")
+    return page
+
+
+async def title(page: Any, start: str) -> None:
+    await page.wait_for_function(
+        "(start) => document.title.startsWith(start)", arg=start, timeout=HEALS_MS
+    )
+
+
+async def test_one_takes_an_alert_and_every_screen_sees_who(browser):
+    ann, bob = principal("Ann", "read", "operate"), principal("Bob", "read")
+    async with (
+        served(principal(), ann, bob) as live,
+        visitor(browser) as hers,
+        visitor(browser) as his,
+    ):
+        await desk(live)
+        first = await with_key(hers, live, "Ann", operate=True)
+        second = await with_key(his, live, "Bob", operate=False)
+        for page in (first, second):
+            await shows(page, "#critical", "Stop everything.")
+            await title(page, "(2)")
+        # The worst that nobody has taken, by key, with a note.
+        await first.keyboard.press("a")
+        await shows(first, "#take-what", "CRITICAL: Stop everything.")
+        await first.fill("#take-note", "I call the floor.")
+        await first.keyboard.press("Enter")
+        for page in (first, second):
+            await shows(page, "#risk-alerts", "I call the floor.")
+            await page.wait_for_selector("#critical", state="hidden")
+            await title(page, "(1)")
+        await shows(second, "#risk-alerts tbody", "Ann,")
+        assert await second.locator("#risk-alerts td.act button").count() == 0
+        await first.click("#risk-alerts .act button:has-text('Undo')")
+        for page in (first, second):
+            await shows(page, "#critical", "Stop everything.")
+            await title(page, "(2)")
+
+
+async def test_who_is_too_late_is_told_who_was_faster(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL"))
+        page = await signed_in(visiting, live)
+        # What the other has done has not come through yet.
+        other = {"code": "ALERT_ACKNOWLEDGED", "message": "Bob acknowledged it at 12:00."}
+
+        async def late(route: Any) -> None:
+            await route.fulfill(status=409, json={"success": False, "error": other})
+
+        await page.route("**/acknowledge", late)
+        await page.click("#risk-alerts .take")
+        await page.click("#take button.primary")
+        await shows(page, "#say-now", "Bob acknowledged it")
+        await shows(page, "#risk-alerts tbody", "Acknowledge")
+        assert await page.is_visible("#critical")
+        visiting.problems = [each for each in visiting.problems if "status of 409" not in each]
+
+
+async def test_a_session_that_only_reads_offers_nothing_that_it_may_not(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await desk(live)
+        page = await with_key(visiting, live, "desk", operate=False)
+        await shows(page, "#critical", "Stop everything.")
+        assert not await page.is_visible("#critical-take")
+        await page.keyboard.press("a")
+        await shows(page, "#say-now", "operate")
+
+
+async def test_a_new_alert_is_announced_once_and_is_quiet_unless_asked(browser):
+    async with served() as live, visitor(browser) as visiting:
+        page = await signed_in(visiting, live)
+        await page.evaluate(
+            """() => {
+                window.heard = [];
+                window.AudioContext = class { constructor() { heard.push("sound"); } };
+                window.Notification = class { constructor() { heard.push("note"); } };
+                for (const id of ["say", "say-now"]) {
+                    const place = document.getElementById(id);
+                    new MutationObserver(() => place.innerText && heard.push(place.innerText))
+                        .observe(place, { childList: true });
+                }
+            }"""
+        )
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL", message="Stop."))
+        await shows(page, "#critical", "Stop.")
+        # The publisher's repeat is no news.
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL", message="Stop."))
+        await shows(page, "#risk-alerts .sub", "2\u00d7")
+        assert await page.evaluate("heard") == ["CRITICAL: Stop."]
+        assert await page.get_attribute("#icon", "href") != "page/icon.svg"
