@@ -53,7 +53,8 @@ async def test_the_desk_is_for_everybody(browser, theme):
         await page.evaluate(
             """() => {
                 for (const row of document.querySelectorAll("tr[data-key]")) row.dataset.stale = "";
-                for (const panel of document.querySelectorAll(".panel")) panel.dataset.state = "stale";
+                const panels = document.querySelectorAll(".panel");
+                for (const each of panels) each.dataset.state = "stale";
             }"""
         )
         assert await faults(page) == []

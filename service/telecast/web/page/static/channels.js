@@ -78,7 +78,7 @@ export const VIEWS = {
         id: "alert", title: C.alert, name: "first words", value: (row) => row.message,
         cell: (row) => ({ text: row.message, sub: aboutAlert(row), more: violations(row) }),
       },
-      instant("since", C.since, "createdAt"),
+      instant("since", C.since, "createdAt", { mid: true }),
       {
         id: "act", title: C.act, name: "act", value: (row) => (taken(row) ? row.acknowledgedBy ?? "" : ""),
         create: (context, key) => context.alerts.button(key), update: (element, row, key, context) => context.alerts.fill(element, row, key),

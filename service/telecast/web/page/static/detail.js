@@ -66,7 +66,7 @@ export class Detail {
     find("detail-changed").replaceChildren(
       ...(changed.length
         ? lines(changed.map(([path, old, value]) => [path, `${shown(old)} → ${shown(value)}`]))
-        : [make("dd", "quiet", before ? D.same : D.noChange)]),
+        : [make("dt", "", "–"), make("dd", "quiet", before ? D.same : D.noChange)]),
     );
     set(find("detail-raw"), JSON.stringify({ channel, key, seq: row.seq, timestamp: row.at, data: row.data }, null, 2));
     const chips = FILTERS.filter((field) => typeof row.data[field] === "string").map((field) =>
