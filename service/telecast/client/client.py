@@ -7,6 +7,7 @@ from them (docs/client_reference.py), and a test holds the two against each othe
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -28,6 +29,9 @@ from telecast.client.rows import (
 from telecast.client.store import Store
 from telecast.client.stream import Report, Stream, Transports
 from telecast.client.view import View
+from telecast.errors import TelecastError
+
+log = logging.getLogger("telecast.client")
 
 Filter = str | Iterable[str]
 """A value, or several: a row passes if it has one of them."""
@@ -249,7 +253,9 @@ class Client:
         )
         waiting = Buffer(buffer, when_full)
         self._buffers.add(waiting)
-        report = _acknowledger(stream) if acknowledge else None
+        report = None
+        if acknowledge and self._client_id is not None:
+            report = _acknowledger(stream, self._rest, self._client_id, lambda: self._closed)
         return follow(stream, waiting, keep, report, self._readers)
 
     async def snapshot(self, channel: str, **filters: Filter) -> Snapshot:
@@ -369,8 +375,19 @@ def _selection(filters: Mapping[str, Filter]) -> Selection:
     return tuple(found)
 
 
-def _acknowledger(stream: Stream) -> Callable[[str], Any]:
+def _acknowledger(
+    stream: Stream, rest: Publisher, client_id: str, over: Callable[[], bool]
+) -> Callable[[str], Awaitable[None]]:
+    """Reports positions over the stream's WebSocket, or beside an event stream by REST; nothing
+    when the client is `over`."""
+
     async def acknowledge(position: str) -> None:
-        await stream.send({"action": "ack", "position": position})
+        if over() or await stream.send({"action": "ack", "position": position}):
+            return
+        try:
+            await rest.report(client_id, position)
+        except TelecastError as fault:
+            # The next one says all that this one would have said.
+            log.warning("position %s was not acknowledged: %s", position, fault.message)
 
     return acknowledge

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from telecast.client.lines import Transport
 from telecast.client.messages import ServerMessage
 from telecast.client.store import Store
 from telecast.client.stream import Stream
+
+log = logging.getLogger("telecast.client")
 
 SAVE_SECONDS = 1.0
 """While changes come without a pause, how often the place is saved at least."""
@@ -180,15 +183,19 @@ async def follow(
             place.reach(change.position)
             await place.save_now_and_then()
     finally:
-        reader.cancel()
-        await asyncio.wait([reader])
-        await place.save()
+        try:
+            await place.save()
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
 
 
 async def _read(stream: Stream, buffer: Buffer) -> None:
     try:
         async with stream:
             async for message in stream:
+                if message.type == "error":
+                    log.warning("%s: %s", message.body.get("code"), message.body.get("message"))
                 if message.position is not None and message.type in ("heartbeat", "live"):
                     buffer.behind = message.position
                 for change in changes_of(message, stream.transport):

@@ -183,6 +183,12 @@ class Publisher:
             headers=headers,
         )
 
+    async def report(self, client_id: str, position: str) -> None:
+        """Acknowledge that this client has handled everything up to a position."""
+        body = orjson.dumps({"clientId": client_id, "position": position})
+        headers = {"Content-Type": "application/json"}
+        await self._ask("POST", below(self._base, "api/v1/clients/ack"), body=body, headers=headers)
+
     async def channels(self) -> list[dict[str, Any]]:
         """The catalogue, as far as the key may read it."""
         listed = await self._ask("GET", below(self._base, "api/v1/channels"))

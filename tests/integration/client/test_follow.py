@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from telecast.client import Behind, Change, Client, Closed, Op, PositionFile, Refused
+from telecast.consumers.consumer import Name
 from telecast.errors import PeerFault
 from telecast.testing.relay import relay
 from tests.support.payloads import position, price
-from tests.support.service.live import Live, served
+from tests.support.service.live import Live, principal, served
 
 PATIENCE = 20.0
 both = pytest.mark.parametrize("transport", ["ws", "sse"])
@@ -112,6 +113,25 @@ async def test_its_place_in_a_file_carries_over_to_the_next_run(transport, tmp_p
             aclosing(telecast.follow("positions", keep=place)) as changes,
         ):
             assert keys(await take(changes, 4)) == ["p2", "p3", "p4", "p5"]
+
+
+@both
+async def test_what_was_acknowledged_is_where_the_next_run_goes_on(transport):
+    async with served() as live:
+        await live.publish("positions", *(position(f"p{number}") for number in range(6)))
+        named = {"transport": transport, "client_id": "bot-7"}
+        async with (
+            client(live, **named) as telecast,
+            aclosing(telecast.follow("positions", since="earliest", acknowledge=True)) as changes,
+        ):
+            assert keys(await take(changes, 4)) == ["p0", "p1", "p2", "p3"]
+        name = Name(principal().key_id, "bot-7")
+        await live.until(lambda: live.parts.consumers.get(name).position.seq == 3)
+        async with (
+            client(live, **named) as telecast,
+            aclosing(telecast.follow("positions", since="acked")) as changes,
+        ):
+            assert keys(await take(changes, 3)) == ["p3", "p4", "p5"]
 
 
 async def test_a_place_is_forgotten_with_the_rows_that_it_was_earned_with(tmp_path: Path):
