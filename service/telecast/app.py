@@ -21,7 +21,7 @@ from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
 from telecast.ingress import Alerts, Ingress, IngressLimits
 from telecast.journal import Access, NodeOptions, journal_from_url
-from telecast.journal.base import Journal
+from telecast.journal.base import Journal, KeyLimits
 from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
 from telecast.keys.secret import new_signing_secret
@@ -87,8 +87,13 @@ def create_app(
     app[PAGE] = read_page()
     tokens = Tokens(secret or new_signing_secret(), now=now)
     if journal is None:
-        node = _node_options(settings)
-        journal = journal_from_url(settings.journal, catalogue.retention, now=now, node=node)
+        journal = journal_from_url(
+            settings.journal,
+            catalogue.retention,
+            now=now,
+            node=_node_options(settings),
+            limits=KeyLimits(settings.max_idempotency_keys_per_key, settings.max_idempotency_keys),
+        )
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
@@ -270,6 +275,7 @@ def _ingress_limits(settings: Settings) -> IngressLimits:
         max_event_bytes=settings.max_event_bytes,
         backlog_events=settings.backlog_events,
         backlog_bytes=settings.backlog_bytes,
+        max_rows_per_channel=settings.max_rows_per_channel,
     )
 
 

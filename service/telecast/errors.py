@@ -4,7 +4,8 @@
     ├── PeerFault              the caller must change something before trying again
     │   ├── PositionMalformed
     │   ├── ValidationFailed   carries every bad field of every bad item
-    │   └── IdempotencyConflict
+    │   ├── IdempotencyConflict
+    │   └── IdempotencyExhausted
     ├── OwnFault               ours: the same request may well succeed later
     │   ├── JournalUnavailable
     │   │   ├── JournalFull
@@ -114,6 +115,10 @@ class Code(StrEnum):
         "IDEMPOTENCY_CONFLICT",
         Rule(409, None, False, "Use a new Idempotency-Key for a different body."),
     )
+    ROWS_EXHAUSTED = (
+        "ROWS_EXHAUSTED",
+        Rule(409, None, False, "Withdraw rows that have ended, or have the operator raise it."),
+    )
     ROW_MOVED = (
         "ROW_MOVED",
         Rule(409, None, False, "Read the row as it is now, then decide again."),
@@ -157,6 +162,10 @@ class Code(StrEnum):
         Rule(403, None, False, "Have the operator list this page's origin."),
     )
     # how much
+    IDEMPOTENCY_EXHAUSTED = (
+        "IDEMPOTENCY_EXHAUSTED",
+        Rule(429, None, True, "Publish in batches, one key each; keys are forgotten after a day."),
+    )
     TOO_MANY_ACTIONS = ("TOO_MANY_ACTIONS", Rule(429, 4429, True, "Send fewer actions a second."))
     TOO_MANY_CONNECTIONS = (
         "TOO_MANY_CONNECTIONS",
@@ -288,6 +297,13 @@ class IdempotencyConflict(PeerFault):
             Code.IDEMPOTENCY_CONFLICT,
             "This Idempotency-Key was used for a different body within the last 24 hours.",
         )
+
+
+class IdempotencyExhausted(PeerFault):
+    """No more idempotency keys of this principal, or of all, are remembered. Known ones are."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.IDEMPOTENCY_EXHAUSTED, message, retry_after=60)
 
 
 class OwnFault(TelecastError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
 from telecast.errors import JournalUnavailable
@@ -21,6 +21,7 @@ class Relay:
     """`run` is the one task that moves the head; others wait for the head to pass a seq."""
 
     def __init__(self, journal: Journal, tape: Tape, broadcaster: Broadcaster) -> None:
+        self._passed_over: Counter[str] = Counter()
         self._journal = journal
         self._tape = tape
         self._broadcaster = broadcaster
@@ -42,6 +43,7 @@ class Relay:
         try:
             async for entries in self._journal.tail():
                 if not entries:
+                    self._say_passed_over()
                     # The history has ended. Its last entries may have been trimmed: the head
                     # is where the journal's is all the same, or positions would fall.
                     self._tape.advance(self._target)
@@ -53,6 +55,14 @@ class Relay:
                 if not future.done():
                     future.set_exception(JournalUnavailable(self._ended, outcome_unknown=True))
 
+    def _say_passed_over(self) -> None:
+        for channel, count in self._passed_over.items():
+            log.warning(
+                "the journal holds events of a channel that there is not: they are passed over, "
+                "and stay in the journal",
+                extra={"channel": channel, "count": count},
+            )
+
     def _take_in(self, entries: Sequence[Entry]) -> Iterator[None]:
         """An event a step: thousands of cohorts may want each."""
         event_of, hear, known = self._tape.event, self._broadcaster.hear, self._tape.logs
@@ -60,7 +70,9 @@ class Relay:
             if entry.channel in known:
                 hear((event_of(entry),))
             else:
-                # Of a channel that is switched off, or no longer in the channels file.
+                # Of a channel that is switched off, no longer in the channels file, or of a
+                # newer version that was rolled back.
+                self._passed_over[entry.channel] += 1
                 self._tape.advance(entry.seq)
             yield
 

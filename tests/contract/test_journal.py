@@ -15,7 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from telecast.errors import Conflict, IdempotencyConflict, JournalUnavailable, SettingsError
+from telecast.errors import (
+    Conflict,
+    IdempotencyConflict,
+    IdempotencyExhausted,
+    JournalUnavailable,
+    SettingsError,
+)
 from telecast.journal import journal_from_url
 from telecast.journal import tail as tail_module
 from telecast.journal.base import (
@@ -26,6 +32,7 @@ from telecast.journal.base import (
     Floor,
     Idempotency,
     Journal,
+    KeyLimits,
     Note,
     Receipt,
     read_book,
@@ -369,6 +376,61 @@ async def test_a_note_that_no_journal_can_keep_is_refused(kind: Kind, wrong: Not
         with pytest.raises(ValueError, match=r"note|NUL|surrogate"):
             await journal.append(batch(record("x"), notes=(wrong,)))
         assert journal.head == 0
+
+
+# how many idempotency keys
+
+
+FEW_KEYS = KeyLimits(per_owner=2, total=3)
+
+
+async def test_a_full_budget_of_keys_refuses_the_newcomer_and_answers_the_known(
+    kind: Kind,
+) -> None:
+    if not kind.budgets:
+        return
+    async with kind.journal(KEEP, limits=FEW_KEYS) as journal:
+        for key in ("a:1", "a:2"):
+            await journal.append(keyed(key, record()))
+        with pytest.raises(IdempotencyExhausted, match="2 idempotency keys of this key"):
+            await journal.append(keyed("a:3", record()))
+        assert (await journal.append(keyed("a:1", record()))).duplicate
+        await journal.append(keyed("b:1", record()))
+        with pytest.raises(IdempotencyExhausted, match="3 idempotency keys are remembered"):
+            await journal.append(keyed("c:1", record()))
+        await journal.append(batch(record()))
+        assert journal.head == 4
+        assert journal.figures().idempotency_keys in (0, 3)  # as of the last look
+
+
+async def test_keys_that_come_at_once_do_not_pass_the_budget_together(kind: Kind) -> None:
+    if not kind.budgets:
+        return
+    async with kind.journal(KEEP, limits=FEW_KEYS) as journal:
+        outcomes = await asyncio.gather(
+            *(journal.append(keyed(f"a:{n}", record())) for n in range(20)), return_exceptions=True
+        )
+        assert [type(each) for each in outcomes] == [Receipt] * 2 + [IdempotencyExhausted] * 18
+
+
+async def test_keys_that_are_forgotten_make_room_also_after_a_restart(kind: Kind) -> None:
+    if not kind.budgets:
+        return
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as directory:
+        async with kind.journal(KEEP, clock, directory, FEW_KEYS) as journal:
+            for key in ("a:1", "a:2"):
+                await journal.append(keyed(key, record()))
+        async with kind.journal(KEEP, clock, directory, FEW_KEYS) as journal:
+            if kind.outlives:
+                with pytest.raises(IdempotencyExhausted):
+                    await journal.append(keyed("a:3", record()))
+            clock.seconds += IDEMPOTENCY_SECONDS + 1
+            assert await journal.trim() == (2 if kind.outlives else 0)
+            for key in ("a:3", "a:4"):
+                await journal.append(keyed(key, record()))
+            with pytest.raises(IdempotencyExhausted):
+                await journal.append(keyed("a:5", record()))
 
 
 # reading

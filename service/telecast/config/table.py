@@ -283,6 +283,27 @@ class Settings:
     backlog_bytes: int = _size(
         64 * MIB, MIB, 16 * 1024 * MIB, "Bytes of the events that wait for the journal."
     )
+    max_rows_per_channel: int = _whole(
+        200_000,
+        1,
+        100_000_000,
+        "rows",
+        "Rows of a channel. A full one takes no new row (409 ROWS_EXHAUSTED), and every change.",
+    )
+    max_idempotency_keys_per_key: int = _whole(
+        5_000_000,
+        1,
+        1_000_000_000,
+        "idempotency keys",
+        "Remembered for one key, for a day. Beyond it a new one gets 429 IDEMPOTENCY_EXHAUSTED.",
+    )
+    max_idempotency_keys: int = _whole(
+        20_000_000,
+        1,
+        1_000_000_000,
+        "idempotency keys",
+        "Remembered for all keys together; one takes some 200 bytes of the journal's file.",
+    )
     # what is remembered for those who come back
     tape_events: int = _whole(
         50_000,

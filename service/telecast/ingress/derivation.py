@@ -104,6 +104,23 @@ class Derivation:
             idempotency=self._asked.idempotency,
         )
 
+    @property
+    def channel(self) -> str:
+        return self._channel.name
+
+    @property
+    def changed(self) -> int:
+        """How many rows it touches."""
+        return len(self._now)
+
+    def new_rows(self) -> int:
+        """By how many rows the channel grows; those that it ends count against those it makes."""
+        grown = 0
+        for key, state in self._now.items():
+            there = self._tape.row(self._channel.name, key) is not None
+            grown += (state is not None) - there
+        return max(0, grown)
+
     def _before(self, key: str) -> tuple[Row, Fields] | None:
         if key in self._now:
             return self._now[key]

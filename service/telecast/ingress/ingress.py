@@ -28,6 +28,7 @@ from telecast.errors import (
     TelecastError,
 )
 from telecast.histogram import Histogram
+from telecast.ingress.budget import RowBudget
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
 from telecast.ingress.derivation import Asked, Change, Derivation, Withdrawal
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
@@ -51,6 +52,7 @@ class IngressLimits:
     max_event_bytes: int = 32_768
     backlog_events: int = 20_000
     backlog_bytes: int = 64 * 2**20
+    max_rows_per_channel: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +150,8 @@ class Ingress:
         A payload that is a PeerFault could not be read: it is a problem in its place. What making
         the next one raises is the publish's own end.
         Raises PeerFault (UNKNOWN_CHANNEL, FORBIDDEN, ValidationFailed with every bad field,
-        LIMIT_EXCEEDED, IDEMPOTENCY_CONFLICT) and OwnFault (OVERLOADED, SHUTTING_DOWN,
-        JournalUnavailable): then nothing of it is committed.
+        LIMIT_EXCEEDED, ROWS_EXHAUSTED, IDEMPOTENCY_CONFLICT, IDEMPOTENCY_EXHAUSTED) and OwnFault
+        (OVERLOADED, SHUTTING_DOWN, JournalUnavailable): then nothing of it is committed.
         """
         checker = self._checker(principal, channel, payloads, replace, idempotency_key)
         await in_turns(checker.steps(), self._turns.of(principal.key_id))
@@ -299,6 +301,7 @@ class Ingress:
         """Move to the group, from the front, what does not depend on what is in it already."""
         touched: set[tuple[str, str]] = set()
         channels: set[str] = set()
+        budget = RowBudget(self._tape, self._limits.max_rows_per_channel)
         turn = Turn()
         while self._waiting and len(group) < GROUP:
             waiting = self._waiting[0]
@@ -314,6 +317,10 @@ class Ingress:
                 batch = derivation.batch()
             except TelecastError as refused:
                 waiting.fault = refused
+            if waiting.fault is None:
+                if budget.must_wait(derivation):
+                    break
+                waiting.fault = budget.refusal(derivation)
             if not touched.isdisjoint(derivation.expect):
                 # It was derived from rows that this group is about to change: it goes next.
                 break
@@ -325,6 +332,7 @@ class Ingress:
                     # Its rows may have moved since it was done: the journal knows its key or not.
                     group.append((waiting, _question(waiting.asked), []))
                 continue
+            budget.take(derivation)
             touched.update((record.channel, record.key) for record in batch.records)
             channels.add(name)
             if batch.records or batch.idempotency is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from telecast.errors import SettingsError
 from telecast.journal.ageing import monotonic
-from telecast.journal.base import Journal
+from telecast.journal.base import Journal, KeyLimits
 from telecast.journal.jetstream.address import Access, NodeOptions, parse_address
 from telecast.journal.memory import MemoryJournal
 from telecast.journal.sqlite.journal import SqliteJournal
@@ -24,6 +24,7 @@ def journal_from_url(
     now: Callable[[], float] = time.time,
     elapsed: Callable[[], float] = monotonic,
     node: NodeOptions | None = None,
+    limits: KeyLimits | None = None,
 ) -> Journal:
     """The journal that a setting names, not yet open. Raises SettingsError for any other form.
 
@@ -34,9 +35,11 @@ def journal_from_url(
     """
     scheme, colon, path = url.partition(":")
     if colon and scheme == "memory" and not path:
-        return MemoryJournal(retention, now=now, elapsed=elapsed)
+        return MemoryJournal(retention, now=now, elapsed=elapsed, limits=limits)
     if colon and scheme == "sqlite" and path and path != ":memory:" and "\0" not in path:
-        return SqliteJournal(os.path.expanduser(path), retention, now=now, elapsed=elapsed)
+        return SqliteJournal(
+            os.path.expanduser(path), retention, now=now, elapsed=elapsed, limits=limits
+        )
     if scheme in ("nats", "tls"):
         return _on_jetstream(url, retention, node or NodeOptions(), now)
     raise SettingsError(

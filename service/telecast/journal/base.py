@@ -24,6 +24,22 @@ class Idempotency:
     key: str
     digest: bytes
 
+    @property
+    def owner(self) -> str:
+        """Its principal: what stands before the first colon."""
+        return self.key.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """How many idempotency keys are remembered; one takes some 200 bytes on the disk.
+
+    A publisher that sends 50 keyed publishes a second all day stays below the first.
+    """
+
+    per_owner: int = 5_000_000
+    total: int = 20_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -134,7 +150,8 @@ class Journal(ABC):
 
         A batch whose idempotency key is known returns the first receipt with `duplicate=True`
         and changes nothing, whatever `expect` says. Raises IdempotencyConflict when the known
-        key has another digest, Conflict when a row is not where `expect` says,
+        key has another digest, IdempotencyExhausted when no more keys are remembered (a known
+        one is always answered), Conflict when a row is not where `expect` says,
         JournalFull, JournalUnavailable. Cancelling the caller does not cancel the commit.
         ValueError is the calling code's fault: too many records or notes or nothing at all, a
         note over MAX_NOTE_BYTES, text with NUL or a lone surrogate.

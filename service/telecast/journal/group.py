@@ -6,11 +6,17 @@ that idempotency, `expect` and order can't differ between them.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from telecast.errors import Conflict, IdempotencyConflict, JournalUnavailable
-from telecast.journal.base import MAX_BATCH, MAX_NOTE_BYTES, Batch, Receipt
+from telecast.errors import (
+    Conflict,
+    IdempotencyConflict,
+    IdempotencyExhausted,
+    JournalUnavailable,
+)
+from telecast.journal.base import MAX_BATCH, MAX_NOTE_BYTES, Batch, KeyLimits, Receipt
 from telecast.model import MAX_SEQ, Entry
 
 RowKey = tuple[str, str]
@@ -29,6 +35,42 @@ class Known:
     digest: bytes
     receipt: Receipt
     since: int
+
+
+class Remembered:
+    """How many idempotency keys there are, by owner, so that nobody fills the journal with them.
+
+    Its journal owns it: `add` once they are durable, `forget` once they are gone.
+    """
+
+    def __init__(self, limits: KeyLimits, by_owner: Mapping[str, int] | None = None) -> None:
+        self.limits = limits
+        self.by_owner = Counter(by_owner or {})
+        self.total = self.by_owner.total()
+
+    def add(self, owners: Mapping[str, int]) -> None:
+        self.by_owner.update(owners)
+        self.total += sum(owners.values())
+
+    def forget(self, owners: Mapping[str, int]) -> None:
+        for owner, count in owners.items():
+            self.by_owner[owner] -= count
+            if self.by_owner[owner] <= 0:
+                del self.by_owner[owner]
+            self.total -= count
+
+    def refusal(self, owner: str, beside: Counter[str]) -> IdempotencyExhausted | None:
+        """Why one more is not remembered; `beside` are those that wait for the same commit."""
+        most, all_ = self.limits.per_owner, self.limits.total
+        if self.by_owner[owner] + beside[owner] >= most:
+            return IdempotencyExhausted(
+                f"{most:,} idempotency keys of this key are remembered already, each for a day."
+            )
+        if self.total + beside.total() >= all_:
+            return IdempotencyExhausted(
+                f"{all_:,} idempotency keys are remembered already, each for a day."
+            )
+        return None
 
 
 def check(batch: Batch) -> None:
@@ -78,12 +120,14 @@ class Group:
 
     __slots__ = (
         "_known",
+        "_remembered",
         "_rows",
         "entries",
         "head",
         "keys",
         "moved",
         "notes",
+        "owners",
         "since",
         "timestamp",
     )
@@ -96,6 +140,7 @@ class Group:
         since: int | None = None,
         rows: Mapping[RowKey, int],
         known: Mapping[str, Known],
+        remembered: Remembered | None = None,
     ) -> None:
         self.head = head
         self.timestamp = timestamp
@@ -103,6 +148,9 @@ class Group:
         self.entries: list[Entry] = []
         self.moved: dict[RowKey, int] = {}
         self.keys: dict[str, Known] = {}
+        self.owners: Counter[str] = Counter()
+        """How many of `keys` are whose."""
+        self._remembered = remembered
         self.notes: dict[NoteKey, bytes | None] = {}
         self._rows = rows
         self._known = known
@@ -111,8 +159,8 @@ class Group:
         """Take a checked batch in, and say what its receipt is once the group is durable.
 
         Idempotency first, then `expect`, then the records; earlier batches of the group count
-        as committed. Raises IdempotencyConflict, Conflict or JournalUnavailable; then the
-        group is as it was.
+        as committed. Raises IdempotencyConflict, Conflict, IdempotencyExhausted or
+        JournalUnavailable; then the group is as it was.
         """
         asked = batch.idempotency
         if asked is not None:
@@ -124,6 +172,10 @@ class Group:
         elsewhere = [row for row, seq in batch.expect.items() if self._seq_of(row) != seq]
         if elsewhere:
             raise Conflict(elsewhere)
+        if asked is not None and self._remembered is not None:
+            refusal = self._remembered.refusal(asked.owner, self.owners)
+            if refusal is not None:
+                raise refusal
         count = len(batch.records)
         if self.head + count > MAX_SEQ:
             raise JournalUnavailable("The journal has used up its numbers: start a new one.")
@@ -136,6 +188,7 @@ class Group:
         self._take(batch)
         if asked is not None:
             self.keys[asked.key] = Known(asked.digest, receipt, self.since)
+            self.owners[asked.owner] += 1
         return receipt
 
     def _seq_of(self, row: RowKey) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from heapq import merge, nsmallest
@@ -17,13 +18,15 @@ from telecast.journal.base import (
     Batch,
     Figures,
     Floor,
+    Idempotency,
     Journal,
+    KeyLimits,
     Note,
     Page,
     Receipt,
 )
 from telecast.journal.epoch import new_epoch
-from telecast.journal.group import Group, Known, RowKey, check
+from telecast.journal.group import Group, Known, Remembered, RowKey, check
 from telecast.journal.tail import Tail
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Entry, Retention
@@ -60,6 +63,7 @@ class MemoryJournal(Journal):
         *,
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = monotonic,
+        limits: KeyLimits | None = None,
     ) -> None:
         """`now` is in seconds since 1970, `elapsed` in seconds of monotonic time."""
         self.epoch = new_epoch()
@@ -71,6 +75,7 @@ class MemoryJournal(Journal):
         self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
         self._rows: dict[RowKey, int] = {}
         self._known: dict[str, Known] = {}
+        self._remembered = Remembered(limits or KeyLimits())
         self._books: dict[str, dict[str, bytes]] = {}
         self._tail = Tail()
 
@@ -88,6 +93,7 @@ class MemoryJournal(Journal):
             since=int(times.after * 1000),
             rows=self._rows,
             known=self._known,
+            remembered=self._remembered,
         )
         receipt = group.add(batch)
         for entry in group.entries:
@@ -95,6 +101,7 @@ class MemoryJournal(Journal):
         for row, seq in group.moved.items():
             self._move(row, seq)
         self._known.update(group.keys)
+        self._remembered.add(group.owners)
         for (book, key), value in group.notes.items():
             self._write(book, key, value)
         self.head = group.head
@@ -198,6 +205,7 @@ class MemoryJournal(Journal):
             old.append(key)
         for key in old:
             del self._known[key]
+        self._remembered.forget(Counter(Idempotency(key, b"").owner for key in old))
         return len(old)
 
     def failure(self) -> str | None:

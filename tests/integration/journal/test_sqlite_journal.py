@@ -29,7 +29,7 @@ from telecast.errors import (
 )
 from telecast.journal.ageing import WAIT
 from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Note, Receipt
-from telecast.journal.sqlite import schema, store, writer
+from telecast.journal.sqlite import procedures, schema, store, writer
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.mark import Mark
 from telecast.journal.sqlite.restored import restored
@@ -1132,13 +1132,13 @@ async def test_no_statement_scans_what_grows(path: Path) -> None:
     async with opened(path) as journal:
         await journal.append(batch(record()))
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(store._PROCEDURES)
+        database.executescript(procedures.PROCEDURES)
         for sql, parameters in (
-            (store._COMMIT, (1, 1, "[]", b"", "[]", "[]", "[]", 1)),
-            (store._TRIM, ("[]", "[]", 0, 1)),
-            (store._LOOK_UP, ("[]", "[]")),
-            (store._LEFT_OVER, (1, 0, 1)),
-            (store._CANDIDATES, ("positions", 0, 1)),
+            (procedures.COMMIT, (1, 1, "[]", b"", "[]", "[]", "[]", 1)),
+            (procedures.TRIM, ("[]", "[]", 0, 1)),
+            (procedures.LOOK_UP, ("[]", "[]")),
+            (procedures.LEFT_OVER, (1, 0, 1)),
+            (procedures.CANDIDATES, ("positions", 0, 1)),
         ):
             plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
             scans = [step for step in plan if step.startswith("SCAN")]

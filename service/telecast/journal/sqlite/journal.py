@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.ageing import monotonic
-from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Floor, Journal, KeyLimits, Note, Page, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.readers import MAX_READERS, Readers
@@ -69,6 +69,7 @@ class SqliteJournal(Journal):
         *,
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = monotonic,
+        limits: KeyLimits | None = None,
     ) -> None:
         """`now` (seconds since 1970) and `elapsed` (of monotonic time) are asked in a thread."""
         self.epoch = ""
@@ -80,6 +81,7 @@ class SqliteJournal(Journal):
         self._retention = dict(retention)
         self._now = now
         self._elapsed = elapsed
+        self._limits = limits or KeyLimits()
         self._state = _State.NEW
         self._why = "The journal is not open."
         self._floors: Mapping[str, Floor] = {}
@@ -102,6 +104,7 @@ class SqliteJournal(Journal):
             name=self._name,
             now=self._now,
             elapsed=self._elapsed,
+            limits=self._limits,
             loop=loop,
             report=self._on_report,
             release=self._release_readers,

@@ -14,12 +14,30 @@ import orjson
 
 from telecast.errors import JournalFull, JournalUnavailable
 from telecast.journal.ageing import Times
-from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Figures, Floor, Note, Receipt
-from telecast.journal.group import Group, Known, RowKey
+from telecast.journal.base import (
+    IDEMPOTENCY_SECONDS,
+    Batch,
+    Figures,
+    Floor,
+    KeyLimits,
+    Receipt,
+)
+from telecast.journal.group import Group, Known, Remembered, RowKey
 from telecast.journal.sqlite.faults import explained, is_busy, is_full, is_in_log, takes_no_more
 from telecast.journal.sqlite.mark import Mark
 from telecast.journal.sqlite.place import Place
-from telecast.journal.sqlite.readers import checksum, key_checksum, note_checksum
+from telecast.journal.sqlite.procedures import (
+    CANDIDATES,
+    COMMIT,
+    LEFT_OVER,
+    LOOK_UP,
+    OWNER,
+    PROBE,
+    PROCEDURES,
+    TRIM,
+    commit_parameters,
+)
+from telecast.journal.sqlite.readers import key_checksum
 from telecast.journal.sqlite.schema import connect, prepare, sync_directory, upgrade
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Retention
@@ -34,83 +52,6 @@ PIECE = 2**20
 """Bytes of the log that are written again at a time."""
 MARK_EVERY = 1024
 """Entries after which the mark is written anew: 50 times a second at most; a trim does it too."""
-
-# Each write is one statement, run in autocommit: an INSERT into a view whose trigger does the
-# work. A statement of its own for BEGIN, for each table and for COMMIT would give up and retake
-# the interpreter lock some three times each, and beside a busy loop each costs a switch interval.
-# A superseded row that was looked at by `trim` before is noted for the next one.
-_PROCEDURES = """
-CREATE TEMP VIEW commits AS
-    SELECT 0 AS first, 0 AS timestamp, '' AS entries, x'' AS payload, '' AS moved, '' AS keys,
-           '' AS notes, 0 AS since;
-CREATE TEMP TRIGGER commit_group INSTEAD OF INSERT ON commits BEGIN
-    INSERT INTO events
-        SELECT new.first + key, new.timestamp,
-               value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
-               substr(new.payload, value ->> 5, value ->> 6)
-          FROM json_each(new.entries);
-    DELETE FROM rows WHERE (channel, key) IN (
-        SELECT value ->> 0, value ->> 1 FROM json_each(new.moved) WHERE value ->> 2 = 0);
-    INSERT INTO rows
-        SELECT value ->> 0, value ->> 1, value ->> 2
-          FROM json_each(new.moved) WHERE value ->> 2 > 0
-        ON CONFLICT (channel, key) DO UPDATE SET seq = excluded.seq;
-    INSERT INTO idempotency
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-               value ->> 6, new.since
-          FROM json_each(new.keys);
-    DELETE FROM notes WHERE (book, key) IN (
-        SELECT value ->> 0, value ->> 1 FROM json_each(new.notes) WHERE value ->> 4 IS NULL);
-    INSERT INTO notes
-        SELECT value ->> 0, value ->> 1, value ->> 2,
-               substr(new.payload, value ->> 3, value ->> 4)
-          FROM json_each(new.notes) WHERE value ->> 4 IS NOT NULL
-        ON CONFLICT (book, key) DO UPDATE SET crc = excluded.crc, value = excluded.value;
-END;
-CREATE TEMP TRIGGER row_replaced AFTER UPDATE ON main.rows
-    WHEN old.seq <= (SELECT through FROM main.floors WHERE channel = old.channel)
-    BEGIN INSERT INTO superseded VALUES (old.seq); END;
-CREATE TEMP TRIGGER row_deleted AFTER DELETE ON main.rows
-    WHEN old.seq <= (SELECT through FROM main.floors WHERE channel = old.channel)
-    BEGIN INSERT INTO superseded VALUES (old.seq); END;
-
-CREATE TEMP VIEW trims AS SELECT '' AS gone, '' AS moved, 0 AS forget, 0 AS most;
-CREATE TEMP TRIGGER trim_entries INSTEAD OF INSERT ON trims BEGIN
-    DELETE FROM events WHERE seq IN (SELECT value FROM json_each(new.gone));
-    DELETE FROM superseded WHERE seq IN (SELECT value FROM json_each(new.gone));
-    INSERT INTO floors
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(new.moved)
-         WHERE true
-        ON CONFLICT (channel) DO UPDATE SET through = excluded.through,
-            whole_from = excluded.whole_from, compact_from = excluded.compact_from;
-    DELETE FROM idempotency WHERE key IN (
-        SELECT key FROM idempotency WHERE since < new.forget ORDER BY since LIMIT new.most);
-END;
-"""
-_COMMIT = "INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_TRIM = "INSERT INTO trims VALUES (?, ?, ?, ?)"
-_PROBE = "UPDATE meta SET value = value"
-
-_LOOK_UP = """
-SELECT (SELECT json_group_array(json_array(r.channel, r.key, r.seq))
-          FROM json_each(?) AS w CROSS JOIN rows AS r
-         WHERE r.channel = w.value ->> 0 AND r.key = w.value ->> 1),
-       (SELECT json_group_array(json_array(i.key, i.digest, count, first_seq, last_seq, at, crc,
-                                           since))
-          FROM json_each(?) AS w CROSS JOIN idempotency AS i WHERE i.key = w.value)
-"""
-_LEFT_OVER = """
-SELECT (SELECT json_group_array(json_array(seq, channel, pinned))
-          FROM (SELECT * FROM superseded ORDER BY seq LIMIT ?) JOIN events USING (seq)),
-       (SELECT count(*) FROM (SELECT 1 FROM idempotency WHERE since < ? LIMIT ?))
-"""
-_CANDIDATES = """
-SELECT json_group_array(json_array(seq, timestamp, live, lasting))
-  FROM (SELECT seq, timestamp, pinned OR op = 'delete' AS lasting,
-               EXISTS (SELECT 1 FROM rows AS r
-                        WHERE r.channel = e.channel AND r.key = e.key AND r.seq = e.seq) AS live
-          FROM events AS e WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?)
-"""
 
 
 @dataclass(slots=True)
@@ -138,6 +79,7 @@ class Store:
         *,
         name: str | None = None,
         copy_of: str | None = None,
+        limits: KeyLimits | None = None,
     ) -> None:
         """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock.
 
@@ -147,6 +89,7 @@ class Store:
         """
         prepare(path, copy_of)
         self._copy = copy_of is not None
+        self._remembered = Remembered(limits or KeyLimits())
         self.full: str | None = None
         self.failed: str | None = None
         self._path = path
@@ -179,17 +122,18 @@ class Store:
         self._database.execute(f"PRAGMA synchronous = {'OFF' if self._copy else 'FULL'}")
         self._database.execute("PRAGMA secure_delete = OFF")
         self._database.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
-        self._database.executescript(_PROCEDURES)
+        self._database.executescript(PROCEDURES)
 
     def _load(self) -> None:
         ((self.epoch, self.head),) = self._database.execute(
             "SELECT value, (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')"
             "  FROM meta WHERE name = 'epoch'"
         )
-        ((self.newest, self._keys),) = self._database.execute(
-            "SELECT (SELECT timestamp FROM events WHERE seq = (SELECT max(seq) FROM events)),"
-            "       (SELECT count(*) FROM idempotency)"
+        ((self.newest,),) = self._database.execute(
+            "SELECT (SELECT timestamp FROM events WHERE seq = (SELECT max(seq) FROM events))"
         )
+        owners = self._database.execute(f"SELECT {OWNER}, count(*) FROM idempotency GROUP BY 1")
+        self._remembered.add(dict(owners))
         for name, channel in self._channels.items():
             self._channels[name] = self._loaded(name, channel)
 
@@ -262,7 +206,9 @@ class Store:
 
     def figures(self) -> Figures:
         sizes = self._place.sizes
-        return Figures(file_bytes=sizes.database, log_bytes=sizes.log, idempotency_keys=self._keys)
+        return Figures(
+            file_bytes=sizes.database, log_bytes=sizes.log, idempotency_keys=self._remembered.total
+        )
 
     def group(self, batches: Sequence[Batch], times: Times) -> Group:
         """An empty group that knows of the database what these batches ask about."""
@@ -271,7 +217,7 @@ class Store:
         rows: dict[RowKey, int] = {}
         known: dict[str, Known] = {}
         if asked_rows or asked_keys:
-            found = self._read(_LOOK_UP, (_json([*asked_rows]), _json([*asked_keys])))
+            found = self._read(LOOK_UP, (_json([*asked_rows]), _json([*asked_keys])))
             for channel, key, seq in orjson.loads(found[0]):
                 rows[channel, key] = seq
             for key, digest, count, first, last, at, crc, since in orjson.loads(found[1]):
@@ -288,42 +234,16 @@ class Store:
             since=int(times.after * 1000),
             rows=rows,
             known=known,
+            remembered=None if self._copy else self._remembered,
         )
 
     def commit(self, group: Group) -> None:
         """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""
         if not group.entries and not group.keys and not group.notes:
             return
-        described = []
-        start = 1
-        for entry in group.entries:
-            size = len(entry.data)
-            crc = checksum(entry)
-            described.append((entry.channel, entry.key, entry.op, entry.pinned, crc, start, size))
-            start += size
-        keys = [(*used, key_checksum(*used)) for used in map(_described, group.keys.items())]
-        noted = []
-        values = [entry.data for entry in group.entries]
-        for (book, key), value in group.notes.items():
-            crc = note_checksum(Note(book, key, value))
-            noted.append((book, key, crc, start, None if value is None else len(value)))
-            start += len(value or b"")
-            values.append(value or b"")
-        self._write(
-            _COMMIT,
-            (
-                self.head + 1,
-                group.timestamp,
-                _json(described),
-                b"".join(values),
-                _json([(*row, seq) for row, seq in group.moved.items()]),
-                _json(keys),
-                _json(noted),
-                group.since,
-            ),
-        )
+        self._write(COMMIT, commit_parameters(group))
         self.head = group.head
-        self._keys += len(group.keys)
+        self._remembered.add(group.owners)
         if self.head - self._marked >= MARK_EVERY:
             self._note()
         for entry in group.entries:
@@ -340,8 +260,8 @@ class Store:
 
     def is_due(self, now: float) -> bool:
         """Whether a trim would take anything away; changes nothing."""
-        superseded, old_keys = self._read(_LEFT_OVER, (1, _forget_before(now), 1))
-        return bool(orjson.loads(superseded) or old_keys) or any(
+        superseded, old_keys = self._read(LEFT_OVER, (1, _forget_before(now), 1))
+        return bool(orjson.loads(superseded) or orjson.loads(old_keys)) or any(
             self._look(name, self._channel(name), kept, now, TRIM_MOST, [])[0]
             for name, kept in self._retention.items()
         )
@@ -353,7 +273,8 @@ class Store:
         chosen = self._retention if retention is None else retention
         self._note()
         forget = _forget_before(now)
-        superseded, old_keys = self._read(_LEFT_OVER, (TRIM_MOST, forget, TRIM_MOST))
+        superseded, old = self._read(LEFT_OVER, (TRIM_MOST, forget, TRIM_MOST))
+        old_keys: dict[str, int] = orjson.loads(old)
         gone: dict[str, list[tuple[int, bool]]] = {}
         for seq, name, pinned in orjson.loads(superseded):
             gone.setdefault(name, []).append((seq, bool(pinned)))
@@ -375,12 +296,12 @@ class Store:
                 (name, after.through, after.floor.whole_from, after.floor.compact_from)
                 for name, after in moved.items()
             ]
-            self._write(_TRIM, (_json(seqs), _json(floors), forget, TRIM_MOST))
-            self._keys -= old_keys
+            self._write(TRIM, (_json(seqs), _json(floors), forget, TRIM_MOST))
+            self._remembered.forget(old_keys)
             self._channels.update(moved)
         elif self.full is not None:
-            self._write(_PROBE, ())  # nobody may dare to publish: find out that space is back
-        return len(seqs) + int(old_keys)
+            self._write(PROBE, ())  # nobody may dare to publish: find out that space is back
+        return len(seqs) + sum(old_keys.values())
 
     def _channel(self, name: str) -> _Channel:
         """What is remembered of a channel; another node may know one that this one does not."""
@@ -403,7 +324,7 @@ class Store:
         due = excess > 0 or channel.oldest is None or channel.oldest < before
         if not channel.recent or not due or most < 1:
             return 0, channel
-        (found,) = self._read(_CANDIDATES, (name, channel.through, most))
+        (found,) = self._read(CANDIDATES, (name, channel.through, most))
         candidates = [
             Candidate(seq, timestamp, bool(live), bool(lasting))
             for seq, timestamp, live, lasting in orjson.loads(found)
@@ -464,13 +385,6 @@ class Store:
     def close(self) -> None:
         self._note()
         self._database.close()
-
-
-def _described(used: tuple[str, Known]) -> tuple[str, str, int, int, int, int]:
-    key, known = used
-    receipt = known.receipt
-    numbers = receipt.count, receipt.first_seq, receipt.last_seq, receipt.timestamp
-    return key, known.digest.hex(), *numbers
 
 
 def _json(value: object) -> str:

@@ -13,7 +13,7 @@ from threading import Thread
 
 from telecast.errors import JournalUnavailable, TelecastError
 from telecast.journal.ageing import Ageing, Times
-from telecast.journal.base import Batch, Figures, Floor, Receipt
+from telecast.journal.base import Batch, Figures, Floor, KeyLimits, Receipt
 from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Retention
@@ -103,6 +103,7 @@ class Writer:
         name: str,
         now: Callable[[], float],
         elapsed: Callable[[], float],
+        limits: KeyLimits,
         loop: asyncio.AbstractEventLoop,
         report: Callable[[Report], None],
         release: Callable[[], None],
@@ -112,6 +113,7 @@ class Writer:
         self._name = name
         self._now = now
         self._elapsed = elapsed
+        self._limits = limits
         self._ageing = Ageing()
         self._looked = 0.0
         self._loop = loop
@@ -148,7 +150,7 @@ class Writer:
             return
         try:
             lock.hold()
-            store = Store(self._path, self._retention, name=self._name)
+            store = Store(self._path, self._retention, name=self._name, limits=self._limits)
             lock.hold()
         except Exception as fault:
             lock.release()
