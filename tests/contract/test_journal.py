@@ -852,5 +852,5 @@ def test_the_url_names_the_journal() -> None:
     "url", ["", "memory", "memory:x", "sqlite", "sqlite:", "sqlite::memory:", "redis://x", "a.db"]
 )
 def test_any_other_url_is_refused_with_the_forms_that_are_accepted(url: str) -> None:
-    with pytest.raises(SettingsError, match="memory: or sqlite:PATH"):
+    with pytest.raises(SettingsError, match="memory:, sqlite:PATH"):
         journal_from_url(url, KEEP)
