@@ -182,7 +182,7 @@ def deduplicated_by_body(patch: pytest.MonkeyPatch) -> None:
     asked = ingress._asked
 
     def by_body(checked: Any, *rest: Any) -> Any:
-        digest = hashlib.sha256(b"".join(data for _, _, data in checked.rows)).digest()
+        digest = hashlib.sha256(b"".join(row.data for row in checked.rows)).digest()
         return replace(asked(checked, *rest), idempotency=Idempotency(digest.hex(), digest))
 
     patch.setattr(ingress, "_asked", by_body)
@@ -374,7 +374,7 @@ def pieces_lost_by_one_who_fills_up(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Broadcaster, "_fill", hasty)
 
 
-@bug("a heartbeat tells the head in place of the client's own position", "ahead")
+@bug("a heartbeat carries the head in place of the client's own position", "ahead")
 def heartbeat_ahead(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Broadcaster, "position", lambda self, subscriber: self.head)
 

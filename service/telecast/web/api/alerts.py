@@ -26,12 +26,14 @@ Act = Callable[[Principal, str, str | None, str | None], asyncio.Future[Publishe
 
 async def acknowledge(request: web.Request) -> web.Response:
     """The caller takes care of the alert. Nobody else can acknowledge it then."""
+    require(request, "operate")
     alerts = _alerts(request)
     return await _act(request, alerts, alerts.acknowledge)
 
 
 async def unacknowledge(request: web.Request) -> web.Response:
     """The alert is active again, as if nobody had acknowledged it."""
+    require(request, "operate")
     alerts = _alerts(request)
     return await _act(request, alerts, alerts.unacknowledge)
 
