@@ -10,11 +10,12 @@ a test compares it with the code. Run this file to write all of them, or to prin
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ from telecast.errors import CODES
 from telecast.keys import KeyStore
 from telecast.web.api.metrics import REGISTRY
 
+SOURCE = Path(__file__).parent.parent / "service/telecast"
 _MARKED = re.compile(
     r"^<!-- telecast:([a-z]+) -->\n(?:.*?^<!-- /telecast:\1 -->$)?", re.MULTILINE | re.DOTALL
 )
@@ -116,12 +118,77 @@ def overview() -> str:
     return _table(("channel", "what", "filters", "kept at the most"), rows)
 
 
+def logs() -> str:
+    """Every line that the service logs, found in its source."""
+    found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        if room in ("client", "demo", "cli", "testing") and path.name != "serve.py":
+            continue
+        text = path.read_text("utf-8")
+        named = re.search(r'^log = logging.getLogger\("([\w.]+)"\)$', text, re.MULTILINE)
+        module = ".".join(["telecast", *path.relative_to(SOURCE).with_suffix("").parts])
+        logger = named[1] if named else module.removesuffix(".__init__")
+        for call in ast.walk(ast.parse(text)):
+            for event, level, names in _logged(call):
+                levels, known = found.setdefault((event, logger), (set(), set()))
+                levels.add(level)
+                known.update(names)
+    rows = [
+        (f"`{event}`", " ".join(sorted(levels)), f"`{logger}`", _names(names))
+        for (event, logger), (levels, names) in sorted(found.items())
+    ]
+    return _table(("event", "level", "logger", "fields"), rows)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names)) or "-"
+
+
+LEVELS = {
+    "info": "INFO",
+    "warning": "WARNING",
+    "error": "ERROR",
+    "exception": "ERROR",
+    "critical": "CRITICAL",
+}
+
+
+def _logged(node: ast.AST) -> Iterator[tuple[str, str, set[str]]]:
+    """(event, level, fields) of a call of a logger: `log.info(...)`, or `run(log.info, ...)`."""
+    if not isinstance(node, ast.Call):
+        return
+    words, called = list(node.args), node.func
+    if words and isinstance(words[0], ast.Attribute) and isinstance(words[0].value, ast.Name):
+        called, words = words[0], words[1:]
+    if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name)):
+        return
+    if called.value.id != "log" or called.attr not in LEVELS or not words:
+        return
+    fields = {
+        str(key.value)
+        for keyword in node.keywords
+        if keyword.arg == "extra"
+        for each in ast.walk(keyword.value)
+        if isinstance(each, ast.Dict)
+        for key in each.keys
+        if isinstance(key, ast.Constant)
+    }
+    if any(each.arg == "exc_info" for each in node.keywords) or called.attr == "exception":
+        fields.add("exc_info")
+    level = LEVELS[called.attr]
+    for word in ast.walk(words[0]):
+        if isinstance(word, ast.Constant) and isinstance(word.value, str):
+            yield word.value, level, fields
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings,
     "errors": errors,
     "metrics": metrics,
     "channels": channels,
     "overview": overview,
+    "logs": logs,
 }
 
 

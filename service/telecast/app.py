@@ -41,7 +41,8 @@ from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
 from telecast.web.auth.signed_out import SignedOut
 from telecast.web.front.cors import allow_origins
-from telecast.web.front.middlewares import add_correlation, correlate, explain
+from telecast.web.front.middlewares import REFUSALS, add_correlation, correlate, explain
+from telecast.web.front.refusals import Refusals
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
@@ -85,6 +86,7 @@ def create_app(
     app.on_response_prepare.append(add_cookies)
     allow_origins(app, added, settings.allowed_origins)
     app[PAGE] = read_page()
+    app[REFUSALS] = Refusals()
     tokens = Tokens(secret or new_signing_secret(), now=now)
     if journal is None:
         journal = journal_from_url(

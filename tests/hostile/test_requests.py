@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 from urllib.parse import quote
 
 import orjson
@@ -11,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from telecast.errors import CODES
+from telecast.protocol.messages import SnapshotReason
 from tests.hostile.hosting import Host, answered
 from tests.hostile.poison import TEXTS, texts
 from tests.support.payloads import price
@@ -221,8 +223,7 @@ async def test_no_request_makes_a_metric() -> None:
         await live.everybody_gone()
         async with live.session.get(live.url + "/metrics", headers=live.headers("desk")) as answer:
             after = labels(await answer.text())
-        codes = "|".join(CODES)
-        assert all(re.search(rf'code="(?:{codes})"', each) for each in after - before), (
-            after - before
-        )
+        codes = "|".join({*CODES, *get_args(SnapshotReason), "CLIENT", "RESUMED"})
+        known = re.compile(rf'(?:code|reason|outcome)="(?:{codes})"')
+        assert all(known.search(each) for each in after - before), after - before
         assert not [each for each in after if "canary" in each]

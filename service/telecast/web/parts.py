@@ -90,6 +90,8 @@ class Parts:
 
 PARTS = web.AppKey("parts", Parts)
 CORRELATION = web.RequestKey("correlation", str)
+COMMITTED = web.RequestKey("committed", int)
+"""The seq of the last event that a request has committed."""
 PRINCIPAL = web.RequestKey("principal", Principal)
 CONNECTION = web.RequestKey("connection", str)
 """The id of the stream that a request has become."""

@@ -17,7 +17,7 @@ from telecast.web.api.publish import idempotency_key
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
-from telecast.web.parts import parts_from
+from telecast.web.parts import COMMITTED, parts_from
 
 MAX_BODY = 8_192
 
@@ -51,6 +51,7 @@ async def _act(request: web.Request, alerts: Alerts, act: Act) -> web.Response:
     note = await _note(request)
     done = await act(principal, alert_id, note, idempotency_key(request))
     receipt = done.receipt
+    request[COMMITTED] = receipt.last_seq
     answer: dict[str, Any] = {
         "alert": alerts.row(alert_id),
         "changed": receipt.count > 0 and not receipt.duplicate,

@@ -19,7 +19,7 @@ from telecast.web.api import asking
 from telecast.web.auth.credentials import authenticate, require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
-from telecast.web.parts import parts_from
+from telecast.web.parts import COMMITTED, parts_from
 
 MAX_ALIVE_BODY = 1_024
 """What a heartbeat may bring along: nothing of it is looked at."""
@@ -85,6 +85,7 @@ def _scope_to_write(request: web.Request) -> str:
 
 def _receipt(request: web.Request, published: Published) -> web.Response:
     receipt = published.receipt
+    request[COMMITTED] = receipt.last_seq
     told: dict[str, Any] = {
         "accepted": published.accepted,
         "firstSeq": receipt.first_seq or None,

@@ -21,6 +21,8 @@ SSE_TYPE = "text/event-stream; charset=utf-8"
 SSE_CACHING = "no-cache, no-transform"
 """What compresses on the way would hold events back until its buffer is full."""
 
+REFUSED = web.ResponseKey("refused", str)
+"""The error code of an answer, for the log."""
 LAST_WORDS = (Code.MALFORMED_REQUEST, Code.TOO_SLOW, Code.TOO_MANY_WRONG_KEYS)
 """After these the connection is closed: nobody knows where the next request begins, or it may
 begin with another guess."""
@@ -62,6 +64,7 @@ def refusal(fault: TelecastError) -> web.Response:
         content_type="application/json",
         headers=headers,
     )
+    response[REFUSED] = str(fault.code)
     if fault.code in LAST_WORDS:
         response.force_close()
     return response
@@ -71,7 +74,7 @@ def stream_refusal(fault: TelecastError) -> web.Response:
     """What is worth retrying, for an EventSource: any status but 200 would stop it for good."""
     wait = int(retry_after(fault) * 1000 * _jitter())
     notice = messages.notice(int(time.time() * 1000), fault, wait)
-    return web.Response(
+    response = web.Response(
         body=sse_retry(wait) + SSE.message(notice),
         headers={
             "Content-Type": SSE_TYPE,
@@ -79,6 +82,8 @@ def stream_refusal(fault: TelecastError) -> web.Response:
             "X-Accel-Buffering": "no",
         },
     )
+    response[REFUSED] = str(fault.code)
+    return response
 
 
 def _jitter() -> float:

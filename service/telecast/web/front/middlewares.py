@@ -13,10 +13,11 @@ from aiohttp.typedefs import Handler
 from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.logs import correlation_id
 from telecast.net.admission import MALFORMED
-from telecast.web.front.answers import refusal
+from telecast.web.front.answers import REFUSED, refusal
 from telecast.web.front.heads import check_head
 from telecast.web.front.peer import address_of
-from telecast.web.parts import CONNECTION, CORRELATION, PRINCIPAL, parts_from
+from telecast.web.front.refusals import Refusals
+from telecast.web.parts import COMMITTED, CONNECTION, CORRELATION, PRINCIPAL, parts_from
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _HTTP_CODES = {
     413: Code.BODY_TOO_LARGE,
     415: Code.UNSUPPORTED_MEDIA_TYPE,
 }
+REFUSALS = web.AppKey("refusals", Refusals)
 BEGUN = web.RequestKey("begun", bool)
 """Whether the head of an answer has left."""
 QUIET = ("/livez", "/readyz", "/metrics")
@@ -42,12 +44,13 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
     token = correlation_id.set(chosen)
     started = time.monotonic()
     status: int | None = None  # stays so when the peer goes first
+    code: str | None = None
     try:
         response = await handler(request)
-        status = response.status
+        status, code = response.status, response.get(REFUSED)
         return response
     finally:
-        if request.path not in QUIET:
+        if request.path not in QUIET and (code is None or request.app[REFUSALS].worth_a_line(code)):
             principal = request.get(PRINCIPAL)
             log.info(
                 "request",
@@ -55,6 +58,8 @@ async def correlate(request: web.Request, handler: Handler) -> web.StreamRespons
                     "method": request.method,
                     "path": request.path,
                     "status": status,
+                    "code": code,
+                    "seq": request.get(COMMITTED),
                     "seconds": round(time.monotonic() - started, 4),
                     "key_id": None if principal is None else principal.key_id,
                     "remote": address_of(request),
