@@ -16,10 +16,11 @@ from aiohttp import web
 
 from telecast import logs
 from telecast.app import parts_of
-from telecast.config import Settings
+from telecast.config import Settings, supervisor
 from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
 from telecast.net.listening import listen
+from telecast.watch.notify import Notifier
 from telecast.web.front.connection import MAX_ADDRESS, Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
 from telecast.workers import drain
@@ -190,10 +191,17 @@ async def serve_until_stopped(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
+    notifier = Notifier(*supervisor())
     async with Server(app, settings) as server:
         _spare_the_loop()
         await started(server.url)
-        await _until(stop, beside)
+        notifier.say("READY=1")
+        alive = asyncio.create_task(notifier.beat())
+        try:
+            await _until(stop, beside)
+        finally:
+            alive.cancel()
+            notifier.say("STOPPING=1")
     log.info("gone")
 
 

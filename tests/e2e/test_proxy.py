@@ -32,6 +32,8 @@ FORMS = [
     for name, form, there in (
         ("nginx", proxy.nginx, proxy.NGINX and certificate.OPENSSL),
         ("caddy", proxy.caddy, proxy.CADDY and certificate.OPENSSL),
+        ("haproxy", proxy.haproxy, proxy.HAPROXY and certificate.OPENSSL),
+        ("apache2", proxy.apache, proxy.APACHE and certificate.OPENSSL),
     )
 ]
 CURL = shutil.which("curl")
@@ -55,8 +57,12 @@ class _Here(AbstractResolver):
 class Behind:
     """A service, the proxy before it, and clients of the proxy."""
 
-    def __init__(self, own: Service, before: proxy.Proxy, session: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, own: Service, before: proxy.Proxy, session: aiohttp.ClientSession, *, notices: bool
+    ) -> None:
+        """`notices`: it closes its side as soon as a client goes, not with the next heartbeat."""
         self.own = own
+        self.heartbeat = HEARTBEAT if notices else 5
         self.url = f"https://{before.host}"
         self.session = session
 
@@ -87,7 +93,8 @@ async def behind(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             timeout=aiohttp.ClientTimeout(total=None),
         ) as session,
     ):
-        yield Behind(own, before, session)
+        notices = request.param in (proxy.nginx, proxy.caddy)
+        yield Behind(own, before, session, notices=notices)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -180,11 +187,11 @@ async def test_the_limit_of_an_address_counts_the_clients_and_not_the_proxy(
 async def test_who_goes_away_is_gone_at_the_service(behind: Behind) -> None:
     """A proxy that keeps its side open would fill the service with the dead."""
     for transport in TRANSPORTS:
-        async with behind.stream(transport, **PRICES, heartbeat=HEARTBEAT) as reader:
+        async with behind.stream(transport, **PRICES, heartbeat=behind.heartbeat) as reader:
             await reader.opening()
             assert await metric(behind.own, "telecast_connections", transport=transport) == 1
         async with asyncio.timeout(PATIENCE):
-            # Nothing is said to it meanwhile: the next heartbeat is further away than this.
+            # Nothing is sent to it meanwhile where the proxy notices: a heartbeat is further away.
             while await metric(behind.own, "telecast_connections", transport=transport):
                 pass
 

@@ -29,6 +29,7 @@ __all__ = [
     "from_environment",
     "load_one",
     "load_settings",
+    "supervisor",
     "table",
 ]
 
@@ -51,6 +52,15 @@ def from_environment(name: str, environ: Mapping[str, str] | None = None) -> str
     if name not in CLIENT_VARIABLES:
         raise KeyError(name)
     return (os.environ if environ is None else environ).get(name) or None
+
+
+def supervisor(environ: Mapping[str, str] | None = None) -> tuple[str | None, float | None]:
+    """Where systemd wants to be notified, and after how many silent seconds it restarts us."""
+    given = os.environ if environ is None else environ
+    micro = given.get("WATCHDOG_USEC", "")
+    ours = given.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    seconds = int(micro) / 1e6 if micro.isascii() and micro.isdigit() and ours else None
+    return given.get("NOTIFY_SOCKET") or None, seconds or None
 
 
 def load_settings(

@@ -16,6 +16,8 @@ from tests.support.service.process import PATIENCE, free_port
 GUIDE = Path(__file__).parents[3] / "docs" / "websocket-guide.md"
 NAME = "telecast.example"
 NGINX, CADDY = shutil.which("nginx"), shutil.which("caddy")
+HAPROXY, APACHE = shutil.which("haproxy"), shutil.which("apache2")
+SHIPPED = Path(__file__).parents[3] / "deploy" / "proxies"
 
 _AROUND = """
 daemon off;
@@ -89,6 +91,59 @@ async def caddy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
     assert CADDY is not None
     words = ("run", "--config", str(config), "--adapter", "caddyfile")
     async with _running(CADDY, *words, says=b"serving initial configuration", home=folder):
+        yield Proxy(port, context)
+
+
+@asynccontextmanager
+async def haproxy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
+    """HAProxy as deploy/proxies has it, in front of a port."""
+    certificate = certify(folder, NAME)
+    port = free_port()
+    both = folder / "both.pem"
+    both.write_bytes(certificate.cert.read_bytes() + certificate.key.read_bytes())
+    changes = {
+        "bind :443": f"bind 127.0.0.1:{port}",
+        "/etc/ssl/telecast.pem": str(both),
+        "127.0.0.1:8080": f"127.0.0.1:{upstream}",
+    }
+    config = folder / "haproxy.cfg"
+    config.write_text(_changed((SHIPPED / "haproxy.cfg").read_text(), changes))
+    assert HAPROXY is not None
+    async with _running(HAPROXY, "-W", "-db", "-f", str(config), says=b"Loading success"):
+        yield Proxy(port, certificate.trusted())
+
+
+_APACHE_AROUND = """
+ServerRoot {folder}
+PidFile {folder}/apache.pid
+ErrorLog /dev/stderr
+LogLevel notice
+Listen 127.0.0.1:{port}
+{modules}
+{site}
+"""
+
+
+@asynccontextmanager
+async def apache(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
+    """Apache as deploy/proxies has it, in front of a port."""
+    assert APACHE is not None
+    context = certify(folder, NAME).trusted()
+    port = free_port()
+    modules = f"{APACHE.removesuffix('/sbin/apache2')}/lib/apache2/modules"
+    names = ("mpm_event", "authz_core", "setenvif", "headers", "socache_shmcb")
+    names += ("ssl", "http2", "proxy", "proxy_http")
+    loaded = "\n".join(f"LoadModule {name}_module {modules}/mod_{name}.so" for name in names)
+    changes = {
+        "*:443": f"127.0.0.1:{port}",
+        "/etc/ssl/telecast": f"{folder}/telecast",
+        "127.0.0.1:8080": f"127.0.0.1:{upstream}",
+    }
+    site = _changed((SHIPPED / "apache.conf").read_text(), changes)
+    config = folder / "apache.conf"
+    config.write_text(_APACHE_AROUND.format(folder=folder, port=port, modules=loaded, site=site))
+    words = ("-D", "FOREGROUND", "-f", str(config))
+    async with _running(APACHE, *words, says=b"resuming normal operations"):
         yield Proxy(port, context)
 
 
