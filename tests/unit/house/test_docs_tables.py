@@ -105,8 +105,10 @@ def flags_of(command: click.Command) -> set[str]:
     return found
 
 
-OTHER_FLAGS = "data-binary write speed-limit speed-time rows peers reps quick docs prefix help"
-"""Those of curl, of the tables and of the benchmarks."""
+OTHER_FLAGS = (
+    "workers data-binary write speed-limit speed-time rows peers reps quick docs prefix help"
+)
+"""Those of curl, of the tables and of the benchmarks, and one that is not offered yet."""
 
 
 def test_the_toml_that_pages_show_is_right(tmp_path: Path) -> None:
