@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from telecast.channels.catalogue import CHANNELS
 from tests.support.browser import (
     MINUS,
     desk,
@@ -47,6 +48,19 @@ async def test_the_page_is_alive(browser):
         )
         await shows(page, "#raw-list", '"67300.00"')
         await shows(page, "#sum-lag", "ms")
+
+
+async def test_any_other_channel_has_a_table_made_from_its_schema(browser):
+    candles = CHANNELS["candles"]
+    async with served() as live, visitor(browser) as visiting:
+        await live.publish("candles", dict(candles.example))
+        page = await signed_in(visiting, live)
+        await shows(page, "#candles h2", candles.title)
+        head = await page.inner_text("#candles thead")
+        assert "symbol" in head
+        if candles.mode == "keyed":
+            await shows(page, "#candles tbody", str(candles.example["symbol"]))
+        await shows(page, "#raw-list", "candles")
 
 
 async def test_a_row_that_changes_keeps_its_element(browser):

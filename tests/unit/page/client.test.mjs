@@ -93,6 +93,13 @@ test("what the service itself calls stale is stale until it says fresh", () => {
   assert.equal(freshness(fresh, FACTS, T).state, States.LIVE);
 });
 
+test("where the service judges, a filter that lets nothing through makes no channel stale", () => {
+  const at = T + 15_001;
+  const beating = live(["heartbeat", at, { type: "heartbeat", timestamp: at }]);
+  assert.equal(freshness(beating, { ...FACTS, judged: true }, at).state, States.LIVE);
+  assert.equal(rowIsFresh(States.LIVE, T, FACTS.staleAfter, at), false);
+});
+
 test("not visible and empty are not the same", () => {
   const facts = { ...FACTS, rows: 0, lastAt: null };
   assert.equal(freshness(live(), facts, T).state, States.EMPTY);

@@ -144,7 +144,10 @@ export function connection(link, now) {
 
 // One channel: {state, level, since, age}. `whole`: a complete table was had, ever. `lastAt` is when
 // it was last published to, by the service's clock; null: not known. `staleAfter` in ms, or null.
-export function freshness(link, { visible, whole, rows, lastAt, staleAfter, channel }, now, offset = 0) {
+// `judged`: the service itself says in the stream when the channel is stale. It knows of events that
+// a filter keeps from us, and of publishers that are well and have nothing to say.
+export function freshness(link, facts, now, offset = 0) {
+  const { visible, whole, rows, lastAt, staleAfter, channel, judged = false } = facts;
   const line = connection(link, now);
   const age = lastAt === null ? null : Math.max(0, now + offset - lastAt);
   if (visible === false) return { state: States.NOT_VISIBLE, level: "", since: null, age: null };
@@ -155,7 +158,7 @@ export function freshness(link, { visible, whole, rows, lastAt, staleAfter, chan
   if (line.state === States.DELAYED) return { ...line, age };
   const said = link.stale[channel];
   if (said !== undefined) return { state: States.STALE, level: "red", since: said - offset, age: now + offset - said };
-  if (age !== null && staleAfter !== null && age > staleAfter) {
+  if (!judged && age !== null && staleAfter !== null && age > staleAfter) {
     return { state: States.STALE, level: "red", since: lastAt - offset, age };
   }
   if (rows === 0) return { ...line, state: States.EMPTY, age };
@@ -176,6 +179,11 @@ export function staleAfterOf(entry, name = entry?.name) {
     if (typeof seconds === "number") return seconds * 1000;
   }
   return name in STALE_AFTER_MS ? STALE_AFTER_MS[name] : OTHER_STALE_AFTER_MS;
+}
+
+// Whether the service says in the stream when this channel is stale.
+export function judgedByService(entry) {
+  return typeof entry?.staleAfterSeconds === "number";
 }
 
 // --- clocks
@@ -573,7 +581,11 @@ export class View {
     this.#clock = client.clock;
     this.staleAfter = staleAfterOf(null, channel);
     this.#stream = client.stream({ channels: channel, ...filter }, (item) => this.#hear(item));
-    client.ready.then(() => (this.staleAfter = client.staleAfter(channel)));
+    this.judged = false;
+    client.ready.then(() => {
+      this.staleAfter = client.staleAfter(channel);
+      this.judged = client.judged(channel);
+    });
     this.#stream.open(null);
     this.#timer = setInterval(() => this.#changed(null), 500);
   }
@@ -597,7 +609,7 @@ export class View {
     const rows = this.#rows;
     const facts = {
       channel: this.channel, visible: true, whole: rows.whole.has(this.channel), rows: this.size,
-      lastAt: rows.lastAt.get(this.channel) ?? null, staleAfter: this.staleAfter,
+      lastAt: rows.lastAt.get(this.channel) ?? null, staleAfter: this.staleAfter, judged: this.judged,
     };
     return freshness(this.#link, facts, this.#now(), this.#clock.offset);
   }
@@ -664,6 +676,10 @@ export class Client {
 
   staleAfter(channel) {
     return staleAfterOf(this.#catalogue.get(channel) ?? null, channel);
+  }
+
+  judged(channel) {
+    return judgedByService(this.#catalogue.get(channel));
   }
 
   stream(query, emit, more = {}) {

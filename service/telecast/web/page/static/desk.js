@@ -1,6 +1,8 @@
 // Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
 
-import { Client, Clock, Rows, States, delayOf, foldLink, freshness, newLink, staleAfterOf } from "../client/telecast.js";
+import {
+  Client, Clock, Rows, States, delayOf, foldLink, freshness, judgedByService, newLink, staleAfterOf,
+} from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
 import { KNOWN, VIEWS, genericView, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
@@ -311,6 +313,7 @@ export class Desk {
     const facts = {
       channel, visible: this.visible(channel), whole: this.rows.whole.has(channel), rows: this.rows.of(channel).size,
       lastAt: this.rows.lastAt.get(channel) ?? null, staleAfter: this.staleAfter(channel),
+      judged: judgedByService(this.catalogue?.get(channel)),
     };
     return freshness(this.link, facts, now, this.clock.offset);
   }

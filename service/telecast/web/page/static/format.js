@@ -65,11 +65,15 @@ export function compareDecimals(a, b) {
   return difference.startsWith("-") ? -1 : /[1-9]/.test(difference) ? 1 : 0;
 }
 
-// To at most `places`, for a headline: cut, not rounded.
+// To at most `places`, for a headline: cut, not rounded. What is smaller keeps its first two digits.
 export function shorten(text, places) {
   if (text == null) return text;
   const dot = text.indexOf(".");
-  return dot < 0 ? text : text.slice(0, dot + 1 + places);
+  if (dot < 0) return text;
+  const short = text.slice(0, dot + 1 + places);
+  if (/[1-9]/.test(short)) return short;
+  const first = text.search(/[1-9]/);
+  return first < 0 ? short : text.slice(0, first + 2);
 }
 
 export function percent(ratio, { signed = false, places = 2 } = {}) {
