@@ -137,8 +137,9 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
             if store.failed is None:
                 early = [] if heard is None else answers
                 self._send(Committed(early, tuple(group.entries), group.head, None, None))
-                for _, reported in early:
-                    while isinstance(reported, Receipt):
+                for each, (_, reported) in zip(jobs, early, strict=False):
+                    # What the service itself publishes, nobody hears of.
+                    while each.batch.idempotency is not None and isinstance(reported, Receipt):
                         if heard.get(timeout=MOST_SECONDS) == (store.epoch, reported.last_seq):
                             break
             try:
