@@ -16,12 +16,14 @@ from typing import Any, cast
 
 import pytest
 
-from telecast.channels.catalogue import CHANNELS
+from bench.channels import TWIN, many
+from telecast.channels.catalogue import CHANNELS, Catalogue
+from telecast.channels.configured import catalogue_from
 from telecast.fanout.backfill import Backfill
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.cohort import SLICE_MEMBERS, Cohort
 from telecast.fanout.subscriber import State, Subscriber
-from telecast.ingress.checking import Checker
+from telecast.ingress.checking import Checker, writable
 from telecast.ingress.derivation import Asked, Derivation
 from telecast.journal.base import Floor
 from telecast.journal.group import Group, check
@@ -195,11 +197,27 @@ def test_what_a_commit_costs_grows_by_little_for_each_that_wants_it_in_its_own_w
 
 def test_what_a_publish_costs_from_its_payload_to_what_the_journal_writes() -> None:
     """A payload that is left to marshmallow costs twice as much, and a second pass shows too."""
-    tape = Tape(CHANNELS)
+    assert publish_costs(CHANNELS, "market-data") <= 2_400  # 1,767 with Python 3.11
+
+
+def test_a_publish_to_a_configured_channel_costs_what_one_to_a_built_in_one_does() -> None:
+    built_in = publish_costs(CHANNELS, "market-data")
+    assert publish_costs(catalogue_from(TWIN), "quotes") <= 1.05 * built_in
+
+
+def test_a_publish_costs_the_same_however_many_channels_there_are() -> None:
+    assert publish_costs(catalogue_from(TWIN + many(200)), "quotes") == publish_costs(
+        catalogue_from(TWIN), "quotes"
+    )
+
+
+def publish_costs(catalogue: Catalogue, name: str) -> int:
+    """Instructions from a payload to its event."""
+    tape = Tape(catalogue)
     payload = price()
 
     def publish() -> None:
-        channel = CHANNELS["market-data"]
+        channel = writable(catalogue, PUBLISHER, name)
         checker = Checker(channel, PUBLISHER, (payload,), None, 1, 32_768)
         for _ in checker.steps():
             pass
@@ -214,7 +232,7 @@ def test_what_a_publish_costs_from_its_payload_to_what_the_journal_writes() -> N
             tape.event(entry)
 
     publish()
-    assert steps(publish) <= 2_400  # 1,767 with Python 3.11
+    return steps(publish)
 
 
 UNKNOWN: dict[str, Any] = {f"{number:x}": 0 for number in range(3_600)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import telecast
+from telecast.channels.catalogue import CHANNELS
 
 SOURCE = Path(telecast.__file__).parent
 
@@ -238,3 +239,25 @@ def test_what_is_allowed_is_left_alone(module, source):
 def test_relative_imports_of_a_package_start_at_itself():
     assert violations("telecast.keys", "from .file import stamp", is_package=True) == []
     assert violations("telecast.keys", "from ..web import ws", is_package=True)
+
+
+NAMES_CHANNELS = {
+    "telecast.recording": "ticks are what a recording of an exchange has",
+    "telecast.system": "the service itself publishes to it",
+    "telecast.client.client": "the types of a view of a built-in channel",
+    "telecast.cli.run.bench": "a default, as the help says",
+    "telecast.keys.file": "an example within a message",
+}
+"""Modules that name a channel, and why; `channels.builtin` and the demo's story do anyway."""
+
+
+def test_nothing_names_a_channel_but_the_catalogue():
+    """Else a channel of the user's own would be something less than a built-in one."""
+    named = set()
+    for module, path in modules():
+        if module == "telecast.channels.builtin" or module.startswith("telecast.demo"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in CHANNELS:
+                named.add(module)
+    assert named - {"telecast.cli.run.demo"} <= set(NAMES_CHANNELS), named - set(NAMES_CHANNELS)
