@@ -42,7 +42,7 @@ OFTEN = {
     "told POSITION_EXPIRED": 10,
     "told POSITION_UNKNOWN": 3,
     "told EPOCH_CHANGED": 3,
-    "told RIGHTS_CHANGED": 10,
+    "told RIGHTS_CHANGED": 3,
     "told POSITION_MALFORMED": 1,
     "evicted NO_PROGRESS": 5,
     "evicted NO_SIGN_OF_LIFE": 5,

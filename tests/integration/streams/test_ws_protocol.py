@@ -84,7 +84,7 @@ async def closed(reader: WsReader) -> tuple[list[dict[str, Any]], int | None]:
             "POSITION_MALFORMED",
             "`since` must be a string",
         ),
-        ('{"action":"heartbeat","reqId":7}', "BAD_REQUEST", "`reqId`"),
+        ('{"action":"heartbeat","reqId":{}}', "BAD_REQUEST", "`reqId`"),
         ('{"action":"publish","channel":"positions","data":[]}', "BAD_REQUEST", "`data`"),
         ('{"action":"publish","data":{}}', "BAD_REQUEST", "`channel`"),
         (
