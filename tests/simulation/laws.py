@@ -143,7 +143,7 @@ class Laws:
                 self._on_position(body, told_id)
             case "welcome":
                 assert Position.parse(body["head"]).seq == self._world.tape.head
-            case "ack" | "error" | "notice":
+            case "ack" | "error" | "notice" | "stale" | "fresh":
                 assert told_id is None
             case _:
                 raise AssertionError(f"no message is called {kind}")

@@ -73,6 +73,7 @@ class Line:
     ) -> None:
         """`held` is what it comes back with; `earliest`: it asks for all that there is; `hasty`:
         its frames follow at once upon the request."""
+        self.query = query
         self.transport, self.person, self.cable = transport, person, cable
         self.laws = Laws(world, transport, person.delivery, person.key_id)
         self.connection_id: str | None = None
@@ -173,6 +174,8 @@ class Line:
         if body["type"] == "welcome":
             self.connection_id = body["connectionId"]
         match body["type"]:
+            case "ack" if body["action"] == "ack":
+                self._world.answered(self, Position.parse(body["position"]))
             case "ack" if body["reqId"] in self._subscribed:
                 self._begun |= set(self._subscribed[body["reqId"]]) & set(body["channels"])
             case "snapshot":

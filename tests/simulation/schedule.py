@@ -29,6 +29,7 @@ ACTS = {
     "crowd": 3,
     "storm": 2,
     "command": 12,
+    "ack": 8,
     "stall": 6,
     "read": 6,
     "end": 8,
@@ -182,6 +183,8 @@ class _Schedule:
             self.world.dial(person, transport, since=f"{self.world.epoch}:{ahead}")
         elif how < 0.86:
             self.world.dial(person, transport, since="zzzz:1")
+        elif how < 0.95 and person.client_id is not None:
+            self.world.dial(person, transport, since="acked")
         elif how < 0.88 and transport == "sse":
             self.world.dial(person, transport, since="nonsense", header=True)
         else:
@@ -234,6 +237,16 @@ class _Schedule:
                 channel = self._channel()
                 (row,) = rows_of(rng, channel, 1)
                 line.say(action="publish", channel=channel, data=row)
+
+    def _ack(self) -> None:
+        """Acknowledge the last position that was seen, or one from before, or one of nobody."""
+        line, rng = self._some("ws"), self.rng
+        if line is None or not line.person.held:
+            return
+        held = rng.choice(line.person.held)
+        ahead = rng.random() < 0.1
+        at = f"{self.world.epoch}:{self.world.truth.head + 100}" if ahead else held.position
+        line.say(action="ack", position=at)
 
     def _stall(self) -> None:
         if line := self._some():

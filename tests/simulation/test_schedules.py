@@ -43,6 +43,8 @@ OFTEN = {
     "told POSITION_UNKNOWN": 3,
     "told EPOCH_CHANGED": 3,
     "told RIGHTS_CHANGED": 3,
+    "acknowledged": 50,
+    "from acknowledged": 2,
     "told POSITION_MALFORMED": 1,
     "evicted NO_PROGRESS": 5,
     "evicted NO_SIGN_OF_LIFE": 5,

@@ -14,12 +14,13 @@ from unittest import mock
 from telecast.app import create_app, parts_of
 from telecast.channels.catalogue import CHANNELS
 from telecast.config import Settings
+from telecast.consumers import Name
 from telecast.errors import TelecastError
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.keys import KeyStore
 from telecast.keys.file import Entry as KeyEntry
-from telecast.model import Principal, Retention
+from telecast.model import Position, Principal, Retention
 from telecast.protocol.commands import Start
 from telecast.server import Server
 from telecast.tape.selection import Selection
@@ -53,6 +54,8 @@ class World:
         self.secrets: dict[str, str] = {}
         self.draining = False
         self.errors: list[str] = []
+        self.acked: dict[Name, int] = {}
+        """What was answered to consumers: it must never be lost."""
         self._evicted: list[tuple[Subscriber, TelecastError]] = []
         self._room = rng.choice((600, 3_000, 20_000))
         self._lazy = rng.random() < 0.5
@@ -81,6 +84,7 @@ class World:
         def spy_attach(own: Broadcaster, subscriber: Subscriber, start: Start) -> None:
             if line := world.line_of(subscriber):
                 line.laws.attached(subscriber.selection, start)
+                world.goes_on_where_it_acknowledged(line, start)
             attach(own, subscriber, start)
 
         def spy_change(
@@ -182,6 +186,7 @@ class World:
         assert own.broken is None, own.broken
         self.nobody_is_left()
         self.all_is_counted()
+        self.no_acknowledged_position_is_lost()
 
     # --- what the laws ask
 
@@ -254,6 +259,33 @@ class World:
                     raise AssertionError(f"ended with {fault!r}")
         except AssertionError as broken:
             self.loop.fail(broken)
+
+    def answered(self, line: Line, position: Position) -> None:
+        """An acknowledgement was answered: it is durable, and not beyond what was committed."""
+        assert line.person.client_id is not None, "nobody's position is kept"
+        name = Name(line.person.key_id, line.person.client_id)
+        kept = self.own.consumers.get(name)
+        assert kept is not None
+        assert position.seq <= kept.position.seq <= self.truth.head
+        assert position.seq >= self.acked.get(name, 0), "an acknowledged position went back"
+        self.acked[name] = position.seq
+        self.counts["acknowledged"] += 1
+
+    def goes_on_where_it_acknowledged(self, line: Line, start: Start) -> None:
+        if line.query.get("since") != "acked" or line.person.client_id is None:
+            return
+        name = Name(line.person.key_id, line.person.client_id)
+        if name in self.acked:
+            assert start.position is not None, "what was acknowledged is lost"
+            assert start.position.seq >= self.acked[name]
+            self.counts["from acknowledged"] += 1
+
+    def no_acknowledged_position_is_lost(self) -> None:
+        for name, seq in self.acked.items():
+            kept = self.own.consumers.get(name)
+            assert kept is not None
+            assert kept.position.seq >= seq
+        self.counts["consumers"] += len(self.acked)
 
     # --- what happens
 
