@@ -40,6 +40,7 @@ from telecast.web.api.contracts import CALLS, DOCUMENTS, Documents, calls_of
 from telecast.web.api.metrics import REGISTRY, build_registry
 from telecast.web.auth.cookies import add_cookies
 from telecast.web.auth.signed_out import SignedOut
+from telecast.web.front.budget import Budget
 from telecast.web.front.cors import allow_origins
 from telecast.web.front.middlewares import REFUSALS, add_correlation, correlate, explain
 from telecast.web.front.refusals import Refusals
@@ -175,6 +176,12 @@ async def _build(
         signed_out=signed_out,
         turns=turns,
         admission=admission,
+        bodies=Budget(
+            "bodies_bytes",
+            max(settings.bodies_bytes, settings.max_body_bytes),
+            max(settings.bodies_bytes_per_key, settings.max_body_bytes),
+        ),
+        answers=Budget("answers_bytes", settings.answers_bytes, settings.answers_bytes_per_key),
         streams=StreamWires(admission),
         guesses=Guesses(),
         lag=Lag(scheduler),

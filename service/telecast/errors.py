@@ -167,6 +167,10 @@ class Code(StrEnum):
         Rule(429, None, True, "Publish in batches, one key each; keys are forgotten after a day."),
     )
     TOO_MANY_ACTIONS = ("TOO_MANY_ACTIONS", Rule(429, 4429, True, "Send fewer actions a second."))
+    TOO_MUCH_AT_ONCE = (
+        "TOO_MUCH_AT_ONCE",
+        Rule(429, None, True, "Read the answers that are under way, or send fewer bodies at once."),
+    )
     TOO_MANY_CONNECTIONS = (
         "TOO_MANY_CONNECTIONS",
         Rule(429, None, True, "Close a connection, or come back later."),

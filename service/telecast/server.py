@@ -89,7 +89,8 @@ class Server:
 
     def _receiver(self) -> Callable[[], asyncio.Protocol]:
         """What makes something of each connection that is accepted."""
-        server, admission = self._runner.server, parts_of(self._app).admission
+        server, parts = self._runner.server, parts_of(self._app)
+        admission, answers = parts.admission, parts.answers
         assert server is not None
         make = server.request_factory
 
@@ -105,6 +106,7 @@ class Server:
             connection = Connection(
                 server,
                 admission,
+                answers,
                 access_log=None,  # middlewares.correlate logs
                 auto_decompress=False,  # no body of ours is compressed: a small one stays small
                 keepalive_timeout=self._settings.keepalive_timeout,

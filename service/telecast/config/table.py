@@ -269,6 +269,18 @@ class Settings:
         1024 * MIB,
         "The largest request body. It is held in memory while it is checked.",
     )
+    bodies_bytes: int = _size(
+        256 * MIB, MIB, 64 * 1024 * MIB, "Bytes of all request bodies that are being received."
+    )
+    bodies_bytes_per_key: int = _size(
+        64 * MIB, MIB, 64 * 1024 * MIB, "The same of one key. At least one body always fits."
+    )
+    answers_bytes: int = _size(
+        256 * MIB, MIB, 64 * 1024 * MIB, "Bytes of all answers that have not been read yet."
+    )
+    answers_bytes_per_key: int = _size(
+        64 * MIB, 4 * MIB, 64 * 1024 * MIB, "The same of one key: some 25 of the largest pages."
+    )
     max_batch_events: int = _whole(
         4_096, 1, 4_096, "events", "Events in one publish. They commit together."
     )

@@ -30,6 +30,7 @@ from telecast.turns import Turns
 from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
 from telecast.web.auth.signed_out import SignedOut
+from telecast.web.front.budget import Budget
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -55,6 +56,8 @@ class Parts:
     turns: Turns
     """For whatever a request may take long for."""
     admission: Admission
+    bodies: Budget
+    answers: Budget
     streams: StreamWires
     guesses: Guesses
     lag: Lag

@@ -23,6 +23,7 @@ from telecast.tape.tape import Tape
 from telecast.turns import AnyTurn
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok, ok_bytes
+from telecast.web.front.body import holding
 from telecast.web.parts import Parts, parts_from
 
 PAGE = (1, 5_000, 1_000)
@@ -32,6 +33,8 @@ SCANNED = 20_000
 PAGE_BYTES = 2 * 2**20
 """After so much, about, a page ends: it is joined and written in one step."""
 READ = 500
+ROW_BYTES = 1_024
+"""What a row is taken to be before it is read; a page that is larger counts as it is."""
 ROWS_BYTES = 256 * 1024
 """Rows listed in one step, in bytes of their JSON."""
 _WHOLE = re.compile(r"[0-9]{1,5}", re.ASCII)
@@ -85,9 +88,10 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != parts.journal.epoch:
             raise _other_epoch()
-    rows, upto, more = await _rows(
-        parts.tape, selection, after, limit, parts.turns.of(principal.key_id)
-    )
+    async with holding(request, _held(limit)):
+        rows, upto, more = await _rows(
+            parts.tape, selection, after, limit, parts.turns.of(principal.key_id)
+        )
     told = {"position": str(position), "more": more}
     if more:
         told["cursor"] = f"{position}.{upto}"
@@ -137,9 +141,10 @@ async def history(request: web.Request) -> web.Response:
         head = min(head, await _place(parts, entry.name, "to", until))
         if head < after:
             raise PeerFault(Code.BAD_REQUEST, "`to` is before `from`.")
-    events, upto, more, whole_from = await _read(
-        parts, entry.name, selection, after, head, limit, parts.turns.of(principal.key_id)
-    )
+    async with holding(request, _held(limit)):
+        events, upto, more, whole_from = await _read(
+            parts, entry.name, selection, after, head, limit, parts.turns.of(principal.key_id)
+        )
     told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
     # Asking for a past that was trimmed is no error; being told that it is whole would be.
     gone = asked is not None and after < whole_from
@@ -232,6 +237,11 @@ def _selection(
     granted = grant(catalogue, (entry.name,), query.fields, principal)
     fields: Mapping[str, frozenset[str]] = narrowed(entry, granted.asked[entry.name], principal)
     return Selection({entry.name: filter_of(fields)})
+
+
+def _held(limit: int) -> int:
+    """Bytes that a page takes, twice: gathered, and joined to the answer."""
+    return 2 * min(PAGE_BYTES, limit * ROW_BYTES)
 
 
 def _limit(request: web.Request) -> int:

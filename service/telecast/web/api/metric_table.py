@@ -132,6 +132,21 @@ METRICS = (
         _by("reason", lambda parts: {why: parts.admission.closed[why] for why in WHY}),
     ),
     Metric(
+        "gauge",
+        "telecast_request_bytes",
+        "Bytes held by requests: bodies that are being received, answers that are being read.",
+        _by("what", lambda parts: {"bodies": len(parts.bodies), "answers": len(parts.answers)}),
+    ),
+    Metric(
+        "counter",
+        "telecast_request_bytes_refused_total",
+        "Bodies and answers refused because too many bytes were held already.",
+        _by(
+            "what",
+            lambda parts: {"bodies": parts.bodies.refused, "answers": parts.answers.refused},
+        ),
+    ),
+    Metric(
         "counter",
         "telecast_wrong_keys_total",
         "Wrong keys presented, by the error code of the answer.",

@@ -1,14 +1,20 @@
-"""A request's body: in time, not too large, not compressed."""
+"""A request's body: in time, not too large, not compressed; and who holds what memory meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
 
 from telecast.errors import Code, PeerFault
 from telecast.net.admission import SLOW_BODY
-from telecast.web.parts import parts_from
+from telecast.web.front.peer import address_of
+from telecast.web.parts import PRINCIPAL, parts_from
+
+HELD = web.RequestKey("held", int)
+"""Bytes of the answers' budget that a request has taken."""
 
 
 async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
@@ -17,7 +23,7 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
     `bound` names that limit.
 
     Raises PeerFault: UNSUPPORTED_MEDIA_TYPE; BODY_TOO_LARGE, at once where Content-Length says so;
-    TOO_SLOW when it is not complete within `body_timeout`.
+    TOO_SLOW when it is not complete within `body_timeout`; TOO_MUCH_AT_ONCE.
     """
     if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
         raise PeerFault(
@@ -29,9 +35,11 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
         raise too_large
     parts = parts_from(request)
     body = bytearray()
+    holder = holder_of(request)
     try:
         async with asyncio.timeout(parts.settings.body_timeout):
             async for piece in request.content.iter_any():
+                parts.bodies.take(holder, len(piece))
                 body += piece
                 if len(body) > most:
                     raise too_large
@@ -40,4 +48,31 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
         raise PeerFault(
             Code.TOO_SLOW, f"The body was not complete within {parts.settings.body_timeout:g} s."
         ) from None
+    finally:
+        # Complete, it is bounded by what waits for the journal.
+        parts.bodies.give_back(holder, len(body))
     return body
+
+
+@asynccontextmanager
+async def holding(request: web.Request, size: int) -> AsyncIterator[None]:
+    """Make an answer of about so many bytes: they count from now until it has been read.
+
+    Raises PeerFault TOO_MUCH_AT_ONCE, before any of it is gathered.
+    """
+    answers, holder = parts_from(request).answers, holder_of(request)
+    answers.take(holder, size)
+    request[HELD] = size
+    try:
+        yield
+    except BaseException:
+        # Else the connection gives it back, when the answer has left.
+        request[HELD] = 0
+        answers.give_back(holder, size)
+        raise
+
+
+def holder_of(request: web.BaseRequest) -> str:
+    """Whose bytes they are: the key's, or the address's before one is known."""
+    principal = request.get(PRINCIPAL)
+    return address_of(request) if principal is None else principal.key_id

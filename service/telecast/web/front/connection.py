@@ -16,11 +16,17 @@ from telecast.errors import Code, OwnFault, PeerFault, TelecastError
 from telecast.net.admission import MALFORMED, SLOW_HEAD, Admission
 from telecast.net.wire import USER_TIMEOUT_MS
 from telecast.web.front.answers import refusal
+from telecast.web.front.body import HELD, holder_of
+from telecast.web.front.budget import Budget
+from telecast.web.front.peer import address_of
 
 log = logging.getLogger(__name__)
 
 MAX_ADDRESS = 32 * 1024
 """Bytes of a request line: 256 filter values of 100 characters have room. Proxies take 8 KiB."""
+
+COUNTED_BYTES = 64 * 1024
+"""An answer that is smaller is not counted among those that are not read."""
 
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
@@ -28,12 +34,15 @@ _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 class Connection(web.RequestHandler):
     """Reports to `admission` how far a request has come. aiohttp has no deadline for a head."""
 
-    __slots__ = ("_admission", "_body", "_busy")
+    __slots__ = ("_admission", "_answers", "_body", "_busy")
 
-    def __init__(self, server: web.Server, admission: Admission, **options: Any) -> None:
+    def __init__(
+        self, server: web.Server, admission: Admission, answers: Budget, **options: Any
+    ) -> None:
         """`options` are aiohttp's."""
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._admission = admission
+        self._answers = answers
         self._busy = False
         self._body: StreamReader | None = None
 
@@ -65,9 +74,27 @@ class Connection(web.RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         try:
-            return await super().finish_response(request, resp, start_time)
+            return await self._finish(request, resp, start_time)
         finally:
             self._busy = False
+
+    async def _finish(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer; a large answer is held in memory until the peer has read it."""
+        body = resp.body if isinstance(resp, web.Response) else None
+        size = len(body) if isinstance(body, bytes | bytearray) else 0
+        holder, held = holder_of(request), request.get(HELD, 0)
+        more = max(0, size - max(held, COUNTED_BYTES))
+        try:
+            self._answers.take(holder, more)
+        except PeerFault as fault:
+            log.info("refused", extra={"code": fault.code, "remote": address_of(request)})
+            resp, more = refusal(fault), 0
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            self._answers.give_back(holder, held + more)
 
     def late(self, why: str) -> None:
         if self.transport is None:
