@@ -23,7 +23,7 @@ from telecast.net.listening import listen
 from telecast.watch.notify import Notifier
 from telecast.web.front.connection import MAX_ADDRESS, Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
-from telecast.workers import drain
+from telecast.workers import drain, reload_settings
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,13 @@ class Server:
             app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS
         )
         self._listeners: list[asyncio.Server] = []
+        self._context: ssl.SSLContext | None = None
         self.url = ""
 
     async def __aenter__(self) -> Server:
         """Open the parts, then the port. Raises TelecastError where either can't be had."""
         settings = self._settings
-        context = _tls(settings)
+        self._context = context = _tls(settings)
         try:
             await self._runner.setup()
             receiver = self._receiver()
@@ -74,6 +75,16 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         self.url = f"{'https' if context else 'http'}://{shown}:{port}"
         return self
+
+    def reload(self, wanted: Settings) -> None:
+        """Let what can change hold from now on. Raises SettingsError, and then nothing changes."""
+        if self._context is not None and wanted.tls_cert is not None:
+            _tls(wanted)
+            _load(self._context, wanted)  # for the handshakes that begin from now on
+        parts = parts_of(self._app)
+        changed, restart = reload_settings(parts, wanted)
+        parts.keys.reload_if_changed()
+        log.info("settings read again", extra={"changed": changed, "need_a_restart": restart})
 
     async def __aexit__(self, *_: object) -> None:
         """Refuse newcomers, end each stream with a notice, commit what was acknowledged."""
@@ -122,6 +133,13 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_cert is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    _load(context, settings)
+    return context
+
+
+def _load(context: ssl.SSLContext, settings: Settings) -> None:
+    """Raises SettingsError."""
+    assert settings.tls_cert is not None
 
     def no_password() -> str:
         raise SettingsError(
@@ -137,7 +155,6 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=no_password)
     except (OSError, ssl.SSLError) as fault:
         raise SettingsError([f"The TLS certificate and key can't be used: {fault}"]) from None
-    return context
 
 
 def _port_fault(settings: Settings, fault: OSError) -> SettingsError:
@@ -168,10 +185,13 @@ async def serve_until_stopped(
     started: Callable[[str], Awaitable[None]],
     *,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    reread: Callable[[], Settings] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. `started` gets the URL; `beside` runs meanwhile.
 
-    A second signal while it goes down ends it at once.
+    SIGHUP has `reread` give the settings anew (it raises SettingsError) and lets those hold that
+    can change; where they are wrong, all stay as they are and the log says why. A second SIGTERM
+    or SIGINT while it goes down ends it at once.
     """
     raise_open_files(settings.max_sockets or 2 * settings.max_connections)
     allowed = sockets_allowed(settings.max_sockets)
@@ -195,6 +215,8 @@ async def serve_until_stopped(
         loop.add_signal_handler(number, asked)
     notifier = Notifier(*supervisor())
     async with Server(app, settings) as server:
+        if reread is not None:
+            loop.add_signal_handler(signal.SIGHUP, _reload, server, reread)
         _spare_the_loop()
         await started(server.url)
         notifier.say("READY=1")
@@ -205,6 +227,13 @@ async def serve_until_stopped(
             alive.cancel()
             notifier.say("STOPPING=1")
     log.info("gone")
+
+
+def _reload(server: Server, reread: Callable[[], Settings]) -> None:
+    try:
+        server.reload(reread())
+    except SettingsError as fault:
+        log.error("settings not read again", extra={"problems": fault.problems})  # noqa: TRY400
 
 
 async def _until(

@@ -337,3 +337,25 @@ async def test_a_log_reader_that_has_stopped_holds_up_neither_requests_nor_the_e
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_a_sighup_reads_the_settings_again_and_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "telecast.toml").write_text("max_channels = 2\n")
+    async with service(tmp_path, config=tmp_path / "telecast.toml") as own:
+        (tmp_path / "telecast.toml").write_text("max_channels = 3\nport = 1\n")
+        os.kill(own.pid, signal.SIGHUP)
+        async with asyncio.timeout(PATIENCE):
+            while not (said := _reloaded(own)):  # noqa: ASYNC110 - a log knows no event
+                await asyncio.sleep(0)
+        assert (said["changed"], said["need_a_restart"]) == (["max_channels"], [])
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(own.url + "/ws/telemetry", headers=own.headers) as socket,
+        ):
+            welcome = await WsReader(socket).expect("welcome")
+            assert welcome.body["limits"]["maxChannels"] == 3
+
+
+def _reloaded(own: Service) -> dict[str, Any]:
+    found = (orjson.loads(line) for line in own.log)
+    return next((line for line in found if line["event"] == "settings read again"), {})

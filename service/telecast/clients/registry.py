@@ -6,7 +6,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from telecast.clients.bans import Banned, Bans
@@ -108,6 +108,21 @@ class Clients:
     def connections(self) -> Counter[str]:
         """Transport to open connections."""
         return self.opened - self.closed
+
+    def limit(
+        self,
+        *,
+        max_connections: int,
+        max_connections_per_key: int,
+        max_connections_per_address: int,
+    ) -> None:
+        """Other limits for those who come from now on; nobody who is here is ended."""
+        self._limits = replace(
+            self._limits,
+            max_connections=max_connections,
+            max_connections_per_key=max_connections_per_key,
+            max_connections_per_address=max_connections_per_address,
+        )
 
     def close_admission(self) -> None:
         """Admit nobody any more."""

@@ -71,7 +71,7 @@ class Alerts:
         self._tape = tape
         self._ingress = ingress
         self._audit = audit
-        self._escalate_after = escalate_after
+        self.escalate_after = escalate_after
         self._now = now
         self._upto = 0
         """The newest row that was looked at."""
@@ -123,9 +123,9 @@ class Alerts:
         gone = [each for each in self._waiting if self._tape.row(self.channel.name, each) is None]
         for alert_id in gone:
             del self._waiting[alert_id]
-        if not self._escalate_after:
+        if not self.escalate_after:
             return
-        due = self._now() - self._escalate_after
+        due = self._now() - self.escalate_after
         for alert_id in [each for each, since in self._waiting.items() if since <= due]:
             await self._escalate(alert_id)
 

@@ -53,7 +53,7 @@ def command(accepted: tuple[str, ...], **flags: Any) -> None:
         )
 
     app = create_app(settings, keys=keys, catalogue=catalogue, secret=secret)
-    uvloop.run(serve_until_stopped(app, settings, started))
+    uvloop.run(serve_until_stopped(app, settings, started, reread=lambda: load_settings(flags)))
 
 
 def _keys(settings: Settings, catalogue: Catalogue) -> KeyStore:
