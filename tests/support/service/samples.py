@@ -108,24 +108,28 @@ class Trial:
     lines: list[str] = field(default_factory=list)
     shown: set[str] = field(default_factory=set)
     """The steps that it has passed."""
+    here: Path = SAMPLES
+    """Where its program lies."""
     version: str = ""
     _process: asyncio.subprocess.Process | None = None
 
-    async def prepare(self) -> None:
-        """Copy it, and install or build it where that is needed."""
-        here = self.folder / "sample"
-        await asyncio.to_thread(
-            shutil.copytree,
-            SAMPLES / self.sample.folder,
-            here,
-            ignore=shutil.ignore_patterns("node_modules", "target", "__pycache__"),
-        )
-        if self.sample.prepare is not None:
-            status, said = await run(self.sample.prepare, here)
-            if status:
-                raise Unprepared(f"{self.sample.name}: {said}")
+    async def prepare(self, beside: Path) -> None:
+        """Copy it, and install or build it where that is needed: once for a folder of samples."""
+        self.here = beside / self.sample.folder
+        if not self.here.exists():
+            await asyncio.to_thread(
+                shutil.copytree,
+                SAMPLES / self.sample.folder,
+                self.here,
+                ignore=shutil.ignore_patterns("node_modules", "target", "__pycache__"),
+            )
+            if self.sample.prepare is not None:
+                status, said = await run(self.sample.prepare, self.here)
+                if status:
+                    shutil.rmtree(self.here)
+                    raise Unprepared(f"{self.sample.name}: {said}")
         if self.sample.version:
-            self.version = (await run(self.sample.version, here))[1]
+            self.version = (await run(self.sample.version, self.here))[1]
 
     async def start(self, key: str) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -164,9 +168,7 @@ class Trial:
             await self._process.communicate()
 
     def _command(self) -> list[str]:
-        return [
-            word.replace("{folder}", str(self.folder / "sample")) for word in self.sample.command
-        ]
+        return [word.replace("{folder}", str(self.here)) for word in self.sample.command]
 
 
 def environment(url: str, key: str) -> dict[str, str]:
@@ -196,10 +198,16 @@ async def run(
     return process.returncode, said.decode()
 
 
-async def tried(samples: Sequence[Sample], folder: Path) -> list[Trial]:
-    """All of them, put through every step beside each other. Raises Unprepared."""
+async def tried(
+    samples: Sequence[Sample], folder: Path, *, spared: Sequence[Sample] = ()
+) -> list[Trial]:
+    """All of them, put through every step beside each other.
+
+    Raises Unprepared where one can't be installed; those that are `spared` are then left out.
+    """
     own = Service(folder)
     trials: list[Trial] = []
+    (folder / "prepared").mkdir()
     try:
         await own.start()
         async with AsyncExitStack() as stack:
@@ -208,8 +216,14 @@ async def tried(samples: Sequence[Sample], folder: Path) -> list[Trial]:
                 here.mkdir()
                 line = await stack.enter_async_context(relay(own.url))
                 trials.append(Trial(sample, line, here))
-            for trial in trials:
-                await trial.prepare()
+            for trial in list(trials):
+                try:
+                    await trial.prepare(folder / "prepared")
+                except Unprepared as fault:
+                    if trial.sample not in spared:
+                        raise
+                    print(f"left out: {fault}")
+                    trials.remove(trial)
             await put_through(own, trials)
         await own.stop()
     finally:
