@@ -319,6 +319,12 @@ class Client:
                 channel, key, if_seq=if_seq, idempotency_key=idempotency_key
             )
 
+    async def alive(self, channel: str) -> None:
+        """Say that you are there, though you have nothing to publish: else the channel becomes
+        stale after its `staleAfterSeconds`, and every view of it shows that."""
+        self._check_open()
+        await self._rest.alive(channel)
+
     async def acknowledge_alert(self, alert: str, *, note: str | None = None) -> dict[str, Any]:
         """Acknowledge a risk alert as an operator, which needs the scope `operate`.
 

@@ -183,6 +183,11 @@ class Publisher:
             headers=headers,
         )
 
+    async def alive(self, channel: str) -> None:
+        """Say that this publisher is there, though it has nothing to publish."""
+        path = f"api/v1/channels/{quote(channel, safe='')}/alive"
+        await self._ask("POST", below(self._base, path))
+
     async def report(self, client_id: str, position: str) -> None:
         """Acknowledge that this client has handled everything up to a position."""
         body = orjson.dumps({"clientId": client_id, "position": position})

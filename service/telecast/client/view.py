@@ -86,7 +86,8 @@ class Table:
     # --- its connection's side
 
     def connected(self) -> None:
-        self._silent = False
+        """What is overdue is said anew on each connection."""
+        self._silent = self._overdue = False
         self._move(_Load.WAITING)
 
     def dropped(self) -> None:

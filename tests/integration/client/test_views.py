@@ -194,6 +194,30 @@ async def test_a_silent_line_is_stale_in_time_and_live_once_it_speaks(transport)
         await until(positions, lambda view: view.state is State.LIVE)
 
 
+@both
+async def test_a_channel_whose_publishers_are_overdue_is_stale_and_live_once_they_go_on(transport):
+    now = time.time()
+    async with (
+        served(now=lambda: now) as live,
+        relay(live.url) as line,
+        client(live, line.url, transport=transport) as telecast,
+    ):
+        prices = await telecast.view("market-data")
+        positions = await telecast.view("positions")
+        now += 31
+        await live.parts.staleness.look()
+        await until(prices, lambda view: view.state is State.STALE)
+        assert positions.state is State.LIVE
+        line.refuses = True
+        line.cut()
+        await until(prices, lambda view: view.state is State.DISCONNECTED)
+        line.refuses = False  # who comes back is told again
+        await until(prices, lambda view: view.state is State.STALE)
+        await telecast.alive("market-data")
+        await live.parts.staleness.look()
+        await until(prices, lambda view: view.state is State.LIVE)
+
+
 async def test_a_quiet_line_that_answers_stays_live():
     async with served() as live, client(live, liveness=0.4) as telecast:
         positions = await telecast.view("positions")
