@@ -95,6 +95,7 @@ def create_app(
             catalogue.retention,
             now=now,
             node=_node_options(settings),
+            memory_bytes=settings.memory_history,
             limits=KeyLimits(settings.max_idempotency_keys_per_key, settings.max_idempotency_keys),
         )
 

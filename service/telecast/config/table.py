@@ -105,6 +105,12 @@ class Settings:
         "journal",
         "Where events are kept. `memory:` forgets them when the service stops.",
     )
+    memory_history: int = _size(
+        64 * MIB,
+        MIB,
+        64 * 1024 * MIB,
+        "With memory: the history kept of all channels together, beside the newest rows.",
+    )
     journal_copy: Path = _setting(
         Path("telecast-copy.db"),
         "place",

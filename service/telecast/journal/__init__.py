@@ -25,17 +25,20 @@ def journal_from_url(
     elapsed: Callable[[], float] = monotonic,
     node: NodeOptions | None = None,
     limits: KeyLimits | None = None,
+    memory_bytes: int | None = None,
 ) -> Journal:
     """The journal that a setting names, not yet open. Raises SettingsError for any other form.
 
     `memory:` keeps nothing beyond the process; `sqlite:PATH` keeps a file, made if it is not
     there, in a directory that is; `~` is the user's home. `nats://HOST:4222/NAME` is a log that
     several nodes share; `node` says what else that takes. `now` is in seconds since 1970,
-    `elapsed` in seconds of monotonic time.
+    `elapsed` in seconds of monotonic time. `memory_bytes` bounds the history of `memory:`.
     """
     scheme, colon, path = url.partition(":")
     if colon and scheme == "memory" and not path:
-        return MemoryJournal(retention, now=now, elapsed=elapsed, limits=limits)
+        return MemoryJournal(
+            retention, now=now, elapsed=elapsed, limits=limits, history_bytes=memory_bytes
+        )
     if colon and scheme == "sqlite" and path and path != ":memory:" and "\0" not in path:
         return SqliteJournal(
             os.path.expanduser(path), retention, now=now, elapsed=elapsed, limits=limits

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from heapq import merge, nsmallest
 from itertools import islice
 from operator import attrgetter
@@ -32,6 +32,9 @@ from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Entry, Retention
 
 _seq = attrgetter("seq")
+
+ENTRY_BYTES = 350
+"""What an entry takes beside its data, on CPython 3.11: objects, and its places in tables."""
 
 
 @dataclass(slots=True)
@@ -64,14 +67,22 @@ class MemoryJournal(Journal):
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = monotonic,
         limits: KeyLimits | None = None,
+        history_bytes: int | None = None,
     ) -> None:
-        """`now` is in seconds since 1970, `elapsed` in seconds of monotonic time."""
+        """`now` is in seconds since 1970, `elapsed` in seconds of monotonic time.
+
+        Of all channels together at most `history_bytes` are kept beside the newest rows; None: as
+        much as the retention lets.
+        """
         self.epoch = new_epoch()
         self.head = 0
         self._retention = dict(retention)
         self._now = now
         self._elapsed = elapsed
         self._ageing = Ageing()
+        self._history_bytes = history_bytes
+        self._bytes = 0
+        """What the entries in all `recent` take."""
         self._logs: dict[str, _Log] = {channel: _Log() for channel in retention}
         self._rows: dict[RowKey, int] = {}
         self._known: dict[str, Known] = {}
@@ -97,7 +108,8 @@ class MemoryJournal(Journal):
         )
         receipt = group.add(batch)
         for entry in group.entries:
-            self._log(entry.channel).recent.append(entry)
+            self._log(entry.channel).recent.append(_fitting(entry))
+            self._bytes += len(entry.data) + ENTRY_BYTES
         for row, seq in group.moved.items():
             self._move(row, seq)
         self._known.update(group.keys)
@@ -168,6 +180,20 @@ class MemoryJournal(Journal):
             looked, went = self._trim(self._logs[channel], retention, now, budget)
             budget -= looked
             gone += went
+        return gone + self._trim_to_budget(budget)
+
+    def _trim_to_budget(self, most: int) -> int:
+        """Let go of the oldest of all channels, one by one."""
+        gone = 0
+        while self._history_bytes is not None and self._bytes > self._history_bytes and most > 0:
+            log = min(
+                (log for log in self._logs.values() if log.recent),
+                key=lambda log: log.recent[0].seq,
+            )
+            # A share of one channel's at a time: what else is as old goes at the next call.
+            count = min(most, max(1, len(log.recent) // 8))
+            gone += self._cut(log, [self._candidate(entry) for entry in log.recent[:count]], [])
+            most -= count
         return gone
 
     def _trim(self, log: _Log, retention: Retention, now: float, most: int) -> tuple[int, int]:
@@ -182,15 +208,20 @@ class MemoryJournal(Journal):
             excess=len(log.recent) - retention.events,
             before=(now - retention.seconds) * 1000,
         )
-        for entry, candidate in zip(log.recent[:cut], oldest, strict=False):
+        return len(superseded) + cut, self._cut(log, oldest[:cut], gone)
+
+    def _cut(self, log: _Log, oldest: Sequence[Candidate], gone: list[Entry]) -> int:
+        """Take the oldest out of `recent`: those that live are kept, the others are gone too."""
+        for entry, candidate in zip(log.recent, oldest, strict=False):
             if candidate.live:
                 log.kept[entry.seq] = entry
             else:
                 gone.append(entry)
             log.through = entry.seq
-        del log.recent[:cut]
+            self._bytes -= len(entry.data) + ENTRY_BYTES
+        del log.recent[: len(oldest)]
         log.floor = raised(log.floor, ((e.seq, e.pinned or e.op == "delete") for e in gone))
-        return len(superseded) + cut, len(gone)
+        return len(gone)
 
     def _candidate(self, entry: Entry) -> Candidate:
         live = self._rows.get((entry.channel, entry.key)) == entry.seq
@@ -216,3 +247,9 @@ class MemoryJournal(Journal):
 
     async def close(self) -> None:
         self._tail.end()
+
+
+def _fitting(entry: Entry) -> Entry:
+    """The entry with data that takes what it needs: the bytes that orjson makes keep the buffer of
+    4 KiB in which they were written."""
+    return replace(entry, data=bytes(memoryview(entry.data)))
