@@ -560,6 +560,8 @@ def as_built() -> dict[str, dict[str, Any]]:
         messages.conflated(1, 1, 1, 1),
         messages.gap(1, "x", 1, 1),
         messages.heartbeat(1, at),
+        messages.stale(1, "x", 1),
+        messages.fresh(1, "x"),
         messages.notice(1, fault),
         messages.error(1, fault),
     ]
