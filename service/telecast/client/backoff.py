@@ -25,13 +25,13 @@ class Backoff:
         self._spread = spread
         self._tries = 0
 
-    def next(self, told: float = 0.0) -> float:
-        """Seconds until the next try: never less than the `told` that a server asked for."""
+    def next(self, asked: float = 0.0) -> float:
+        """Seconds until the next try: never less than the `asked` that a server asked for."""
         ceiling = min(self._most, self._first * 2.0 ** min(self._tries, 32))
         self._tries += 1
         own = ceiling * (0.5 + 0.5 * self._spread())
         # A server that asks everyone for the same wait must not get everyone at the same time.
-        return max(own, told * (1.0 + 0.1 * self._spread()))
+        return max(own, asked * (1.0 + 0.1 * self._spread()))
 
     def reset(self) -> None:
         """The last try did some good: the next wait is a first one again."""

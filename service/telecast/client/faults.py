@@ -4,7 +4,7 @@ TelecastError
 ├── Refused          the service answered, and said no
 ├── BadAnswer        something answered that does not speak our protocol
 ├── Unreachable      nobody answered
-├── Behind           the caller took what came too slowly, and had asked to be told so
+├── Behind           the caller took what came too slowly, and had asked for this error
 └── Closed           the client was closed by its own side
 """
 

@@ -84,7 +84,7 @@ async def open_line(
     resume: str | None,
     silence: float,
 ) -> Line:
-    """Connect. `resume` is a position that the server told, None at first.
+    """Connect. `resume` is a position that the server sent, None at first.
 
     `silence` is how many seconds without a byte are a dead line before the server has said its
     own interval. Raises Cut, Refused (final) or BadAnswer.

@@ -53,7 +53,7 @@ class Cursor:
 
     @property
     def proven(self) -> str | None:
-        """The last safe position that the server told, None before the first."""
+        """The last safe position that the server sent, None before the first."""
         return self._proven
 
     @property

@@ -111,8 +111,8 @@ class Publisher:
         headers = {"Content-Type": NDJSON, "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         params = [] if replace is None else [("replace", replace)]
         receipt = await self._ask("POST", url, params=params, body=body, headers=headers)
-        told: dict[str, Any] = _expect(receipt, dict, "receipt")
-        return told
+        found: dict[str, Any] = _expect(receipt, dict, "receipt")
+        return found
 
     async def withdraw(
         self,
@@ -132,8 +132,8 @@ class Publisher:
         params = [("key", key), *([] if if_seq is None else [("ifSeq", str(if_seq))])]
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         receipt = await self._ask("DELETE", url, params=params, headers=headers)
-        told: dict[str, Any] = _expect(receipt, dict, "receipt")
-        return told
+        found: dict[str, Any] = _expect(receipt, dict, "receipt")
+        return found
 
     async def allow(
         self, channel: str, filters: Mapping[str, Sequence[str]] | None = None
@@ -158,10 +158,10 @@ class Publisher:
         url = below(self._base, f"api/v1/risk-alerts/{quote(alert, safe='')}/acknowledge")
         body = orjson.dumps({} if note is None else {"note": note})
         headers = {"Content-Type": "application/json", "Idempotency-Key": uuid.uuid4().hex}
-        told: dict[str, Any] = _expect(
+        found: dict[str, Any] = _expect(
             await self._ask("POST", url, body=body, headers=headers), dict, "alert"
         )
-        return told
+        return found
 
     async def call(
         self,
@@ -249,10 +249,10 @@ class Publisher:
                     continue
                 if not refused.retryable:
                     raise
-                fault, told = refused, refused.retry_after
+                fault, wait = refused, refused.retry_after
             except LOST as lost:
                 why = f"Nobody answers at {self._base}: {words(lost)}."
-                fault, told = Unreachable(why), 0.0
+                fault, wait = Unreachable(why), 0.0
                 if isinstance(lost, aiohttp.ClientConnectorError):
                     if not self._insist:
                         raise fault from None
@@ -262,7 +262,7 @@ class Publisher:
                 self._insist = True
                 self._backoff.reset()
                 return data
-            delay = self._backoff.next(told)
+            delay = self._backoff.next(wait)
             if self._clock() + delay > deadline:
                 raise fault from None
             self._report(fault, delay)

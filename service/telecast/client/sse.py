@@ -33,7 +33,7 @@ class Parser:
 
     `last_event_id` is that of the last event that was complete, "" at first. `retry` is what
     the server last asked for, in ms, None at first; it holds from its line on. An event without
-    its blank line is never told: what a dead connection leaves in here is to be thrown away.
+    its blank line is never handed out: what a dead connection leaves in here is to be thrown away.
     """
 
     def __init__(self, *, max_line: int = MAX_LINE_BYTES, max_event: int = MAX_EVENT_BYTES) -> None:
@@ -56,7 +56,7 @@ class Parser:
         if self._after_cr and chunk[0] == 0x0A:
             chunk = chunk[1:]  # the other half of a CRLF: its CR has ended the line already
         self._after_cr = False
-        told: list[StreamEvent] = []
+        whole: list[StreamEvent] = []
         if b"\n" not in chunk and b"\r" not in chunk:
             self._tail += chunk
         else:
@@ -65,10 +65,10 @@ class Parser:
             self._tail = bytearray() if lines[-1][-1:] in b"\r\n" else bytearray(lines.pop())
             self._after_cr = not self._tail and chunk[-1:] == b"\r"
             events = (self._line(line.rstrip(b"\r\n")) for line in lines)
-            told = [event for event in events if event is not None]
+            whole = [event for event in events if event is not None]
         if len(self._tail) > self._max_line:
             raise TooLong(f"A line passes {self._max_line} bytes.")
-        return told
+        return whole
 
     def _line(self, line: bytes) -> StreamEvent | None:
         if len(line) > self._max_line:
@@ -101,8 +101,8 @@ class Parser:
     def _dispatch(self) -> StreamEvent | None:
         if self._id is not None:
             self.last_event_id = self._id
-        told = None
+        event = None
         if self._data:
-            told = StreamEvent(self._event or "message", b"\n".join(self._data), self._id)
+            event = StreamEvent(self._event or "message", b"\n".join(self._data), self._id)
         self._event, self._data, self._size, self._id = "", [], 0, None
-        return told
+        return event

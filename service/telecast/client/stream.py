@@ -134,7 +134,7 @@ class Stream:
 
     @property
     def position(self) -> str | None:
-        """Where it is safe to resume: None until the server has told a first such place."""
+        """Where it is safe to resume: None until the server has sent a first such place."""
         return self._cursor.proven
 
     @property
@@ -298,11 +298,11 @@ class Stream:
                 asked_at = clock()
                 await line.probe(liveness / 4)
 
-    def _welcomed(self, told: ServerMessage, transport: Transport) -> float:
+    def _welcomed(self, message: ServerMessage, transport: Transport) -> float:
         """Judge the welcome; the seconds of silence after which this line is dead."""
         self._turns.worked()
         self._renewed = False
-        version = told.body.get("protocol")
+        version = message.body.get("protocol")
         if version != PROTOCOL_VERSION:
             raise BadAnswer(
                 f"The service speaks protocol {version}, this client {PROTOCOL_VERSION}: "
@@ -311,21 +311,21 @@ class Stream:
         if self._tries:
             self._report(Reconnected(transport, self._cursor.proven, self._tries))
             self._tries = 0
-        beat = told.body.get("heartbeatSeconds")
+        beat = message.body.get("heartbeatSeconds")
         if isinstance(beat, int | float) and beat > 0:
             return SILENT_BEATS * float(beat)
         return self._silence
 
-    def _note(self, told: ServerMessage) -> None:
-        if told.type == "notice":
-            self._notice = told.body
-            self._judge(told.body)
-        elif told.type == "error":
-            self._cursor.refused(self._requests.pop(str(told.body.get("reqId")), ()))
-        elif told.type == "ack":
-            rejected = told.body.get("rejected") or ()
+    def _note(self, message: ServerMessage) -> None:
+        if message.type == "notice":
+            self._notice = message.body
+            self._judge(message.body)
+        elif message.type == "error":
+            self._cursor.refused(self._requests.pop(str(message.body.get("reqId")), ()))
+        elif message.type == "ack":
+            rejected = message.body.get("rejected") or ()
             self._cursor.refused(str(each.get("channel")) for each in rejected)
-        elif told.position is not None:
+        elif message.position is not None:
             # It got somewhere: a connection that only ever ends in its snapshot did not.
             self._backoff.reset()
 
@@ -344,9 +344,9 @@ class Stream:
         why, wait = cut.why, cut.wait
         if "code" in notice:
             why = f"{notice['code']}: {notice.get('message', '')}".rstrip(".")
-        told = notice.get("retryAfterMs")
-        if isinstance(told, int | float):
-            wait = max(wait, told / 1000)
+        asked = notice.get("retryAfterMs")
+        if isinstance(asked, int | float):
+            wait = max(wait, asked / 1000)
         delay = 0.0 if at_once else self._backoff.next(min(wait, MOST_TOLD_SECONDS))
         self._tries += 1
         self._report(Dropped(why, cut.code, delay, self._cursor.proven))

@@ -17,13 +17,13 @@ class Watch:
         self._last = -1
         self._last_row = -1
 
-    def see(self, told: ServerMessage) -> str | None:
+    def see(self, message: ServerMessage) -> str | None:
         """The broken promise in a sentence, None while all is well."""
-        body = told.body
+        body = message.body
         amiss: str | None = None
-        match told.type:
+        match message.type:
             case "event":
-                amiss = self._order(told, body)
+                amiss = self._order(message, body)
             case "snapshot":
                 self._last_row = -1
                 amiss = self._reset(body)
@@ -38,7 +38,7 @@ class Watch:
                 )
             case _:
                 pass
-        if told.position is not None:
+        if message.position is not None:
             self._resumed = True
         return amiss
 
@@ -50,12 +50,12 @@ class Watch:
             return "reset: a snapshot came although the stream was to be resumed"
         return None
 
-    def _order(self, told: ServerMessage, body: dict[str, Any]) -> str | None:
+    def _order(self, message: ServerMessage, body: dict[str, Any]) -> str | None:
         seq = body.get("seq")
         if not isinstance(seq, int):
-            return f"seq: an event without one: {told.raw[:80]!r}"
-        last = self._last_row if told.is_row else self._last
-        if told.is_row:
+            return f"seq: an event without one: {message.raw[:80]!r}"
+        last = self._last_row if message.is_row else self._last
+        if message.is_row:
             self._last_row = max(seq, last)
         else:
             self._last = max(seq, last)

@@ -1,4 +1,4 @@
-"""What a subscriber that is behind is told next: first snapshot, resume and stall are one act.
+"""What a subscriber that is behind is sent next: first snapshot, resume and stall are one act.
 
 Synchronous and without a loop: the broadcaster decides whose turn it is, this decides what is said.
 """
@@ -27,7 +27,7 @@ class Outcome(Enum):
     MORE = "there is more to tell"
     FETCH = "the journal must be asked: the tape has lost what the journal may have"
     AHEAD = "the position is not committed here yet"
-    DONE = "everything up to the head was told"
+    DONE = "everything up to the head was sent"
 
 
 class Backfill:
@@ -112,7 +112,7 @@ class Backfill:
             if catchup.page is None:
                 self._floors.excuse(subscriber, catchup)
                 self._expire(catchup, self._floors.expired(subscriber, catchup))
-            told = len(blocks)
+            before = len(blocks)
             if catchup.telling:
                 self._tell_rows(subscriber, catchup, blocks)
                 if catchup.telling:
@@ -137,7 +137,7 @@ class Backfill:
                     blocks.append(subscriber.transport.message(live))
                 subscriber.catchup = None
                 return Outcome.DONE
-            size += sum(map(len, blocks[told:]))
+            size += sum(map(len, blocks[before:]))
         return Outcome.MORE
 
     def take(self, subscriber: Subscriber, catchup: CatchUp, page: JournalPage) -> None:
@@ -145,7 +145,7 @@ class Backfill:
 
         It is joined with what the tape holds of the same range: either may have more of a
         channel. What neither has is settled here and by the page's own floors, since both may
-        be trimmed before all of the page is told.
+        be trimmed before all of the page is sent.
         """
         held = self._tape.read(
             subscriber.selection,
@@ -161,12 +161,12 @@ class Backfill:
         floor = page.floors.__getitem__
         self._floors.excuse(subscriber, catchup, floor)
         gaps = self._floors.gaps(subscriber, catchup, floor)
-        told = sorted(events.values(), key=attrgetter("seq"))
-        catchup.page = FetchedPage(told, held.upto, gaps)
+        found = sorted(events.values(), key=attrgetter("seq"))
+        catchup.page = FetchedPage(found, held.upto, gaps)
         self._expire(catchup, self._floors.expired(subscriber, catchup, floor))
 
     def _expire(self, catchup: CatchUp, lost: tuple[str, ...]) -> None:
-        """Channels whose missing part can't be told any more start over, the others go on."""
+        """Channels whose missing part can't be sent any more start over, the others go on."""
         if lost:
             catchup.snapshots.append((lost, "POSITION_EXPIRED"))
             catchup.announce = True
@@ -185,7 +185,7 @@ class Backfill:
             starts = [catchup.starts.get(name) for name in subscriber.selection.channels]
             known = [seq for seq in starts if seq is not None]
             if len(known) == len(starts):
-                # Nothing to resume: what is told next comes after the earliest of the snapshots.
+                # Nothing to resume: what is sent next comes after the earliest of the snapshots.
                 catchup.resume = None
                 subscriber.cursor = max(subscriber.cursor, min(known))
         self._starts[reason] += 1
@@ -235,18 +235,18 @@ class Backfill:
     ) -> None:
         self._tell_gaps(page.gaps, subscriber, catchup, blocks)
         page.gaps = []
-        size = told = 0
+        size = sent = 0
         starts = catchup.starts
         for event in page.events:
             if size >= CHUNK_BYTES:
                 break
-            told += 1
+            sent += 1
             subscriber.cursor = event.seq
             if subscriber.selection.wants(event) and event.seq > starts.get(event.channel, 0):
                 blocks.append(subscriber.transport.event(event, self._epoch))
                 size += len(blocks[-1])
                 catchup.count += 1
-        del page.events[:told]
+        del page.events[:sent]
         if not page.events:
             catchup.page = None
             subscriber.cursor = page.upto

@@ -180,7 +180,7 @@ class Broadcaster:
     # --- commits come in
 
     def hear(self, events: Iterable[Event]) -> None:
-        """Take in events that are committed, in seq order, and have them told."""
+        """Take in events that are committed, in seq order, and have them sent."""
         for event in events:
             self.tape.apply(event)
             for cohort in self._index.wanting(event):
@@ -326,9 +326,11 @@ class Broadcaster:
             blocks.insert(0, transport.message(beat))
         self._tell(subscriber, blocks)
 
-    def tell(self, subscriber: Subscriber, *told: Message) -> bool:
+    def tell(self, subscriber: Subscriber, *messages: Message) -> bool:
         """Write messages that are no events; False when no more should follow before it drains."""
-        return self._tell(subscriber, [subscriber.transport.message(message) for message in told])
+        return self._tell(
+            subscriber, [subscriber.transport.message(message) for message in messages]
+        )
 
     def _tell(self, subscriber: Subscriber, blocks: list[bytes]) -> bool:
         if not blocks or subscriber.state is State.CLOSED:

@@ -29,7 +29,7 @@ _seq = attrgetter("seq")
 
 @dataclass(slots=True)
 class _Flushed:
-    """What a piece came to, over all members that were told of it."""
+    """What a piece came to, over all members that it was sent to."""
 
     events: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
@@ -39,9 +39,9 @@ class _Flushed:
 class Cohort:
     """What is pending for the members, and the members.
 
-    Members that were told the same so far are settled: they have a place in a group of sinks that
+    Members that were sent the same so far are settled: they have a place in a group of sinks that
     is written as one, and no cursor to keep. Who joins while something is pending is a newcomer,
-    with a cursor of its own, until it was told what the others were.
+    with a cursor of its own, until it was sent what the others were.
     """
 
     __slots__ = (
@@ -86,12 +86,12 @@ class Cohort:
         self._base = 0
         self._end = 0
         self._reached = 0
-        """While a piece is written: who has a place below this was told up to `_end`, and the
+        """While a piece is written: who has a place below this was sent up to `_end`, and the
         other settled members up to `_base`."""
         self._newest: dict[tuple[str, str], int] = {}
         self._left_out = array("q")
         """The seqs of what the next batch leaves out: a member whose sink fills up within it was
-        told of as many as come before its position, and its catch-up tells of the others."""
+        sent as many as come before its position, and its catch-up sends the others."""
 
     # --- who is in it
 
@@ -103,7 +103,7 @@ class Cohort:
         yield from self._newcomers
 
     def join(self, member: Subscriber) -> None:
-        """Take in one that was told everything up to its cursor: at the least what was committed
+        """Take in one that was sent everything up to its cursor: at the least what was committed
         before the batch that is being flushed."""
         self._newcomers[member] = None
 
@@ -119,19 +119,19 @@ class Cohort:
             member.place = None
 
     def position(self, member: Subscriber, head: int) -> int:
-        """The newest position of which the member was told everything, at any moment."""
+        """The newest position of which the member was sent everything, at any moment."""
         if member.place is None:
-            told = member.cursor
+            sent = member.cursor
         elif self.flushing:
-            told = self._end if member.place < self._reached else self._base
+            sent = self._end if member.place < self._reached else self._base
         else:
-            told = 0
+            sent = 0
         if self.flushing:
-            return max(told, self._flushed_from)
-        return max(told, self.pending_from if self.pending else head)
+            return max(sent, self._flushed_from)
+        return max(sent, self.pending_from if self.pending else head)
 
     def _settle(self, newcomer: Subscriber) -> None:
-        """It has been told what the settled ones were."""
+        """It has been sent what the settled ones were."""
         del self._newcomers[newcomer]
         self._seat(newcomer)
 
@@ -148,7 +148,7 @@ class Cohort:
         self._places.append(member)
         self._group.add(member.sink)
 
-    # --- what they are told
+    # --- what they are sent
 
     def add(self, event: Event) -> bool:
         """Note an event that the selection wants; True if nothing was pending before it."""
@@ -202,12 +202,12 @@ class Cohort:
                     last += 1
                 if first:
                     yield
-                piece, told = pending[first:last], _Flushed()
+                piece, flushed = pending[first:last], _Flushed()
                 frames = [self._transport.event(event, epoch) for event in piece]
-                yield from self._write(piece, frames, left_out, now, on_full, told)
+                yield from self._write(piece, frames, left_out, now, on_full, flushed)
                 if self._newcomers:
-                    yield from self._catch_up(piece, frames, left_out, now, on_full, told)
-                on_told(self._transport.name, told.events, told.left_out, told.size)
+                    yield from self._catch_up(piece, frames, left_out, now, on_full, flushed)
+                on_told(self._transport.name, flushed.events, flushed.left_out, flushed.size)
                 first = last
         finally:
             self.flushing = False
@@ -219,7 +219,7 @@ class Cohort:
         left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
-        told: _Flushed,
+        flushed: _Flushed,
     ) -> Iterator[None]:
         """Write a piece to those who are settled."""
         end = piece[-1].seq
@@ -237,7 +237,7 @@ class Cohort:
             if lacking:
                 for member in filter(None, self._places[start:stop]):
                     member.left_out += lacking
-                    told.left_out += lacking
+                    flushed.left_out += lacking
             full = self._group.write(data, start, stop)
             self._reached = stop
             for place in full:
@@ -245,9 +245,9 @@ class Cohort:
                 if member_full is not None:
                     on_full(member_full)
         self._base, self._reached = end, 0
-        told.size += writes * len(data)
+        flushed.size += writes * len(data)
         for event in piece:
-            told.events[event.channel] += writes
+            flushed.events[event.channel] += writes
 
     def _catch_up(
         self,
@@ -256,13 +256,13 @@ class Cohort:
         left_out: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
-        told: _Flushed,
+        flushed: _Flushed,
     ) -> Iterator[None]:
-        """Write a piece to those newcomers who lack some of it. It is the first that they are told
+        """Write a piece to those newcomers who lack some of it. It is the first that they are sent
         of the batch."""
         end = piece[-1].seq
         parts: dict[int, tuple[bytes, int, Counter[str]]] = {}
-        slice_ends = told.size + SLICE_BYTES
+        slice_ends = flushed.size + SLICE_BYTES
         for number, member in enumerate(list(self._newcomers), 1):
             cursor = member.cursor
             if member not in self._newcomers or cursor >= end:
@@ -278,21 +278,21 @@ class Cohort:
             data, lacking, channels = part
             member.cursor = end
             member.left_out += lacking
-            told.left_out += lacking
-            told.events.update(channels)
-            told.size += len(data)
+            flushed.left_out += lacking
+            flushed.events.update(channels)
+            flushed.size += len(data)
             if member.write(data):
                 self._settle(member)
             else:
                 on_full(member)
-            if number % SLICE_MEMBERS == 0 or told.size >= slice_ends:
+            if number % SLICE_MEMBERS == 0 or flushed.size >= slice_ends:
                 yield
-                slice_ends = told.size + SLICE_BYTES
+                slice_ends = flushed.size + SLICE_BYTES
 
     def _joined(
         self, frames: list[bytes], left_out: Sequence[int], after: int, end: int, now: int
     ) -> tuple[bytes, int]:
-        """What one at `after` is told up to `end`, and of how many that are left out."""
+        """What one at `after` is sent up to `end`, and of how many that are left out."""
         lacking = bisect_right(left_out, end) - bisect_right(left_out, after)
         if lacking:
             notice = messages.conflated(now, after + 1, end, lacking)

@@ -1,6 +1,6 @@
-"""What of its past a subscriber can be told: the tape's floors and the journal's, put together.
+"""What of its past a subscriber can be sent: the tape's floors and the journal's, put together.
 
-A subscriber that wants all is told what either holds. One that takes conflated batches is served
+A subscriber that wants all is sent what either holds. One that takes conflated batches is served
 by the tape alone.
 """
 
@@ -29,7 +29,7 @@ class Floors:
     def excuse(
         self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
     ) -> None:
-        """From `earliest`, what is gone before anything was told is not missed."""
+        """From `earliest`, what is gone before anything was sent is not missed."""
         if subscriber.cursor:
             return
         for name in subscriber.selection.channels:
@@ -40,7 +40,7 @@ class Floors:
     def expired(
         self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
     ) -> tuple[str, ...]:
-        """Channels of which pinned events or tombstones that it has yet to be told are gone."""
+        """Channels of which pinned events or tombstones that it has yet to be sent are gone."""
         busy, starts, excused = catchup.unfinished, catchup.starts, catchup.excused
         return tuple(
             name

@@ -76,8 +76,8 @@ class Liveness:
             return
         if subscriber.expects_life:
             if subscriber.silent_beats >= SILENT_BEATS:
-                told = f"No frame came for {SILENT_BEATS * subscriber.heartbeat:g} s."
-                self._evict(subscriber, PeerFault(Code.NO_SIGN_OF_LIFE, told))
+                message = f"No frame came for {SILENT_BEATS * subscriber.heartbeat:g} s."
+                self._evict(subscriber, PeerFault(Code.NO_SIGN_OF_LIFE, message))
                 return
             subscriber.silent_beats += 1
         self._heartbeat(subscriber)

@@ -53,14 +53,14 @@ class CatchUp:
 
     snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
     telling: tuple[str, ...] = ()
-    """The channels of the snapshot that is being told, and the seq up to which its rows were."""
+    """The channels of the snapshot that is being sent, and the seq up to which its rows were."""
     rows_told: int = 0
     starts: dict[str, int] = field(default_factory=dict)
-    """Where channels go on whose snapshot was told: later than the cursor of the others."""
+    """Where channels go on whose snapshot was sent: later than the cursor of the others."""
     resume: Position | None = None
-    """Set until the client has been told that its resume is exact."""
+    """Set until the client has been sent that its resume is exact."""
     announce: bool = False
-    """Whether the client waits for `live`, and how many events it was told until then."""
+    """Whether the client waits for `live`, and how many events it was sent until then."""
     count: int = 0
     excused: dict[str, int] = field(default_factory=dict)
     """From `earliest`: what had been trimmed up to here when it began needs no snapshot."""

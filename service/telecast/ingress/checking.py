@@ -100,7 +100,7 @@ class Checker:
         self._most = max_event_bytes
         self._rows: list[CheckedRow] = []
         self._problems: list[dict[str, Any]] = []
-        """Those that are told, of `_bad`."""
+        """Those that are reported, of `_bad`."""
         self._bad = 0
         self._hash = None
         if keyed:

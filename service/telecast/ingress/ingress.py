@@ -57,7 +57,7 @@ class IngressLimits:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A publish that is committed and told. `subscribers` are live ones that it was told to."""
+    """A publish that is committed and sent. `subscribers` are live ones that it was sent to."""
 
     receipt: Receipt
     accepted: int
@@ -79,7 +79,7 @@ class _Waiting:
 
 
 _Group = list[tuple[_Waiting, Batch, list[Event]]]
-"""Publishes that are appended together, each with whom it is told to."""
+"""Publishes that are appended together, each with whom it is sent to."""
 
 
 @dataclass(slots=True)
@@ -280,7 +280,7 @@ class Ingress:
                     await self._derive(group)
                     await self._commit(group)
                 finally:
-                    # Only when this task dies: whether it was committed can't be told any more.
+                    # Only when this task dies: whether it was committed can't be known any more.
                     for waiting, _, _ in group:
                         if not waiting.future.done() and waiting not in self._waiting:
                             self._refuse(waiting, JournalUnavailable(DIED, outcome_unknown=True))
@@ -353,9 +353,9 @@ class Ingress:
         if committed:
             await self._reached(max(committed))
         again: list[_Waiting] = []
-        for (waiting, _, told), result in zip(group, results, strict=True):
+        for (waiting, _, events), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
-                await self._answer(waiting, result, told)
+                await self._answer(waiting, result, events)
             elif isinstance(result, Conflict) and waiting.fault is not None:
                 self._refuse(waiting, waiting.fault)
             elif isinstance(result, Conflict) and waiting.tries < TRIES:
@@ -384,7 +384,7 @@ class Ingress:
         except Exception as fault:
             return [fault]
 
-    async def _answer(self, waiting: _Waiting, receipt: Receipt, told: list[Event]) -> None:
+    async def _answer(self, waiting: _Waiting, receipt: Receipt, events: list[Event]) -> None:
         if receipt.duplicate:
             self.tally.duplicates += 1
         else:
@@ -394,7 +394,7 @@ class Ingress:
             if receipt.count and waiting.asked.change is not None:
                 waiting.asked.change.committed()
         if not waiting.future.done():
-            audience = 0 if receipt.duplicate else await self._audience(told)
+            audience = 0 if receipt.duplicate else await self._audience(events)
         if not waiting.future.done():
             waiting.future.set_result(Published(receipt, len(waiting.asked.checked.rows), audience))
 

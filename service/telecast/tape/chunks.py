@@ -1,4 +1,4 @@
-"""Chunks of the tape, encoded for a transport once and shared by all who are told the same."""
+"""Chunks of the tape, encoded for a transport once and shared by all who are sent the same."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ class Chunks:
             )
             if chunk.left_out or trimmed:
                 count = None if trimmed else chunk.left_out
-                told = messages.conflated(self._now(), after + 1, chunk.upto, count)
-                blocks.insert(0, transport.message(told))
+                message = messages.conflated(self._now(), after + 1, chunk.upto, count)
+                blocks.insert(0, transport.message(message))
             return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.left_out)
 
         if starts:

@@ -64,7 +64,7 @@ class Tape:
         }
 
     def event(self, entry: Entry) -> Event:
-        """An entry as it is told."""
+        """An entry as it is sent."""
         channel = self._channels[entry.channel]
         return event_of(entry, channel.fields_of(orjson.loads(entry.data)), channel.word(entry.op))
 
@@ -99,8 +99,8 @@ class Tape:
         """What a selection gets after a position, up to about `most_bytes` of JSON.
 
         `conflate` leaves out unpinned events whose key comes again. `starts` gives channels
-        that are not told from `after` but from a later position. `upto`, by default the head,
-        is where it ends; the chunk's is the same when all was told.
+        that are not sent from `after` but from a later position. `upto`, by default the head,
+        is where it ends; the chunk's is the same when all was sent.
         """
         end = self.head if upto is None else min(upto, self.head)
         logs = [self.logs[name] for name in selection.channels]
@@ -129,7 +129,7 @@ class Tape:
         """The rows of a selection that live and were last written in (after, upto], up to about
         `most_bytes` of JSON; the chunk's `upto` is the same when these are all.
 
-        A row that changes before it is told is not among them: its change comes as an event.
+        A row that changes before it is sent is not among them: its change comes as an event.
         """
         names = selection.channels
         share = max(1, scan // len(names))

@@ -814,6 +814,6 @@ def test_waits_double_to_a_bound_and_keep_what_was_asked_for():
     assert [backoff.next() for _ in range(5)] == [1, 2, 4, 8, 8]
     backoff.reset()
     assert backoff.next() == 1
-    assert backoff.next(told=10) == pytest.approx(11)
+    assert backoff.next(asked=10) == pytest.approx(11)
     low = Backoff(first=1, most=8, spread=lambda: 0.0)
     assert [low.next() for _ in range(3)] == [0.5, 1, 2]

@@ -92,10 +92,10 @@ async def snapshot(request: web.Request) -> web.Response:
         rows, upto, more = await _rows(
             parts.tape, selection, after, limit, parts.turns.of(principal.key_id)
         )
-    told = {"position": str(position), "more": more}
+    answer = {"position": str(position), "more": more}
     if more:
-        told["cursor"] = f"{position}.{upto}"
-    return ok_bytes(_with_list(told, "rows", rows))
+        answer["cursor"] = f"{position}.{upto}"
+    return ok_bytes(_with_list(answer, "rows", rows))
 
 
 async def _rows(
@@ -145,11 +145,11 @@ async def history(request: web.Request) -> web.Response:
         events, upto, more, whole_from = await _read(
             parts, entry.name, selection, after, head, limit, parts.turns.of(principal.key_id)
         )
-    told: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
-    # Asking for a past that was trimmed is no error; being told that it is whole would be.
+    answer: dict[str, Any] = {"position": str(Position(epoch, upto)), "more": more}
+    # Asking for a past that was trimmed is no error; an answer that looks whole would be.
     gone = asked is not None and after < whole_from
-    told["gap"] = {"fromSeq": after + 1, "toSeq": whole_from} if gone else None
-    return ok_bytes(_with_list(told, "events", events))
+    answer["gap"] = {"fromSeq": after + 1, "toSeq": whole_from} if gone else None
+    return ok_bytes(_with_list(answer, "events", events))
 
 
 async def _read(
@@ -259,10 +259,10 @@ def _other_epoch() -> PeerFault:
 
 
 def _row(event: Event) -> bytes:
-    told = {"key": event.key, "seq": event.seq, "updatedAt": rfc3339(event.timestamp / 1000)}
-    return b'%b,"data":%b}' % (orjson.dumps(told)[:-1], orjson.dumps(event.row))
+    answer = {"key": event.key, "seq": event.seq, "updatedAt": rfc3339(event.timestamp / 1000)}
+    return b'%b,"data":%b}' % (orjson.dumps(answer)[:-1], orjson.dumps(event.row))
 
 
-def _with_list(told: Mapping[str, Any], name: str, items: list[bytes]) -> bytes:
+def _with_list(answer: Mapping[str, Any], name: str, items: list[bytes]) -> bytes:
     """A JSON object with one more member: a list whose items are JSON already."""
-    return b'{"%b":[%b],%b' % (name.encode(), b",".join(items), orjson.dumps(told)[1:])
+    return b'{"%b":[%b],%b' % (name.encode(), b",".join(items), orjson.dumps(answer)[1:])

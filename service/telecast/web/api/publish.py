@@ -86,7 +86,7 @@ def _scope_to_write(request: web.Request) -> str:
 def _receipt(request: web.Request, published: Published) -> web.Response:
     receipt = published.receipt
     request[COMMITTED] = receipt.last_seq
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "accepted": published.accepted,
         "firstSeq": receipt.first_seq or None,
         "lastSeq": receipt.last_seq,
@@ -94,8 +94,8 @@ def _receipt(request: web.Request, published: Published) -> web.Response:
         "subscribers": published.subscribers,
     }
     if receipt.duplicate:
-        told["duplicate"] = True
-    return ok(told, status=201)
+        answer["duplicate"] = True
+    return ok(answer, status=201)
 
 
 def _payloads(request: web.Request, body: bytearray) -> Iterable[Any]:

@@ -38,12 +38,12 @@ async def ticket(request: web.Request) -> web.Response:
     text = parts.tokens.issue(
         TICKET, principal.key_id, parts.keys.fingerprint(principal.key_id) or ""
     )
-    told = {
+    answer = {
         "ticket": text,
         "expiresAt": rfc3339(parts.now() + TICKET.seconds),
         "doors": list(TRANSPORTS),
     }
-    return ok(told, status=201, headers=NO_STORE)
+    return ok(answer, status=201, headers=NO_STORE)
 
 
 async def open_session(request: web.Request) -> web.Response:
@@ -95,7 +95,7 @@ async def _asker(request: web.Request) -> tuple[Principal, bool]:
 
 
 def _told(principal: Principal, expires_at: float | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    answer: dict[str, Any] = {
         "signedIn": True,
         "keyId": principal.key_id,
         "name": principal.name,
@@ -103,5 +103,5 @@ def _told(principal: Principal, expires_at: float | None) -> dict[str, Any]:
         "channels": list(principal.channels),
     }
     if expires_at is not None:
-        told["expiresAt"] = rfc3339(expires_at)
-    return told
+        answer["expiresAt"] = rfc3339(expires_at)
+    return answer
