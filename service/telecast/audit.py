@@ -124,6 +124,6 @@ class Audit:
 
     def before(self, key: str | None) -> Iterator[AuditEntry]:
         """Entries from the newest on, or from the one before `key`."""
-        for entry in reversed(self._entries.values()):
+        for entry in reversed(list(self._entries.values())):
             if key is None or entry.id < key:
                 yield entry

@@ -55,6 +55,7 @@ class _Detail:
 _IDEMPOTENCY: Mapping[str, Schema] = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 128}
 }
+_AUDIT_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
 _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("get", "/channels"): _Detail(scope="read"),
     ("get", "/channels/{channel}"): _Detail(scope="read"),
@@ -67,11 +68,24 @@ _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("post", "/channels/{channel}/events"): _Detail(
         status=201, query={"replace": TEXT}, headers=_IDEMPOTENCY
     ),
-    ("delete", "/channels/{channel}/rows/{key}"): _Detail(status=201, headers=_IDEMPOTENCY),
-    ("delete", "/channels/{channel}/rows"): _Detail(
-        status=201, query={"key": TEXT}, headers=_IDEMPOTENCY
+    ("delete", "/channels/{channel}/rows/{key}"): _Detail(
+        status=201, query={"ifSeq": COUNT}, headers=_IDEMPOTENCY
     ),
-    ("get", "/audit"): _Detail(scope="admin"),
+    ("delete", "/channels/{channel}/rows"): _Detail(
+        status=201, query={"key": TEXT, "ifSeq": COUNT}, headers=_IDEMPOTENCY
+    ),
+    ("post", "/{channel}/{id}/acknowledge"): _Detail(scope="operate", headers=_IDEMPOTENCY),
+    ("post", "/{channel}/{id}/unacknowledge"): _Detail(scope="operate", headers=_IDEMPOTENCY),
+    ("get", "/audit"): _Detail(
+        scope="admin",
+        query={
+            "limit": _AUDIT_LIMIT,
+            "cursor": TEXT,
+            "principal": TEXT,
+            "action": TEXT,
+            "target": TEXT,
+        },
+    ),
     ("get", "/clients"): _Detail(scope="admin"),
     ("get", "/stats"): _Detail(scope="admin"),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-from itertools import islice
 from typing import Any
 
 from aiohttp import web
@@ -36,13 +35,16 @@ async def audit(request: web.Request) -> web.Response:
     if cursor is not None and not _CURSOR.fullmatch(cursor):
         raise PeerFault(Code.BAD_REQUEST, "`cursor` must be the one of an earlier answer.")
     wanted = {name: query[name] for name in _NAMED if name in query}
-    found = (
-        entry
-        for entry in parts_from(request).audit.before(cursor)
-        if _visible(principal, entry)
-        and all(getattr(entry, name) == value for name, value in wanted.items())
-    )
-    entries = list(islice(found, limit + 1))
+    parts = parts_from(request)
+    turn, entries = parts.turns.of(principal.key_id), list[AuditEntry]()
+    for entry in parts.audit.before(cursor):
+        if turn.over():
+            await turn.next()
+        asked = all(getattr(entry, name) == value for name, value in wanted.items())
+        if asked and _visible(principal, entry):
+            entries.append(entry)
+            if len(entries) > limit:
+                break
     more = len(entries) > limit
     entries = entries[:limit]
     answer: dict[str, Any] = {"entries": [entry.as_json() for entry in entries], "more": more}
