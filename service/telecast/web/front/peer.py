@@ -18,8 +18,9 @@ def address_of(request: web.BaseRequest) -> str:
 
     Some gateways append `address:port`: each connection would be another address then.
     """
-    app = getattr(request, "app", None)
-    if app is not None and parts_from(request).settings.behind_proxy:  # type: ignore[arg-type]
+    # What is no request at all, or was never routed, belongs to no application: `app` would raise.
+    routed = getattr(request, "_match_info", None) is not None
+    if routed and parts_from(request).settings.behind_proxy:  # type: ignore[arg-type]
         # The last entry, which may stand in a line of its own (RFC 9110 §5.3), is the proxy's;
         # those before it may be anybody's.
         forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
