@@ -49,7 +49,7 @@ export class Alerts {
     const news = before === undefined || rose || (taken(before) && !taken(data));
     if (!live || op !== "upsert" || taken(data) || !news) return;
     const text = T.announceAlert(data.severity, data.message);
-    if (data.severity !== "INFO") say(text, { urgent: data.severity === "CRITICAL" });
+    if (data.severity !== "INFO") say(text, { urgent: data.severity === "CRITICAL", shown: false });
     if (!this.speaks()) return;
     if (this.prefs.get("sound") && data.severity !== "INFO") this.#beep(data.severity === "CRITICAL" ? 3 : 1);
     if (this.prefs.get("notify") && globalThis.Notification?.permission === "granted") {

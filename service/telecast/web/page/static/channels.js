@@ -129,7 +129,7 @@ export const VIEWS = {
       },
       instant("updated", C.updated, "updatedAt", { extra: true }),
       {
-        id: "trail", title: C.trail, name: "trail wide", create: sparkline,
+        id: "trail", title: C.trail, name: "trail", wide: true, create: sparkline,
         update: (svg, row, key) => {
           const values = trails.of(key);
           draw(svg, values, values.length > 1 && values.at(-1) < values[0] ? "loss" : "gain");

@@ -61,9 +61,10 @@ export function menu(label, title = label) {
 
 let sayTimer = 0;
 
-// For screen readers, and for a moment on the page.
-export function say(text, { urgent = false } = {}) {
+// For screen readers, and for a moment on the page unless it stands there already.
+export function say(text, { urgent = false, shown = true } = {}) {
   const toast = find(urgent ? "say-now" : "say");
+  toast.classList.toggle("hidden", !shown);
   toast.textContent = text;
   clearTimeout(sayTimer);
   sayTimer = setTimeout(() => (toast.textContent = ""), 8000);

@@ -12,6 +12,7 @@ const OVERSCAN = 6;
 const FLOW_STEP = 100; // rows of a table whose rows have their own height
 const LARGE = 1000; // from here on it is sorted anew at most twice a second
 const SORT_MS = 500;
+const FIT_MS = 1000; // so often it is looked whether all columns have room
 const texts = new WeakMap(); // row -> what is searched
 
 export class Table {
@@ -25,6 +26,9 @@ export class Table {
   #lower = make("tr", "spacer");
   #limit = FLOW_STEP;
   #selected = null;
+  #dropped = new Set(); // columns that there is no room for
+  #fittedAt = 0;
+  #width = 0;
 
   constructor({ id, view, prefs, context, open, changed }) {
     Object.assign(this, { id, view, prefs, context, open, changed });
@@ -47,9 +51,10 @@ export class Table {
       if (tr && !target.closest("button, a") && !getSelection()?.toString()) this.open(tr.dataset.key);
     });
     this.columnsChanged();
+    new ResizeObserver(() => this.#resized()).observe(this.element);
   }
 
-  // The columns that are shown, after a choice.
+  // The columns that somebody chose, else the usual ones.
   get columns() {
     const { hidden } = this.prefs.table(this.id);
     return this.view.columns.filter(({ id, extra }) => (hidden === null ? !extra : !hidden.includes(id)));
@@ -57,8 +62,8 @@ export class Table {
 
   columnsChanged() {
     const chosen = this.prefs.table(this.id).hidden !== null;
-    this.shown = this.columns;
-    this.element.classList.toggle("chosen", chosen);
+    if (chosen) this.#dropped.clear();
+    this.shown = this.columns.filter(({ id }) => !this.#dropped.has(id));
     this.head.replaceChildren(
       ...this.shown.map((column) => {
         const th = make("th", classOf(column));
@@ -76,6 +81,31 @@ export class Table {
     this.#markSort();
     this.#stale = true;
     this.#sortedAt = 0;
+  }
+
+  #resized() {
+    const width = this.element.clientWidth;
+    if (width === this.#width) return;
+    this.#width = width;
+    this.#fittedAt = 0;
+    if (this.#dropped.size) {
+      this.#dropped.clear();
+      this.columnsChanged();
+    }
+    this.changed();
+  }
+
+  // Leaves out a column where the table is wider than its place, so that no number is cut: the last
+  // of the `wide` ones first, then of the `mid` ones. Whether it did.
+  #fit() {
+    const { clientWidth, scrollWidth } = this.scroller;
+    if (clientWidth === 0 || scrollWidth <= clientWidth + 1) return false;
+    if (this.prefs.table(this.id).hidden !== null) return false; // then it scrolls
+    const last = this.shown.findLast(({ wide }) => wide) ?? this.shown.findLast(({ mid }) => mid);
+    if (last === undefined) return false;
+    this.#dropped.add(last.id);
+    this.columnsChanged();
+    return true;
   }
 
   #sortBy(id) {
@@ -130,6 +160,14 @@ export class Table {
   render({ state, staleAfter, now, offset, left = 0 }) {
     const large = this.#rows.size > LARGE;
     if (this.#stale && (!large || now - this.#sortedAt >= SORT_MS)) this.#arrange(now);
+    const draw = () => this.#draw(state, staleAfter, now, offset, left);
+    draw();
+    if (now - this.#fittedAt < FIT_MS) return;
+    this.#fittedAt = now;
+    while (this.#fit()) draw();
+  }
+
+  #draw(state, staleAfter, now, offset, left) {
     const lines = this.#lines.length;
     const height = HEIGHT[this.prefs.get("density")] ?? HEIGHT.normal;
     let [from, to] = [0, lines];
@@ -336,8 +374,8 @@ function textOf(key, row) {
   return text;
 }
 
-function classOf({ numeric, wide, mid, name = "" }) {
-  return [numeric && "number", wide && "wide", mid && "mid", name].filter(Boolean).join(" ");
+function classOf({ numeric, name = "" }) {
+  return [numeric && "number", name].filter(Boolean).join(" ");
 }
 
 function plainOrder(a, b) {
