@@ -236,7 +236,8 @@ REDACTED = "[redacted]"
 
 
 class TelecastError(Exception):
-    """A refusal with a Code. `details` is JSON-ready and safe to show the caller.
+    """A refusal. `details` is JSON-ready and safe to show the caller. `code` is a Code, but in a
+    client a server's word that may be newer than it.
 
     A message may quote what was sent: a key that stood in the wrong place is taken out of it.
     `retry_after` is in seconds: what the caller should wait, 0 where nothing in particular.
@@ -265,6 +266,13 @@ class TelecastError(Exception):
 
 class PeerFault(TelecastError):
     """The caller's request can't be done as it stands."""
+
+    code: Code
+
+    def __init__(
+        self, code: Code, message: str, details: Any = None, *, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(code, message, details, retry_after=retry_after)
 
 
 class PositionMalformed(PeerFault):
@@ -312,6 +320,13 @@ class IdempotencyExhausted(PeerFault):
 
 class OwnFault(TelecastError):
     """The service can't do it now."""
+
+    code: Code
+
+    def __init__(
+        self, code: Code, message: str, details: Any = None, *, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(code, message, details, retry_after=retry_after)
 
 
 class JournalUnavailable(OwnFault):

@@ -148,7 +148,7 @@ class CommandFault(PeerFault):
 
     def __init__(
         self,
-        code: str,
+        code: Code,
         message: str,
         req_id: ReqId,
         details: Any = None,

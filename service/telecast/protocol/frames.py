@@ -34,7 +34,7 @@ Reason = Literal[
     "binary",
     "control_rate",
 ]
-REASONS: Mapping[Reason, tuple[str, int]] = {
+REASONS: Mapping[Reason, tuple[Code, int]] = {
     "unmasked": (Code.BAD_REQUEST, 1002),
     "reserved": (Code.BAD_REQUEST, 1002),
     "control": (Code.BAD_REQUEST, 1002),

@@ -82,12 +82,10 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         return refusal(fault)
     except web.HTTPException as status:
-        code: str | None = _HTTP_CODES.get(status.status)
-        if code is None:
-            if status.status < 400:
-                raise
-            code = "BAD_REQUEST"
-        response = refusal(PeerFault(code, status.reason))
+        found = _HTTP_CODES.get(status.status)
+        if found is None and status.status < 400:
+            raise
+        response = refusal(PeerFault(found or Code.BAD_REQUEST, status.reason))
         if "Allow" in status.headers:
             response.headers["Allow"] = status.headers["Allow"]
         return response
