@@ -24,6 +24,9 @@ COMMANDS = {
     "history": Lazy("telecast.cli.data.history", "Print a channel's events between two times."),
     "status": Lazy("telecast.cli.admin.status", "Say how the service is, at one glance."),
     "clients": Lazy("telecast.cli.admin.clients", "List who is connected, and how far behind."),
+    "consumers": Lazy(
+        "telecast.cli.admin.consumers", "List how far named clients have acknowledged."
+    ),
     "kick": Lazy("telecast.cli.admin.kick", "End connections; they may come back."),
     "top": Lazy("telecast.cli.admin.top", "Watch the connections, and end one."),
     "ack": Lazy("telecast.cli.admin.ack", "Acknowledge a risk alert."),

@@ -182,7 +182,7 @@ class Settings:
         1,
         1_000_000,
         "connections",
-        "Open streams. Each costs about 19 KiB and a file descriptor.",
+        "Open streams. Each costs a file descriptor and 5 to 14 KiB.",
     )
     max_connections_per_key: int = _whole(
         2_000,

@@ -188,3 +188,17 @@ async def test_top_shows_the_worst_and_ends_one_after_asking() -> None:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+
+
+async def test_consumers_are_listed_with_how_far_they_are() -> None:
+    async with served() as live:
+        receipt = await live.publish("positions", position("p1"))
+        async with live.ws(channels="positions", clientId="books", since="earliest") as reader:
+            await reader.until("live")
+            await reader.ask("ack", position=receipt["position"])
+        await live.publish("positions", position("p2"))
+        code, out, err = await telecast(live, "consumers")
+        assert (code, err) == (0, "# 1 consumers\n")
+        words = out.splitlines()[1].split()
+        assert words[:2] == ["books", "desk"]
+        assert words[3:5] == [receipt["position"], "1"]

@@ -459,7 +459,7 @@ def test_record_writes_what_replay_takes(service, tmp_path):
     file = tmp_path / "day.ndjson"
     result = run("record", file, "positions", "--url", service.url, "--count", "2")
     assert result.exit_code == Exit.OK, result.output
-    assert result.stderr.endswith(f"3 lines in {file}, of them 2 live events\n")
+    assert f"3 lines in {file}, of them 2 live events\n" in result.stderr, result.stderr
     service.data = RECEIPT
     done = run("replay", file, "--url", service.url, "--speed", "0")
     assert done.exit_code == Exit.OK, done.output
