@@ -103,10 +103,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a journal keeps of a channel; a key's newest row stays beyond both bounds."""
+    """What a journal keeps of a channel; a key's newest row stays beyond all bounds.
+
+    `bytes` bounds the payloads of the events that are kept; None: it does not.
+    """
 
     events: int
     seconds: float
+    bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,7 @@ class Model:
             while fresh and (
                 len(fresh) > retention.events
                 or fresh[0].timestamp < (now - retention.seconds) * 1000
+                or sum(len(e.data) for e in fresh) > (retention.bytes or 10**9)
             ):
                 self.through[channel] = fresh.pop(0).seq
             gone = [e for e in self.of(channel) if e.seq <= self.through[channel]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from itertools import pairwise
 from typing import Any
@@ -47,6 +47,8 @@ from tests.contract.journals import Clock, Kind
 A, B = "trader-status", "market-data"
 KEEP = {A: Retention(1_000_000, 1e9), B: Retention(1_000_000, 1e9)}
 FEW = {A: Retention(3, 10.0), B: Retention(2, 30.0)}
+LIGHT = {A: Retention(100, 1e9, 10), B: Retention(3, 30.0, 6)}
+"""So few bytes that some of the smallest payloads are trimmed."""
 """So little that a handful of entries is trimmed by count and by age."""
 
 DIGEST = b"d" * 32
@@ -667,6 +669,20 @@ async def test_retention_goes_by_age(kind: Kind) -> None:
         assert journal.floors()[A] == Floor(2, 2)
 
 
+async def test_retention_goes_by_bytes_and_spares_newest_rows(kind: Kind) -> None:
+    async with kind.journal(LIGHT) as journal:
+        await journal.append(batch(record("quiet", data=b"12345678")))
+        for _ in range(4):
+            await journal.append(batch(record("busy", data=b"1234")))
+        assert await journal.trim() == 2
+        assert [e.seq for e in await everything(journal)] == [1, 4, 5]
+        assert journal.floors()[A] == Floor(3, 0)
+        await journal.append(batch(record("busy", data=b"12")))
+        assert await journal.trim() == 0
+        await journal.append(batch(record("busy", data=b"1")))
+        assert await journal.trim() == 1
+
+
 async def test_whole_from_stays_where_only_live_rows_grew_old(kind: Kind) -> None:
     """Nothing went, so nobody may be told of a gap."""
     clock = Clock()
@@ -772,13 +788,15 @@ def proposed(model: Model, proposal: Any) -> Batch:
     )
 
 
-async def play(kind: Kind, steps: list[Any]) -> tuple[Model, tuple[Entry, ...], dict[str, Floor]]:
+async def play(
+    kind: Kind, steps: list[Any], keep: Mapping[str, Retention] = FEW
+) -> tuple[Model, tuple[Entry, ...], dict[str, Floor]]:
     """Take the steps with a journal and with the model, side by side."""
-    clock, model = Clock(), Model(FEW)
+    clock, model = Clock(), Model(keep)
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         opened = await stack.enter_async_context(AsyncExitStack())
-        journal = await opened.enter_async_context(kind.journal(FEW, clock, directory))
+        journal = await opened.enter_async_context(kind.journal(keep, clock, directory))
         epoch = journal.epoch
         for what, detail in steps:
             if what == "append":
@@ -796,7 +814,7 @@ async def play(kind: Kind, steps: list[Any]) -> tuple[Model, tuple[Entry, ...], 
                 clock.seconds += detail
             elif kind.outlives:
                 await opened.aclose()
-                journal = await opened.enter_async_context(kind.journal(FEW, clock, directory))
+                journal = await opened.enter_async_context(kind.journal(keep, clock, directory))
             assert journal.head == model.head
             assert journal.floors() == model.floors
         assert journal.epoch == epoch
@@ -815,6 +833,7 @@ def test_any_sequence_of_appends_and_trims_does_what_the_model_does(
 ) -> None:
     if kind.affords("model"):
         asyncio.run(play(kind, steps))
+        asyncio.run(play(kind, steps, LIGHT))
 
 
 @several

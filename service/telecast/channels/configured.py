@@ -35,6 +35,7 @@ RESERVED_FILTERS = frozenset(
     }
 )
 """Parameters of streams and of pages: a filter of the same name could not be told from them."""
+MOST_BYTES = 2**44
 KEPT = Retention(events=100_000, seconds=7 * 86_400.0)
 MOST_EVENTS = 10_000_000
 
@@ -151,15 +152,19 @@ class _File:
             self.report(path, 'it must be a table such as { events = 100_000, age = "7d" }.')
             return usual
         for option in asked:
-            if option not in ("events", "age"):
-                self.report((*path, option), "retention takes `events` and `age`.")
+            if option not in ("events", "age", "bytes"):
+                self.report((*path, option), "retention takes `events`, `age` and `bytes`.")
         events = asked.get("events", usual.events)
         if type(events) is not int or not 1 <= events <= MOST_EVENTS:
             self.report((*path, "events"), f"it must be a whole number from 1 to {MOST_EVENTS:,}.")
             events = usual.events
         seconds = self.age((*path, "age"), asked.get("age"), usual.seconds)
         assert seconds is not None
-        return Retention(events=events, seconds=seconds)
+        size = asked.get("bytes", usual.bytes)
+        if size is not None and (type(size) is not int or not 1 <= size <= MOST_BYTES):
+            self.report((*path, "bytes"), f"it must be a whole number from 1 to {MOST_BYTES:,}.")
+            size = usual.bytes
+        return Retention(events=events, seconds=seconds, bytes=size)
 
     def age(self, path: Path, value: Any, usual: float | None) -> float | None:
         if value is None:

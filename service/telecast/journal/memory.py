@@ -46,6 +46,7 @@ class _Log:
     kept: dict[int, Entry] = field(default_factory=dict)
     superseded: dict[int, None] = field(default_factory=dict)
     recent: list[Entry] = field(default_factory=list)
+    recent_bytes: int = 0
 
     def after(self, seq: int) -> Iterator[Entry]:
         if seq < self.through:
@@ -108,7 +109,9 @@ class MemoryJournal(Journal):
         )
         receipt = group.add(batch)
         for entry in group.entries:
-            self._log(entry.channel).recent.append(_fitting(entry))
+            log = self._log(entry.channel)
+            log.recent.append(_fitting(entry))
+            log.recent_bytes += len(entry.data)
             self._bytes += len(entry.data) + ENTRY_BYTES
         for row, seq in group.moved.items():
             self._move(row, seq)
@@ -207,6 +210,7 @@ class MemoryJournal(Journal):
             oldest,
             excess=len(log.recent) - retention.events,
             before=(now - retention.seconds) * 1000,
+            heavy=0 if retention.bytes is None else log.recent_bytes - retention.bytes,
         )
         return len(superseded) + cut, self._cut(log, oldest[:cut], gone)
 
@@ -218,6 +222,7 @@ class MemoryJournal(Journal):
             else:
                 gone.append(entry)
             log.through = entry.seq
+            log.recent_bytes -= len(entry.data)
             self._bytes -= len(entry.data) + ENTRY_BYTES
         del log.recent[: len(oldest)]
         log.floor = raised(log.floor, ((e.seq, e.pinned or e.op == "delete") for e in gone))
@@ -225,7 +230,8 @@ class MemoryJournal(Journal):
 
     def _candidate(self, entry: Entry) -> Candidate:
         live = self._rows.get((entry.channel, entry.key)) == entry.seq
-        return Candidate(entry.seq, entry.timestamp, live, entry.pinned or entry.op == "delete")
+        lasting = entry.pinned or entry.op == "delete"
+        return Candidate(entry.seq, entry.timestamp, live, lasting, len(entry.data))
 
     def _forget(self, before: float) -> int:
         # In order of use: dictionaries keep it, and the clock rarely runs backwards.

@@ -24,17 +24,19 @@ class Candidate:
     timestamp: int
     live: bool
     lasting: bool
+    size: int
 
 
-def overdue(candidates: Sequence[Candidate], *, excess: int, before: float) -> int:
-    """How many of the oldest entries are beyond the retention, by count or by age (ms).
+def overdue(candidates: Sequence[Candidate], *, excess: int, before: float, heavy: int = 0) -> int:
+    """How many of the oldest entries are beyond the retention: by count, by age (ms), by bytes.
 
-    It stops at the first that is covered by both, so that what is left is whole. A clock that
+    It stops at the first that is covered by all, so that what is left is whole. A clock that
     was set back may leave an old entry behind a younger one: it goes when that one does.
     """
     for index, candidate in enumerate(candidates):
-        if index >= excess and candidate.timestamp >= before:
+        if index >= excess and candidate.timestamp >= before and heavy <= 0:
             return index
+        heavy -= candidate.size
     return len(candidates)
 
 

@@ -57,7 +57,9 @@ def encode(message: Message) -> bytes:
         "batches": [_described(batch) for batch in message.batches],
     }
     if message.trim is not None:
-        head["trim"] = {name: [kept.events, kept.seconds] for name, kept in message.trim.items()}
+        head["trim"] = {
+            name: [kept.events, kept.seconds, kept.bytes] for name, kept in message.trim.items()
+        }
     return orjson.dumps(head) + b"\n" + payload
 
 

@@ -88,8 +88,8 @@ SELECT (SELECT json_group_array(json_array(seq, channel, pinned))
                  GROUP BY 1))
 """
 CANDIDATES = """
-SELECT json_group_array(json_array(seq, timestamp, live, lasting))
-  FROM (SELECT seq, timestamp, pinned OR op = 'delete' AS lasting,
+SELECT json_group_array(json_array(seq, timestamp, live, lasting, size))
+  FROM (SELECT seq, timestamp, length(data) AS size, pinned OR op = 'delete' AS lasting,
                EXISTS (SELECT 1 FROM rows AS r
                         WHERE r.channel = e.channel AND r.key = e.key AND r.seq = e.seq) AS live
           FROM events AS e WHERE channel = ? AND seq > ? ORDER BY seq LIMIT ?)

@@ -56,12 +56,14 @@ MARK_EVERY = 1024
 
 @dataclass(slots=True)
 class _Channel:
-    """`recent`: entries after `through`. `oldest`: the time of the first one, where known."""
+    """`recent`: entries after `through`, `bytes` their payloads, counted once somebody asks.
+    `oldest`: the time of the first one, where known."""
 
     through: int = 0
     floor: Floor = field(default_factory=Floor)
     recent: int = 0
     oldest: int | None = None
+    bytes: int | None = None
 
 
 class Store:
@@ -250,6 +252,8 @@ class Store:
             channel = self._channels.get(entry.channel)
             if channel is not None:
                 channel.recent += 1
+                if channel.bytes is not None:
+                    channel.bytes += len(entry.data)
 
     def note(self, book: str, key: str) -> bytes | None:
         """One note. Raises JournalUnavailable."""
@@ -321,22 +325,36 @@ class Store:
         """How many entries of a channel are overdue, and what the channel is without them."""
         excess = channel.recent - retention.events
         before = (now - retention.seconds) * 1000
-        due = excess > 0 or channel.oldest is None or channel.oldest < before
+        heavy = 0
+        if retention.bytes is not None:
+            channel.bytes = self._weight(name, channel) if channel.bytes is None else channel.bytes
+            heavy = channel.bytes - retention.bytes
+        due = excess > 0 or heavy > 0 or channel.oldest is None or channel.oldest < before
         if not channel.recent or not due or most < 1:
             return 0, channel
         (found,) = self._read(CANDIDATES, (name, channel.through, most))
         candidates = [
-            Candidate(seq, timestamp, bool(live), bool(lasting))
-            for seq, timestamp, live, lasting in orjson.loads(found)
+            Candidate(seq, timestamp, bool(live), bool(lasting), size)
+            for seq, timestamp, live, lasting, size in orjson.loads(found)
         ]
-        cut = overdue(candidates, excess=excess, before=before)
+        cut = overdue(candidates, excess=excess, before=before, heavy=heavy)
         gone.extend((c.seq, c.lasting) for c in candidates[:cut] if not c.live)
+        went = sum(each.size for each in candidates[:cut])
         return cut, _Channel(
             candidates[cut - 1].seq if cut else channel.through,
             channel.floor,
             channel.recent - cut,
             candidates[cut].timestamp if cut < len(candidates) else None,
+            None if channel.bytes is None else channel.bytes - went,
         )
+
+    def _weight(self, name: str, channel: _Channel) -> int:
+        """Bytes of the payloads after `through`: reads them all, so only once and if asked for."""
+        (found,) = self._read(
+            "SELECT ifnull(sum(length(data)), 0) FROM events WHERE channel = ? AND seq > ?",
+            (name, channel.through),
+        )
+        return int(found)
 
     def _read(self, sql: str, parameters: tuple[Any, ...]) -> tuple[Any, ...]:
         try:
