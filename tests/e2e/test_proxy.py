@@ -6,6 +6,7 @@ Each test runs behind every proxy that is installed here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -62,6 +63,7 @@ class Behind:
     ) -> None:
         """`notices`: it closes its side as soon as a client goes, not with the next heartbeat."""
         self.own = own
+        self.notices = notices
         self.heartbeat = HEARTBEAT if notices else 5
         self.url = f"https://{before.host}"
         self.session = session
@@ -224,4 +226,24 @@ async def test_over_http2_as_browsers_speak_it_nothing_is_held_back_either(
             process.kill()
             await process.wait()
     assert await behind.own.gone() == 0
+    await behind.own.start()
+
+
+async def test_an_event_source_is_asked_to_come_back_while_the_service_is_away(
+    behind: Behind,
+) -> None:
+    """502 ended it for good."""
+    if not behind.notices:
+        pytest.skip("this form documents no answer of its own")
+    async with behind.stream("sse", **PRICES) as sse:
+        await sse.opening()
+        os.kill(behind.own.pid, signal.SIGTERM)
+        with contextlib.suppress(aiohttp.ClientError):
+            await sse.rest()
+    assert await behind.own.gone() == 0
+    async with behind.stream("sse", **PRICES) as sse:
+        notice = (await sse.expect("notice")).body
+        assert (notice["code"], notice["retryable"]) == ("SHUTTING_DOWN", True)
+        assert isinstance(sse, SseReader)
+        assert sse.retry == [notice["retryAfterMs"]]
     await behind.own.start()

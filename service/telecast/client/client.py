@@ -84,7 +84,7 @@ class Client:
         - `client_id`: your own name for this client; the operator sees it. `follow` uses it, and
           two streams with one name replace each other.
         - `patience`: seconds for which a request is repeated before `Unreachable` is raised.
-        - `heartbeat`: whole seconds between the service's heartbeats, 5 to 60; None is 15.
+        - `heartbeat`: whole seconds between the service's heartbeats, 2 to 60; None is 15.
         - `liveness`: seconds within which a view notices that its connection is silent.
         - `tls`: an `ssl.SSLContext`; None trusts what the system trusts.
         - `proxy`: the address of an HTTP proxy. None follows `HTTP_PROXY`, `HTTPS_PROXY` and

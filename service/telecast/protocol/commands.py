@@ -23,7 +23,7 @@ from telecast.protocol.messages import ReqId
 
 RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Batches a second that `maxRate` snaps down to."""
-HEARTBEAT = (5, 60, 15)
+HEARTBEAT = (2, 60, 15)
 """Least, most and default seconds between heartbeats."""
 
 LAST_EVENT_IDS = ("lastEventId", "lastEventID", "Last-Event-ID", "last-event-id")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import orjson
 
 from telecast.errors import TelecastError
-from telecast.model import Entry, Event, Position
+from telecast.model import MAX_SEQ, Entry, Event, Position
 from telecast.protocol.framing import Message
 
 PROTOCOL_VERSION = 1
@@ -51,6 +51,18 @@ def event_of(entry: Entry, fields: Mapping[str, str | None], word: str | None = 
         fields,
         json,
     )
+
+
+_ENVELOPE = (
+    len(b'{"type":"event","channel":,"seq":,"op":"upsert","key":,"data":,"timestamp":}')
+    + len(str(MAX_SEQ))
+    + 13
+)
+
+
+def envelope_bytes(channel: str, key: str) -> int:
+    """Bytes of an event beside its row, at the most."""
+    return _ENVELOPE + len(orjson.dumps(channel)) + len(orjson.dumps(key))
 
 
 def welcome(

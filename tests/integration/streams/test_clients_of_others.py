@@ -156,3 +156,44 @@ async def test_rows_of_others_and_rows_that_are_not_there_are_answered_alike() -
         assert [each["accepted"] for each in receipts] == [0, 0]
         snapshot = await live.get("/api/v1/channels/positions/snapshot")
         assert [row["key"] for row in snapshot["rows"]] == ["theirs"], "its own is replaced"
+
+
+async def test_a_handshake_that_is_refused_carries_no_challenge() -> None:
+    """Qt knows no Bearer: it reported the challenge, and not the refusal."""
+    async with served() as live:
+        upgrade = {
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        }
+        for path, headers in (("/ws/telemetry", upgrade), ("/sse/telemetry", {})):
+            status, _, response = await live.ask("GET", path, who=None, headers=headers)
+            assert status == 401
+            assert ("WWW-Authenticate" in response.headers) is (path == "/sse/telemetry")
+
+
+async def test_no_event_is_larger_than_the_limit_with_its_envelope() -> None:
+    """coder/websocket reads 32,768 bytes; a row that just fitted was an event of more."""
+    async with (
+        served(max_event_bytes=1_024) as live,
+        live.ws(channels="positions", delivery="all") as reader,
+    ):
+        await reader.opening()
+
+        def row(size: int) -> dict[str, Any]:
+            return position("p-1", reason="r" * size)
+
+        least, most = 1, 1_024
+        while most - least > 1:
+            size = (least + most) // 2
+            status, _, _ = await live.post("positions", row(size))
+            least, most = (size, most) if status == 201 else (least, size)
+        await live.publish("positions", row(least))
+        error = await live.refused("positions", row(most))
+        assert "max_event_bytes" in error["message"]
+        events = [await reader.expect("event")]
+        while events[-1].row["reason"] != "r" * least:
+            events.append(await reader.expect("event"))
+        largest = max(len(each.json) for each in events)
+        assert 1_000 < largest <= 1_024

@@ -80,7 +80,12 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
             parts_from(request).admission.closed[MALFORMED] += 1
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
-        return refusal(fault)
+        response = refusal(fault)
+        if "Sec-WebSocket-Key" in request.headers:
+            # Qt answers a challenge that it does not know with an error of its own, in place of
+            # the refusal; nobody else looks at one in a handshake.
+            response.headers.pop("WWW-Authenticate", None)
+        return response
     except web.HTTPException as status:
         found = _HTTP_CODES.get(status.status)
         if found is None and status.status < 400:
