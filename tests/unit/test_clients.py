@@ -50,7 +50,7 @@ def client(
     one.subscriber = Subscriber(
         connection_id=one.connection_id, transport=WS, sink=sink, selection=Selection()
     )
-    one.subscriber.silent_beats = silent
+    one.subscriber.watch.silent_beats = silent
     return one
 
 
@@ -187,3 +187,20 @@ def test_neither_a_newcomer_nor_a_look_at_the_keys_looks_at_every_client_of_a_ke
     looks = 0
     assert list(own._recheck()) == []
     assert looks == 2, "one of those that only read, and one of the others"
+
+
+def test_of_one_that_has_ended_few_values_of_its_filters_are_kept() -> None:
+    """Regression: a thousand that had ended kept 80 KB of filters each."""
+    own, one = clients(), client("10.0.0.1")
+    own.admit(one)
+    values = frozenset(f"{number:03}" for number in range(240))
+    one.filters = lambda: {"market-data": {"symbol": values, "exchange": frozenset({"X"})}}
+    own.note_end(one, 1.0, None, head=0)
+    own.leave(one)
+    (ended,) = own.ended_before(None)
+    assert ended.facts is not None
+    kept = ended.facts.filters["market-data"]
+    assert kept == {
+        "symbol": frozenset(f"{number:03}" for number in range(16)),
+        "exchange": frozenset({"X"}),
+    }

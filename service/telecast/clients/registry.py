@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,8 @@ from telecast.keys import KeyStore
 from telecast.protocol.limits import TokenBucket
 from telecast.turns import in_turns
 
+KEPT_VALUES = 16
+"""Values of each filter that are kept of one that has ended: 256 large ones would be 80 KB."""
 KEPT_ENDED = 1_000
 """Ended streams that an operator can still look at, about 1 MB."""
 BY_ITSELF = "CLIENT"
@@ -189,7 +191,7 @@ class Clients:
             for client in self._called_like(newcomer)
             if (at is None or client.address == at)
             and client.subscriber is not None
-            and client.subscriber.silent_beats > 0
+            and client.subscriber.watch.silent_beats > 0
         ]
         return min(ghosts, key=lambda client: client.opened_at, default=None)
 
@@ -244,9 +246,10 @@ class Clients:
         seq = 0 if client.subscriber is None else client.subscriber.cursor
         code, reason = (None, None) if fault is None else (str(fault.code), fault.message)
         self.left[client.transport, code or BY_ITSELF] += 1
-        self._ended.append(
-            Ended(self._ended_count, client, at, code, reason, client.facts(seq, head))
-        )
+        facts = client.facts(seq, head)
+        if facts is not None:
+            facts = replace(facts, filters=_shortened(facts.filters))
+        self._ended.append(Ended(self._ended_count, client, at, code, reason, facts))
 
     # --- what an operator does
 
@@ -298,3 +301,13 @@ def _number(client: Client) -> int:
 
 def _banned(client: Client) -> Banned:
     return client.principal.key_id, client.client_id
+
+
+def _shortened(
+    filters: Mapping[str, Mapping[str, frozenset[str]]],
+) -> dict[str, dict[str, frozenset[str]]]:
+    """The filters of one that has ended, as far as they are kept."""
+    return {
+        name: {field: frozenset(sorted(values)[:KEPT_VALUES]) for field, values in fields.items()}
+        for name, fields in filters.items()
+    }

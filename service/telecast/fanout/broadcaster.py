@@ -162,6 +162,7 @@ class Broadcaster:
         self._ahead.pop(subscriber, None)
         subscriber.move(State.CLOSED)
         subscriber.catchup = None
+        self._liveness.end(subscriber)
         if self.subscribers.get(subscriber.connection_id) is subscriber:
             del self.subscribers[subscriber.connection_id]
 
@@ -339,7 +340,7 @@ class Broadcaster:
         room = subscriber.write(data)
         if subscriber.state is State.FULL:
             # What we add must not hide what the peer took.
-            subscriber.stalled_bytes += len(data)
+            subscriber.watch.added(len(data))
         elif not room and subscriber.state is State.LIVE:
             self._fill(subscriber)
         return room

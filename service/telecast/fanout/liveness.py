@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from telecast.errors import Code, PeerFault, TelecastError
 from telecast.fanout.subscriber import State, Subscriber
+from telecast.fanout.watch import Watch
 from telecast.fanout.wheel import Wheel
 
 SILENT_BEATS = 3
@@ -34,40 +35,50 @@ class Liveness:
         self._evict = evict
 
     def begin(self, subscriber: Subscriber) -> None:
-        """From now on, a heartbeat every so many seconds, until it is closed."""
-        self._wheel.after(subscriber.heartbeat, lambda: self._beat(subscriber))
+        """From now on, a heartbeat every so many seconds, until it ends."""
+        self._beat_later(subscriber.heartbeat, subscriber.watch)
 
     def full(self, subscriber: Subscriber) -> None:
         """Its sink has just filled up: watch whether it takes anything at all."""
-        # One watch at a time, however often it fills: the first look may come early then, and
+        watch = subscriber.watch
+        # One timer at a time, however often it fills: the first look may come early then, and
         # does not count.
-        subscriber.stalled_checks = -1 if subscriber.watched else 0
-        subscriber.stalled_bytes = subscriber.sink.buffered()
-        if not subscriber.watched:
-            subscriber.watched = True
-            self._look_later(subscriber)
+        watch.stalled_checks = -1 if watch.looking else 0
+        watch.stalled_bytes = subscriber.sink.buffered()
+        if not watch.looking:
+            watch.looking = True
+            self._look_later(watch)
 
-    def _look_later(self, subscriber: Subscriber) -> None:
-        self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._look(subscriber))
+    def end(self, subscriber: Subscriber) -> None:
+        """It has gone: the timers that are still due find nobody."""
+        subscriber.watch.end()
 
-    def _look(self, subscriber: Subscriber) -> None:
-        if subscriber.state is not State.FULL:
-            subscriber.watched = False
+    def _look_later(self, watch: Watch) -> None:
+        self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._look(watch))
+
+    def _beat_later(self, seconds: float, watch: Watch) -> None:
+        self._wheel.after(seconds, lambda: self._beat(watch))
+
+    def _look(self, watch: Watch) -> None:
+        subscriber = watch.subscriber
+        if subscriber is None or subscriber.state is not State.FULL:
+            watch.looking = False
             return
         buffered = subscriber.sink.buffered()
-        if buffered < subscriber.stalled_bytes:
-            subscriber.stalled_bytes, subscriber.stalled_checks = buffered, 0
+        if buffered < watch.stalled_bytes:
+            watch.stalled_bytes, watch.stalled_checks = buffered, 0
         else:
-            subscriber.stalled_checks += 1
-        if subscriber.stalled_checks >= STALL_CHECKS:
+            watch.stalled_checks += 1
+        if watch.stalled_checks >= STALL_CHECKS:
             self._evict(subscriber, self._no_progress())
         else:
-            self._look_later(subscriber)
+            self._look_later(watch)
 
-    def _beat(self, subscriber: Subscriber) -> None:
-        if subscriber.state is State.CLOSED:
+    def _beat(self, watch: Watch) -> None:
+        subscriber = watch.subscriber
+        if subscriber is None:
             return
-        self.begin(subscriber)
+        self._beat_later(subscriber.heartbeat, watch)
         if subscriber.state is State.FULL:
             # Only the stall rule counts: a heartbeat would just be more that is not read.
             return
@@ -75,25 +86,25 @@ class Liveness:
             self._evict(subscriber, self._no_progress())
             return
         if subscriber.expects_life:
-            if subscriber.silent_beats >= SILENT_BEATS:
+            if watch.silent_beats >= SILENT_BEATS:
                 message = f"No frame came for {SILENT_BEATS * subscriber.heartbeat:g} s."
                 self._evict(subscriber, PeerFault(Code.NO_SIGN_OF_LIFE, message))
                 return
-            subscriber.silent_beats += 1
+            watch.silent_beats += 1
         self._heartbeat(subscriber)
 
     def _stuck(self, subscriber: Subscriber) -> bool:
         """Whether bytes wait for it and its peer has acknowledged none for the stall time: a line
         that is cut looks so long before its buffer is full, and one who reads slowly never does.
         """
-        acknowledged = subscriber.sink.acknowledged()
-        moved = acknowledged is None or acknowledged != subscriber.acknowledged
+        watch, acknowledged = subscriber.watch, subscriber.sink.acknowledged()
+        moved = acknowledged is None or acknowledged != watch.acknowledged
         if moved or not subscriber.sink.buffered():
-            subscriber.acknowledged = acknowledged
-            subscriber.stuck_beats = 0
+            watch.acknowledged = acknowledged
+            watch.stuck_beats = 0
         else:
-            subscriber.stuck_beats += 1
-        return subscriber.stuck_beats * subscriber.heartbeat >= self._stall_seconds
+            watch.stuck_beats += 1
+        return watch.stuck_beats * subscriber.heartbeat >= self._stall_seconds
 
     def _no_progress(self) -> PeerFault:
         return PeerFault(Code.NO_PROGRESS, f"No byte was taken for {self._stall_seconds:g} s.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from telecast.fanout.sink import Sink
+from telecast.fanout.watch import Watch
 from telecast.model import Event, Position
 from telecast.protocol.commands import Delivery
 from telecast.protocol.framing import Transport
@@ -80,7 +81,6 @@ class Subscriber:
     """One connection. The broadcaster alone changes it after it is attached."""
 
     __slots__ = (
-        "acknowledged",
         "catchup",
         "connection_id",
         "cursor",
@@ -93,14 +93,10 @@ class Subscriber:
         "place",
         "proven",
         "selection",
-        "silent_beats",
         "sink",
-        "stalled_bytes",
-        "stalled_checks",
         "state",
-        "stuck_beats",
         "transport",
-        "watched",
+        "watch",
         "write",
     )
 
@@ -141,19 +137,10 @@ class Subscriber:
         self.left_out = 0
         self.gaps = 0
         """Gaps that were sent to it."""
-        self.silent_beats = 0
-        self.stuck_beats = 0
-        self.acknowledged: int | None = 0
-        self.stalled_bytes = 0
-        self.stalled_checks = 0
-        self.watched = False
+        self.watch = Watch(self)
 
     def move(self, state: State) -> None:
         """The only way a state changes."""
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"no way from {self.state.name} to {state.name}")
         self.state = state
-
-    def alive(self) -> None:
-        """The peer was heard."""
-        self.silent_beats = 0

@@ -118,7 +118,7 @@ def silence(live: Live, client_id: str) -> None:
     """As a heartbeat finds it that nobody has answered since the last."""
     for client in live.parts.clients:
         if client.client_id == client_id and client.subscriber is not None:
-            client.subscriber.silent_beats += 1
+            client.subscriber.watch.silent_beats += 1
 
 
 async def test_a_newcomer_over_its_limit_takes_the_place_of_its_own_oldest_ghost() -> None:

@@ -6,6 +6,7 @@ held against the laws at the moment of the write, and whose bytes fold into a cl
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -1053,17 +1054,35 @@ def test_a_frozen_process_wakes_mildly(world: World) -> None:
     for _ in range(3):
         world.loop.spend(30)
         world.loop.run_for(0.1)
-        silent.subscriber.alive()
+        silent.subscriber.watch.heard()
     assert stalled.sink.fault is None
     assert silent.sink.fault is None
     world.loop.run_for(46)
     assert stalled.sink.fault is not None
 
 
+def test_one_that_has_gone_is_freed_before_its_next_heartbeat_would_be_due(world: World) -> None:
+    """Regression: the wheel held each until then, with its filters: 2,000 visits took 100 MB."""
+    subscriber = Subscriber(
+        connection_id="gone",
+        transport=WS,
+        sink=FakeSink(world.loop),
+        selection=EVERYTHING,
+        heartbeat=60.0,
+    )
+    gone = weakref.ref(subscriber.sink)
+    world.broadcaster.attach(subscriber, Start(Origin.SNAPSHOT))
+    world.loop.run_for(0.1)
+    world.broadcaster.detach(subscriber)
+    del subscriber
+    world.loop.run_for(0.1)
+    assert gone() is None
+
+
 def test_three_silent_beats_are_no_sign_of_life(world: World) -> None:
     line = world.line(WS, Selection(), heartbeat=15.0, expects_life=True)
     world.loop.run_for(40)
-    line.subscriber.alive()
+    line.subscriber.watch.heard()
     world.loop.run_for(49)
     assert line.sink.fault is None, "heard 49 s ago, but the third beat is not over"
     world.loop.run_for(2)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
 
+import pytest
+
+from telecast import turns
 from telecast.turns import SLICE, Turns, in_turns
 
 
@@ -88,20 +93,21 @@ async def test_work_that_is_short_waits_for_nothing() -> None:
     assert task.done()
 
 
-async def test_the_owner_of_a_turn_of_its_own_lets_the_loop_turn_too() -> None:
-    clock_turns = 0
+async def test_the_owner_of_a_turn_of_its_own_lets_the_loop_turn_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock, turned = Clock(), 0
 
     def tick() -> None:
-        nonlocal clock_turns
-        clock_turns += 1
+        nonlocal turned
+        turned += 1
 
-    def steps() -> object:
-        import time
-
-        until = time.monotonic() + 3 * SLICE
-        while time.monotonic() < until:
+    def steps() -> Iterator[None]:
+        for _ in range(3):
+            clock.now += SLICE
             yield
 
+    monkeypatch.setattr(turns, "time", SimpleNamespace(monotonic=clock))
     asyncio.get_running_loop().call_soon(tick)
-    await in_turns(steps())  # type: ignore[arg-type]
-    assert clock_turns == 1
+    await in_turns(steps())
+    assert turned == 1

@@ -100,7 +100,7 @@ class _WsStream:
     # --- what the client sends
 
     def receive(self, message: str | Frame) -> None:
-        self._subscriber.alive()
+        self._subscriber.watch.heard()
         self._stream.client.heard_at = self._stream.parts.clients.now()
         if isinstance(message, str):
             self._receive(message)

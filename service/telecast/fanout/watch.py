@@ -1,0 +1,52 @@
+"""What liveness knows of one subscriber, in a value of its own.
+
+Timers hold the watch and not the subscriber: there is no cancelling on the wheel, and one that has
+gone must not keep its filters and its sink in memory until the next heartbeat would have been due.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from telecast.fanout.subscriber import Subscriber
+
+
+class Watch:
+    """Liveness alone changes it; others report what they see by a method."""
+
+    __slots__ = (
+        "acknowledged",
+        "looking",
+        "silent_beats",
+        "stalled_bytes",
+        "stalled_checks",
+        "stuck_beats",
+        "subscriber",
+    )
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber: Subscriber | None = subscriber
+        """None once it has gone."""
+        self.silent_beats = 0
+        """Heartbeats since the peer's last frame."""
+        self.stuck_beats = 0
+        """Heartbeats at which bytes waited and none had been acknowledged since the last."""
+        self.acknowledged: int | None = 0
+        self.looking = False
+        """Whether a timer looks at its full sink; then with how many bytes in it, and how often
+        none had left."""
+        self.stalled_bytes = 0
+        self.stalled_checks = 0
+
+    def heard(self) -> None:
+        """A frame of the peer has come."""
+        self.silent_beats = 0
+
+    def added(self, size: int) -> None:
+        """We have written more into a sink that is full: that must not hide what the peer took."""
+        self.stalled_bytes += size
+
+    def end(self) -> None:
+        """The subscriber has gone."""
+        self.subscriber = None
