@@ -56,6 +56,7 @@ _IDEMPOTENCY: Mapping[str, Schema] = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 128}
 }
 _AUDIT_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+_CLIENTS = ("principal", "clientId", "transport", "channel", "stale")
 _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("get", "/channels"): _Detail(scope="read"),
     ("get", "/channels/{channel}"): _Detail(scope="read"),
@@ -63,7 +64,7 @@ _DETAILS: Mapping[tuple[str, str], _Detail] = {
         scope="read", query={"limit": _ROWS_LIMIT, "cursor": TEXT}
     ),
     ("get", "/channels/{channel}/events"): _Detail(
-        scope="read", query={"limit": _ROWS_LIMIT, "after": POSITION}
+        scope="read", query={"limit": _ROWS_LIMIT, "after": TEXT, "from": TEXT, "to": TEXT}
     ),
     ("post", "/channels/{channel}/events"): _Detail(
         status=201, query={"replace": TEXT}, headers=_IDEMPOTENCY
@@ -183,7 +184,7 @@ def _operation(call: Call, below: str, channel: Channel | None) -> dict[str, Any
         scope = channel.publish_scope
     if scope is not None:
         operation["description"] = f"Needs the scope `{scope}`."
-    if channel is not None and method == "post":
+    if channel is not None and (method, path) == ("post", "/channels/{channel}/events"):
         one = {"$ref": f"#/components/schemas/{payload_name(channel)}"}
         example = {"example": {"value": channel.example}}
         operation["requestBody"] = {
@@ -202,7 +203,7 @@ def _operation(call: Call, below: str, channel: Channel | None) -> dict[str, Any
 def _answer(method: str, path: str, channel: Channel | None) -> Schema:
     if channel is None:
         return ANYTHING
-    if method in ("post", "delete"):
+    if (method, path) in _DETAILS and method in ("post", "delete"):
         return {"$ref": "#/components/schemas/Receipt"}
     if path.endswith("/snapshot"):
         one = record(
