@@ -1,4 +1,5 @@
-// Every English word that the page shows. Another language is another module of this shape.
+// The English words that modules show; those that never change stand in index.html. Another language
+// is another pair of these.
 
 export const LANGUAGE = "en-GB";
 
@@ -35,7 +36,7 @@ export const T = {
   channels: {
     positions: "Positions", "risk-alerts": "Risk alerts", "trader-status": "Traders", "market-data": "Market data",
   },
-  panels: { charts: "Charts", raw: "Messages", operator: "Connections", debug: "Debugger" },
+  panels: { charts: "Charts", raw: "Messages" },
   old: (span) => `${span} old`,
   more: (count) => `and ${count} more that are not shown`,
   showMore: "Show more",
@@ -43,7 +44,7 @@ export const T = {
   columns: {
     symbol: "Symbol", side: "Side", quantity: "Quantity", entry: "Entry", price: "Price", pnl: "P&L", stop: "Stop",
     updated: "Updated", exchange: "Exchange", leverage: "Leverage", opened: "Opened", severity: "Severity",
-    alert: "Alert", since: "Since", count: "Times", seen: "Seen by", act: "Action", trader: "Trader", status: "Status",
+    alert: "Alert", since: "Since", act: "Action", trader: "Trader", status: "Status",
     profit: "Net profit", won: "Won", trades: "Trades", drawdown: "Drawdown", sharpe: "Sharpe", uptime: "Uptime",
     signal: "Last signal", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
   },
@@ -57,7 +58,6 @@ export const T = {
     wider: "Wider", narrower: "Narrower", taller: "Taller", shorter: "Shorter", earlier: "Move earlier",
     later: "Move later", maximise: "Maximise", restore: "Restore", hide: "Hide",
   },
-  maximise: "Maximise",
   hidden: "Hidden panels",
   allTraders: "all traders",
   recommendation: { ALLOW: "allow", WARN: "warn", BLOCK: "block", EMERGENCY_STOP: "emergency stop" },
@@ -66,8 +66,6 @@ export const T = {
   acknowledging: "Sending …",
   acknowledged: (who, at) => `${who}, ${at}`,
   note: (text) => `“${text}”`,
-  noteAsked: "Note (optional)",
-  noteTitle: "Acknowledge this alert",
   mayNotOperate: "Sign in with a key that has the scope “operate”, and tick “Allow acknowledging”, to acknowledge alerts.",
   notAcknowledged: (why) => `Not acknowledged: ${why}`,
   noAlert: "There is no alert that nobody has taken.",
@@ -142,9 +140,4 @@ export const T = {
   restored: "The desk is as it was at first.",
   notifications: { title: (severity) => `${severity} risk alert`, refused: "This browser does not allow notifications." },
   signIn: { unreachable: "The service can't be reached.", title: "Sign in – Telecast" },
-  operator: {
-    refresh: "Refresh", cutOff: "Cut off", sure: "Cut off this connection? It may come back.",
-    columns: ["Who", "Transport", "State", "Behind", "Unsent", "Connected", ""],
-    failed: (why) => `Not available: ${why}`,
-  },
 };
