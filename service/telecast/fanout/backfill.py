@@ -1,6 +1,17 @@
 """What a subscriber that is behind is sent next: first snapshot, resume and stall are one act.
 
-Synchronous and without a loop: the broadcaster decides whose turn it is, this decides what is said.
+A step appends what fits and moves the cursor past it. The invariant: everything up to the cursor
+that the selection holds has been sent or reported missing, but for the channels whose snapshot is
+unfinished. So whatever ends a step, a full sink, a page to wait for, another selection, the next
+one goes on from the cursor, and a position that a client was given is safe to come back to.
+
+Snapshots come first, then what was committed after the earliest of them, in the order of seq; a
+channel goes on after its own snapshot (`starts`). Nothing is kept of the rows that are still to be
+sent: one that changes meanwhile comes as an event. This would break it: a cursor that moves before
+its events are in `blocks`, or a position that is reported while a snapshot is unfinished.
+
+Synchronous and without a loop: the broadcaster decides whose turn it is. See
+docs/design/fanout.md, A snapshot is a position, and tests/unit/fanout/test_broadcaster.py.
 """
 
 from __future__ import annotations

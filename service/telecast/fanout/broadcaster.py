@@ -289,7 +289,7 @@ class Broadcaster:
         if not cohort:
             self._index.discard(cohort)
             self._flusher.forget(cohort)
-            cohort.pending.clear()
+            cohort.drop()
             del self._cohorts[_where(subscriber)]
 
     def _fill(self, subscriber: Subscriber) -> None:

@@ -1,5 +1,17 @@
 """Live subscribers that want the same over the same transport and pace: one buffer serves them
-all."""
+all.
+
+The invariant: at any moment `position` gives the newest seq up to which a member was sent all. It
+holds without a cursor for each, because the settled members were sent the same: what differs is
+only whether the write of the piece under way has come to their place yet. So all that is kept is
+how far the flush has come (`_reached`) and what it has written before and is writing (`_base`,
+`_end`). A newcomer has a cursor of its own until it has been sent what the others were.
+
+This would break it: a write that skips a settled member and does not take it out of the cohort; a
+member that joins without all that was committed before the batch under way; an event that enters
+`pending` out of the order of seq and is not sorted before it is written. See
+docs/design/fanout.md, Cohorts, and tests/unit/fanout/test_cohort.py, which asks after each write.
+"""
 
 from __future__ import annotations
 
@@ -117,6 +129,10 @@ class Cohort:
             self._group.drop(member.place)
             self._vacant += 1
             member.place = None
+
+    def drop(self) -> None:
+        """Nobody is left for what is pending."""
+        self.pending.clear()
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was sent everything, at any moment."""

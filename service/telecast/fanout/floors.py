@@ -1,7 +1,16 @@
 """What of its past a subscriber can be sent: the tape's floors and the journal's, put together.
 
-A subscriber that wants all is sent what either holds. One that takes conflated batches is served
-by the tape alone.
+Each of the two says of a channel from where it has every event (`whole_from`), and from where it
+has at least pinned events and tombstones (`compact_from`). The invariant: an event that a
+subscriber asked for is sent, or lies in a `gap` or `conflated` that was sent, or its channel began
+anew with a snapshot. A subscriber that wants all is sent what either of the two holds; one that
+takes conflated batches is served by the tape alone.
+
+It holds because every answer here is asked for and acted on in one turn of the loop, and a page of
+the journal is judged by its own floors: those from before or after its read may be others. This
+would break it: a floor that is kept over an `await`; to compare only the floors where a journal
+has more than its floor says, as rows from before it that were superseded since it trimmed last.
+See docs/design/fanout.md, The tape, and tests/unit/fanout/test_broadcaster.py, any schedule.
 """
 
 from __future__ import annotations

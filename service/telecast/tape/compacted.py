@@ -1,4 +1,17 @@
-"""Events of which more and more go out of date, swept out a few with each that comes."""
+"""Events of which more and more go out of date, swept out a few with each that comes.
+
+`holds` says whether an event is up to date; one that is not never is again. So they can be passed
+over where they lie, and nobody has to be told which one went. The invariant: what `after` yields
+is exactly the events in seq order that `holds` accepts at that moment, wherever the sweep is: it
+moves a few events at a time from `_rest` to `_swept`, and every event is in one of the two, or out
+of date.
+
+`gone` answers which seq was lost last, which the floors need: each event has noted the last one
+before it that was gone when it was looked at, so only those between have to be asked. This would
+break it: an event that is appended out of order, or a `holds` that takes back its no. No step is
+long: a sweep of all at once held the loop for 22 to 138 ms. See docs/design/fanout.md, The tape,
+and tests/unit/fanout/test_tape.py.
+"""
 
 from __future__ import annotations
 
