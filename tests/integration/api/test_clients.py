@@ -23,7 +23,8 @@ BOT = principal("bot", "read")
 OPS = principal("ops", "admin")
 T1_OPS = principal("t1 ops", "admin", forced={"traderId": frozenset({"t1"})})
 T1 = principal("t1 bot", "read", forced={"traderId": frozenset({"t1"})})
-HOLDERS = (DESK, BOT, OPS, T1_OPS, T1)
+NARROW = principal("narrow", "read", channels=("positions",))
+HOLDERS = (DESK, BOT, OPS, T1_OPS, T1, NARROW)
 
 
 @asynccontextmanager
@@ -301,6 +302,10 @@ async def test_an_admin_with_a_forced_filter_sees_and_ends_only_what_that_allows
             await wider.opening()
             assert [c["principal"] for c in await clients(live)] == ["t1 bot", "desk"]
             assert [c["principal"] for c in await clients(live, who="t1 ops")] == ["t1 bot"]
+            async with live.ws(who="narrow", channels="positions") as unfiltered:
+                await unfiltered.opening()
+                assert len(await clients(live)) == 3
+                assert len(await clients(live, who="t1 ops")) == 1
             other = (await clients(live, principal="desk"))[0]["connectionId"]
             status, error = await kick(live, f"/{other}", who="t1 ops")
             assert (status, error["code"]) == (404, "CLIENT_NOT_FOUND")
@@ -312,7 +317,7 @@ async def test_an_admin_with_a_forced_filter_sees_and_ends_only_what_that_allows
             assert (await kick(live, stale="1s", transport="ws", who="t1 ops"))[0] == 200
             assert (await kick(live, principal="t1 bot", who="t1 ops"))[1]["kicked"] == 1
             assert (await mine.rest())[1] == 4410
-        await ended(live, 2)
+        await ended(live, 3)
         assert {c["principal"] for c in await clients(live, closed="true", who="t1 ops")} == (
             {"t1 bot"}
         )
