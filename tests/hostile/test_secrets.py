@@ -284,7 +284,10 @@ async def test_a_fault_of_ours_that_quotes_a_secret_tells_it_to_nobody(
 
 
 @pytest.mark.parametrize("place", ["path", "query", "header", "body"])
-async def test_whatever_is_asked_each_line_of_the_log_is_one_bounded_object(place: str) -> None:
+async def test_whatever_is_asked_each_line_of_the_log_is_one_bounded_object(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telecast.web.front.refusals.EACH_SECOND", 1_000)  # none is only counted
     async with listened() as (live, stream):
         for text in (*TEXTS, "x" * 7_000, '\n{"level":"ERROR","event":"forged"}'):
             if place == "path":
