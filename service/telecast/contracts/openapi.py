@@ -87,7 +87,23 @@ _DETAILS: Mapping[tuple[str, str], _Detail] = {
             "target": TEXT,
         },
     ),
-    ("get", "/clients"): _Detail(scope="admin"),
+    ("get", "/clients"): _Detail(
+        scope="admin",
+        query={
+            **dict.fromkeys(_CLIENTS, TEXT),
+            "closed": TEXT,
+            "limit": _AUDIT_LIMIT,
+            "cursor": TEXT,
+        },
+    ),
+    ("delete", "/clients"): _Detail(
+        scope="admin",
+        query=dict.fromkeys((*_CLIENTS, "reason", "ban", "dryRun"), TEXT),
+    ),
+    ("get", "/clients/{connection_id}"): _Detail(scope="admin"),
+    ("delete", "/clients/{connection_id}"): _Detail(
+        scope="admin", query={"reason": TEXT, "ban": TEXT}
+    ),
     ("get", "/stats"): _Detail(scope="admin"),
 }
 
