@@ -1022,6 +1022,22 @@ async def test_a_fault_of_the_writer_itself_is_loud_and_final(
 # one group, one statement, and a loop that is never held
 
 
+async def test_a_writer_that_dies_is_no_journal_that_seems_open(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(path) as journal:
+        tail = journal.tail()
+        assert await anext(tail) == ()
+        monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(Store, "look", lambda _: 1 / 0)
+        with pytest.raises(JournalUnavailable, match="writer has ended"):
+            await anext(tail)
+        assert "writer has ended" in (journal.failure() or "")
+        with pytest.raises(JournalUnavailable, match="writer has ended"):
+            await journal.append(batch(record()))
+    assert "has died" in caplog.text
+
+
 async def test_what_waits_commits_as_one_group(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     async with opened(path) as journal:

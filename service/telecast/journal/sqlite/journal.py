@@ -44,9 +44,9 @@ class _State(Enum):
 
 _MOVES = {
     _State.NEW: {_State.OPEN, _State.CLOSED},
-    _State.OPEN: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
-    _State.FULL: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING},
-    _State.FAILED: {_State.CLOSING},
+    _State.OPEN: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING, _State.CLOSED},
+    _State.FULL: {_State.OPEN, _State.FULL, _State.FAILED, _State.CLOSING, _State.CLOSED},
+    _State.FAILED: {_State.CLOSING, _State.CLOSED},
     _State.CLOSING: {_State.CLOSED},
     _State.CLOSED: set[_State](),
 }
@@ -235,8 +235,12 @@ class SqliteJournal(Journal):
             self._move(_State.OPEN)
 
     def _on_gone(self, report: Gone) -> None:
-        self._move(_State.CLOSED, "The journal is closed.")
-        self._tail.end()
+        if self._state in (_State.NEW, _State.CLOSING):
+            self._move(_State.CLOSED, "The journal is closed.")
+            self._tail.end()
+        else:  # its thread has died
+            self._move(_State.CLOSED, "The journal's writer has ended: restart the service.")
+            self._tail.end(JournalUnavailable(self._why))
         if not self._opened.done() and report.fault is not None:
             self._opened.set_exception(report.fault)
         self._gone.set_result(None)

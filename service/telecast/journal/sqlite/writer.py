@@ -164,6 +164,8 @@ class Writer:
         self._send(Opened(store.epoch, store.head, store.floors()))
         try:
             self._serve(store)
+        except Exception:
+            log.critical("the journal's writer has died", exc_info=True)
         finally:
             self._release()
             store.close()
