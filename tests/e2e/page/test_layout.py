@@ -19,7 +19,7 @@ BEYOND = """() => [document.documentElement, ...document.querySelectorAll(".scro
     "screen",
     [
         PHONE,
-        *({"viewport": {"width": width, "height": 1000}} for width in (1024, 1360, 1600, 2560)),
+        *({"viewport": {"width": width, "height": 1000}} for width in (1600, 2560)),
     ],
     ids=lambda screen: str(screen["viewport"]["width"]),
 )

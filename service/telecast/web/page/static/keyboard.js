@@ -4,7 +4,7 @@ import { find, make } from "./dom.js";
 import { T } from "./texts.js";
 
 const PLACES = { p: "positions", a: "risk-alerts", t: "trader-status", m: "market-data", c: "charts", r: "raw" };
-const CHORD_MS = 1500;
+const CHORD_MS = 4000;
 
 export function listenToKeys({ layout, search, acknowledge, clear }) {
   let chordAt = 0;

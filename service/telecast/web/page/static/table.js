@@ -46,6 +46,9 @@ export class Table {
     for (const spacer of [this.#upper, this.#lower]) spacer.setAttribute("aria-hidden", "true");
     this.scroller.addEventListener("scroll", () => this.changed(), { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.#key(event));
+    this.body.addEventListener("focusin", ({ target }) => {
+      this.#selected = target.closest("tr[data-key]")?.dataset.key ?? null;
+    });
     this.body.addEventListener("click", ({ target }) => {
       const tr = target.closest("tr[data-key]");
       if (tr && !target.closest("button, a") && !getSelection()?.toString()) this.open(tr.dataset.key);
@@ -338,7 +341,8 @@ export class Table {
   }
 
   #key(event) {
-    const focused = event.target.closest("tr[data-key]")?.dataset.key ?? null;
+    // The focus follows a frame later: keys that come faster count from where it goes.
+    const focused = this.#selected ?? event.target.closest("tr[data-key]")?.dataset.key ?? null;
     if (event.target.closest("button") && event.key === "Enter") return;
     const keys = this.#lines.filter(({ group }) => group === undefined).map(({ key }) => key);
     const index = keys.indexOf(focused);
@@ -349,7 +353,10 @@ export class Table {
     } else if (event.key === "Enter" && focused !== null) {
       event.preventDefault();
       this.open(focused);
-    } else if (event.key === "Escape" && focused !== null) this.scroller.focus();
+    } else if (event.key === "Escape" && focused !== null) {
+      this.#selected = null;
+      this.scroller.focus();
+    }
   }
 
   // Bring a row into sight and focus it.
