@@ -80,7 +80,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Event:
-    """An entry as it is told: its JSON, made once, and what a selection asks of it.
+    """An entry as it is sent: its JSON, made once, and what a selection asks of it.
 
     `fields` holds the value of each filter that the channel declares; None matches every value.
     """

@@ -65,10 +65,10 @@ class Relay:
 
     def _take_in(self, entries: Sequence[Entry]) -> Iterator[None]:
         """An event a step: thousands of cohorts may want each."""
-        event_of, hear, known = self._tape.event, self._broadcaster.hear, self._tape.logs
+        event_of, take_in, known = self._tape.event, self._broadcaster.take_in, self._tape.logs
         for entry in entries:
             if entry.channel in known:
-                hear((event_of(entry),))
+                take_in((event_of(entry),))
             else:
                 # Of a channel that is switched off, no longer in the channels file, or of a
                 # newer version that was rolled back.

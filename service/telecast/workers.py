@@ -169,7 +169,7 @@ async def drain(parts: Parts) -> None:
     parts.clients.close_admission()
     try:
         async with asyncio.timeout(COMMIT_SECONDS):
-            await parts.system.draining(parts.broadcaster.hearers(CHANNEL))
+            await parts.system.draining(parts.broadcaster.subscriber_count(CHANNEL))
             await parts.ingress.drain()
     except TimeoutError:
         # A hung disk must not keep the clients from their notice. What waits is not acknowledged.

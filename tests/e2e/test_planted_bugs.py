@@ -284,14 +284,14 @@ def snapshot_of_yesterday(patch: pytest.MonkeyPatch) -> None:
 
 
 @bug("what was trimmed is passed over without a gap", "lost")
-def gap_not_told(patch: pytest.MonkeyPatch) -> None:
+def gap_not_sent(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Floors, "gaps", lambda *_: [])
 
 
 @bug("a gap is reported for the whole way to the head", "untrue")
 def gap_where_nothing_is_missing(patch: pytest.MonkeyPatch) -> None:
     def always(self: Floors, subscriber: Any, catchup: Any, floor: Any = None) -> Any:
-        if subscriber.delivery != "all" or catchup.gap_told or subscriber.cursor >= self._tape.head:
+        if subscriber.delivery != "all" or catchup.gap_sent or subscriber.cursor >= self._tape.head:
             return []
         return [
             (name, subscriber.cursor + 1, self._tape.head) for name in subscriber.selection.channels
@@ -332,7 +332,7 @@ def pins_forgotten(patch: pytest.MonkeyPatch) -> None:
 @bug("a catch-up leaves rows out without a word", "silent")
 def conflated_without_a_word(patch: pytest.MonkeyPatch) -> None:
     read = Tape.read
-    patch.setattr(Tape, "read", lambda *a, **how: replace(read(*a, **how), left_out=0))
+    patch.setattr(Tape, "read", lambda *a, **how: replace(read(*a, **how), conflated=0))
     patch.setattr(Tape, "standing", lambda *_: channel_log.Standing.EXACT)
 
 
@@ -341,9 +341,9 @@ def conflation_miscounted(patch: pytest.MonkeyPatch) -> None:
     add = Cohort.add
 
     def twice(self: Cohort, event: Event) -> bool:
-        before = len(self._left_out)
+        before = len(self._conflated)
         first = add(self, event)
-        self._left_out.extend(self._left_out[before:])
+        self._conflated.extend(self._conflated[before:])
         return first
 
     patch.setattr(Cohort, "add", twice)

@@ -208,7 +208,7 @@ async def test_a_flood_of_subscribes_costs_snapshots_for_its_burst_alone_and_is_
         assert kinds.count("event") <= 3 * 50
         assert kinds.count("error") == 201
         await live.everybody_gone()
-        assert live.parts.broadcaster.hearers("positions") == 0
+        assert live.parts.broadcaster.subscriber_count("positions") == 0
 
 
 async def test_messages_that_come_at_once_do_not_keep_the_loop_from_others(

@@ -35,7 +35,7 @@ class ServerMessage:
 
 
 @dataclass(slots=True)
-class _LeftOut:
+class _Conflated:
     """A `conflated`: what it says, and how much of it was found."""
 
     first: int
@@ -62,7 +62,7 @@ class Laws:
         self._rows: set[int] = set()
         self._last_row = self._last_event = 0
         self._last_position = -1
-        self._left_out: list[_LeftOut] = []
+        self._conflated: list[_Conflated] = []
         self._gaps: list[tuple[str, int, int]] = []
         self._lost_before: set[int] = set()
         self._floors: dict[str, int] = {}
@@ -97,8 +97,8 @@ class Laws:
         self._at = {name: None if name in fresh else self._at[name] for name in selection.channels}
 
     def _count_no_more(self) -> None:
-        for left_out in self._left_out:
-            left_out.count = None
+        for conflated in self._conflated:
+            conflated.count = None
 
     def _begin(self, start: Start) -> None:
         self.start = start
@@ -119,8 +119,8 @@ class Laws:
 
     # --- what is written
 
-    def hear(
-        self, body: dict[str, Any], json: bytes, told_id: str | None, end: int
+    def take_in(
+        self, body: dict[str, Any], json: bytes, sent_id: str | None, end: int
     ) -> ServerMessage:
         kind = body["type"]
         self.seen[kind] += 1
@@ -129,29 +129,29 @@ class Laws:
             self._note_what_is_gone()
         match kind:
             case "snapshot":
-                self._on_snapshot(body, told_id)
+                self._on_snapshot(body, sent_id)
             case "resume":
-                self._on_resume(body, told_id)
+                self._on_resume(body, sent_id)
             case "event":
-                row = self._on_event(body, json, told_id)
+                row = self._on_event(body, json, sent_id)
             case "conflated":
                 self._on_conflated(body)
             case "gap":
                 self._on_gap(body)
             case "live" | "heartbeat":
                 self._rows_end()
-                self._on_position(body, told_id)
+                self._on_position(body, sent_id)
             case "welcome":
                 assert Position.parse(body["head"]).seq == self._world.tape.head
             case "ack" | "error" | "notice" | "stale" | "fresh":
-                assert told_id is None
+                assert sent_id is None
             case _:
                 raise AssertionError(f"no message is called {kind}")
-        return ServerMessage(body, json, told_id, end, self.selection, row)
+        return ServerMessage(body, json, sent_id, end, self.selection, row)
 
-    def _on_snapshot(self, body: dict[str, Any], told_id: str | None) -> None:
+    def _on_snapshot(self, body: dict[str, Any], sent_id: str | None) -> None:
         self._rows_end()
-        assert told_id == ("" if self._transport == "sse" else None), (
+        assert sent_id == ("" if self._transport == "sse" else None), (
             "it empties what was earned before"
         )
         assert body["channels"], "a snapshot of nothing"
@@ -207,9 +207,9 @@ class Laws:
         assert not missing, f"rows {missing} were not told"
         self._rows_until.clear()
 
-    def _on_resume(self, body: dict[str, Any], told_id: str | None) -> None:
+    def _on_resume(self, body: dict[str, Any], sent_id: str | None) -> None:
         self._rows_end()
-        assert told_id is None
+        assert sent_id is None
         start = Position.parse(body["from"])
         assert self.start is not None
         earliest = self.start.origin is Origin.EARLIEST and start.seq == 0
@@ -218,7 +218,7 @@ class Laws:
             assert self._at[name] is None, "resumed once"
             self._at[name] = start.seq
 
-    def _on_event(self, body: dict[str, Any], json: bytes, told_id: str | None) -> bool:
+    def _on_event(self, body: dict[str, Any], json: bytes, sent_id: str | None) -> bool:
         world, seq, name = self._world, body["seq"], body["channel"]
         self.events += 1
         assert seq <= world.tape.head, "told before it is heard"
@@ -227,7 +227,7 @@ class Laws:
         assert world.truth.wanted(self.selection, seq), "what was not asked for"
         world.may_see(self._key_id, seq)
         if seq <= self._rows_until.get(name, -1):
-            assert told_id is None, "a row's position proves nothing"
+            assert sent_id is None, "a row's position proves nothing"
             assert body["op"] == "upsert"
             assert world.truth.next[seq] > world.tape.head, "a row that is not the newest"
             assert seq > self._last_row, "rows rise, and none comes twice"
@@ -235,24 +235,24 @@ class Laws:
             self._rows.add(seq)
             return True
         self._rows_end()
-        assert told_id == (f"{world.epoch}:{seq}" if self._transport == "sse" else None)
+        assert sent_id == (f"{world.epoch}:{seq}" if self._transport == "sse" else None)
         assert seq > self._last_event, "strictly rising, nothing twice"
         self._last_event = seq
         self._silent = False
-        self._all_told(name, seq - 1)
+        self._all_sent(name, seq - 1)
         self._at[name] = seq
         return False
 
     def _on_conflated(self, body: dict[str, Any]) -> None:
         self._rows_end()
         assert self._delivery == "conflated"
-        left_out = _LeftOut(body["fromSeq"], body["toSeq"], body.get("count"))
-        assert left_out.first <= left_out.last <= self._world.tape.head
-        assert left_out.first > self._last_event, "of the past nothing more is left out"
-        before = self._left_out[-1].last if self._left_out else 0
-        assert left_out.first > before, "told twice as left out"
-        assert left_out.count is None or left_out.count > 0
-        self._left_out.append(left_out)
+        conflated = _Conflated(body["fromSeq"], body["toSeq"], body.get("count"))
+        assert conflated.first <= conflated.last <= self._world.tape.head
+        assert conflated.first > self._last_event, "of the past nothing more is left out"
+        before = self._conflated[-1].last if self._conflated else 0
+        assert conflated.first > before, "told twice as left out"
+        assert conflated.count is None or conflated.count > 0
+        self._conflated.append(conflated)
 
     def _on_gap(self, body: dict[str, Any]) -> None:
         self._rows_end()
@@ -271,9 +271,9 @@ class Laws:
         assert last in self._world.truth.gone or self._world.leftover(last), "a false gap"
         self._gaps.append((name, first, last))
 
-    def _on_position(self, body: dict[str, Any], told_id: str | None) -> None:
+    def _on_position(self, body: dict[str, Any], sent_id: str | None) -> None:
         position = Position.parse(body["position"])
-        assert told_id == (body["position"] if self._transport == "sse" else None)
+        assert sent_id == (body["position"] if self._transport == "sse" else None)
         assert position.epoch == self._world.epoch
         assert position.seq <= self._world.tape.head, "ahead of what there is"
         assert position.seq >= self._last_position, "a position that goes back"
@@ -281,20 +281,20 @@ class Laws:
         for name in self.selection.channels:
             at = self._at[name]
             if at is not None:
-                self._all_told(name, position.seq)
+                self._all_sent(name, position.seq)
                 self._at[name] = max(at, position.seq)
             else:
                 # Before the first word of a resume: its own position, and nothing beyond.
                 assert self.start is not None
                 known = self.start.position
                 assert position.seq == (0 if known is None else known.seq)
-        for left_out in self._left_out:
-            if left_out.last <= position.seq:
-                assert left_out.count in (None, left_out.found), (
-                    f"not as many as it said: {left_out}"
+        for conflated in self._conflated:
+            if conflated.last <= position.seq:
+                assert conflated.count in (None, conflated.found), (
+                    f"not as many as it said: {conflated}"
                 )
 
-    def _all_told(self, name: str, upto: int) -> None:
+    def _all_sent(self, name: str, upto: int) -> None:
         """Nothing of a channel up to here is missing without a word."""
         after = self._at[name]
         assert after is not None, "an event of a channel that was neither told nor resumed"
@@ -315,9 +315,9 @@ class Laws:
                 # From `earliest` comes what is left: a row of long ago may go before it is read.
                 return True
             return covered and (seq in truth.gone or self._world.leftover(seq))
-        covers = [each for each in self._left_out if each.first <= seq <= each.last]
-        for left_out in covers:
-            left_out.found += 1
+        covers = [each for each in self._conflated if each.first <= seq <= each.last]
+        for conflated in covers:
+            conflated.found += 1
         superseded = truth.next[seq] <= self._world.tape.head
         return bool(covers) and superseded and not truth[seq].pinned
 
@@ -325,5 +325,5 @@ class Laws:
         """At rest: everything there is was told."""
         self._rows_end()
         for name in self.selection.channels:
-            self._all_told(name, self._world.tape.head)
+            self._all_sent(name, self._world.tape.head)
             self._at[name] = self._world.tape.head

@@ -136,7 +136,7 @@ class Line:
             assert self.code is None, "nothing comes after a close frame (RFC 6455 §5.5.1)"
             where, last = self._bytes + end, end
             if opcode == TEXT:
-                self._told(payload, None, where)
+                self._received(payload, None, where)
             elif opcode == CLOSE:
                 self.code = int.from_bytes(payload[:2], "big")
                 self._pings.append((where, CLOSE, payload))
@@ -167,9 +167,9 @@ class Line:
                     body["type"], body["type"]
                 )
                 assert name == kind
-                self._told(data.encode(), position, self._bytes)
+                self._received(data.encode(), position, self._bytes)
 
-    def _told(self, json: bytes, told_id: str | None, end: int) -> None:
+    def _received(self, json: bytes, sent_id: str | None, end: int) -> None:
         body = orjson.loads(json)
         if body["type"] == "welcome":
             self.connection_id = body["connectionId"]
@@ -185,7 +185,7 @@ class Line:
                 assert not begun, f"no snapshot of {begun}, which were subscribed to again"
                 self._begun.clear()
         self._world.loop.note(self.cable.number, json)
-        self._messages.append(self.laws.hear(body, json, told_id, end))
+        self._messages.append(self.laws.take_in(body, json, sent_id, end))
 
     # --- what the peer's program reads, as it comes
 

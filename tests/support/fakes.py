@@ -226,7 +226,7 @@ def sse_events(data: bytes) -> Iterator[tuple[str, str, str | None]]:
             last_id = value
 
 
-def told_by(transport: str, data: bytes) -> list[ServerMessage]:
+def messages_in(transport: str, data: bytes) -> list[ServerMessage]:
     """The messages in bytes of a transport; of an SSE stream only whole writes have their `end`."""
     if transport == "ws":
         return [
@@ -302,7 +302,7 @@ def wanted(selection: Selection, name: str, row: Row) -> bool:
     )
 
 
-def told_event(entry: Entry) -> Event:
+def event_of_entry(entry: Entry) -> Event:
     return event_of(entry, CHANNELS[entry.channel].fields_of(orjson.loads(entry.data)))
 
 

@@ -11,7 +11,7 @@ from telecast.model import Entry, Event, Position
 from telecast.protocol import framing, messages
 from telecast.protocol.framing import SSE, SSE_HTTP10, WS, Message
 from telecast.protocol.messages import event_of
-from tests.support.fakes import EPOCH, dechunked, sse_events, told_by, ws_frames
+from tests.support.fakes import EPOCH, dechunked, messages_in, sse_events, ws_frames
 
 TEXT = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("\r\n\0\u2028\u2029\u0085:\ufeff\x1e")),
@@ -53,8 +53,8 @@ def test_a_row_of_a_snapshot_has_no_id(event: Event) -> None:
 @given(TEXT, TEXT)
 def test_a_message_is_its_type_and_its_json(channel: str, note: str) -> None:
     message = Message("notice", orjson.dumps({"type": "notice", "channel": channel, "note": note}))
-    (ws,) = told_by("ws", WS.message(message))
-    (sse,) = told_by("sse", SSE.join([SSE.message(message)]))
+    (ws,) = messages_in("ws", WS.message(message))
+    (sse,) = messages_in("sse", SSE.join([SSE.message(message)]))
     assert ws.json == sse.json == message.json
     assert sse.id is None
 

@@ -252,11 +252,11 @@ class Choice(Scalar, fields.String):
     def __init__(self, *choices: str, **kwargs: Any) -> None:
         super().__init__(validate=validate.OneOf(choices), **kwargs)
         self._choices = frozenset(choices)
-        self._told = ", ".join(choices)
+        self._listed = ", ".join(choices)
 
     def read(self, value: Any) -> str:
         if type(value) is not str or value not in self._choices:
-            raise self.make_error("invalid", choices=self._told)
+            raise self.make_error("invalid", choices=self._listed)
         return value
 
 

@@ -95,7 +95,7 @@ class Client:
             seq=seq,
             lag=max(0, head - seq),
             unsent=subscriber.sink.buffered(),
-            conflated=subscriber.left_out,
+            conflated=subscriber.conflated,
             gaps=subscriber.gaps,
         )
 

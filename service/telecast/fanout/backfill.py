@@ -35,7 +35,7 @@ CHUNK_BYTES = 64 * 1024
 
 
 class Outcome(Enum):
-    MORE = "there is more to tell"
+    MORE = "there is more to send"
     FETCH = "the journal must be asked: the tape has lost what the journal may have"
     AHEAD = "the position is not committed here yet"
     DONE = "everything up to the head was sent"
@@ -92,7 +92,7 @@ class Backfill:
         catchup = CatchUp()
         if before is not None:
             catchup.resume, catchup.announce = before.resume, before.announce
-            catchup.excused, catchup.gap_told = before.excused, before.gap_told
+            catchup.excused, catchup.gap_sent = before.excused, before.gap_sent
             catchup.starts = dict(before.starts)
             fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
         fresh = tuple(name for name in fresh if name in subscriber.selection)
@@ -124,22 +124,22 @@ class Backfill:
                 self._floors.excuse(subscriber, catchup)
                 self._expire(catchup, self._floors.expired(subscriber, catchup))
             before = len(blocks)
-            if catchup.telling:
-                self._tell_rows(subscriber, catchup, blocks)
-                if catchup.telling:
+            if catchup.sending:
+                self._append_rows(subscriber, catchup, blocks)
+                if catchup.sending:
                     return Outcome.MORE
             elif catchup.snapshots:
                 self._begin_snapshot(subscriber, catchup, blocks)
             elif catchup.resume is not None:
-                self._tell_resume(subscriber, catchup, catchup.resume, blocks)
+                self._append_resume(subscriber, catchup, catchup.resume, blocks)
             elif catchup.page is not None:
-                self._tell_page(subscriber, catchup, catchup.page, blocks)
+                self._append_page(subscriber, catchup, catchup.page, blocks)
             elif self._floors.must_fetch(subscriber, catchup):
                 return Outcome.FETCH
             else:
                 gaps = self._floors.gaps(subscriber, catchup)
-                self._tell_gaps(gaps, subscriber, catchup, blocks)
-                self._tell_since(subscriber, catchup, blocks)
+                self._append_gaps(gaps, subscriber, catchup, blocks)
+                self._append_since(subscriber, catchup, blocks)
                 if subscriber.cursor < tape.head:
                     return Outcome.MORE
                 if catchup.announce:
@@ -188,8 +188,8 @@ class Backfill:
     ) -> None:
         names, reason = catchup.snapshots.popleft()
         head = self._tape.head
-        catchup.telling = names
-        catchup.rows_told = 0
+        catchup.sending = names
+        catchup.rows_sent = 0
         for name in names:
             catchup.starts[name] = head
         if not catchup.snapshots:
@@ -202,23 +202,23 @@ class Backfill:
         self._starts[reason] += 1
         blocks.append(subscriber.transport.message(messages.snapshot(self._now(), names, reason)))
 
-    def _tell_rows(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
-        upto = catchup.starts[catchup.telling[0]]
+    def _append_rows(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
+        upto = catchup.starts[catchup.sending[0]]
         chunk = self.chunks.rows(
-            subscriber.selection.only(catchup.telling),
+            subscriber.selection.only(catchup.sending),
             subscriber.transport,
-            catchup.rows_told,
+            catchup.rows_sent,
             upto=upto,
             most_bytes=CHUNK_BYTES,
         )
         if chunk.block:
             blocks.append(chunk.block)
-        catchup.rows_told = chunk.upto
+        catchup.rows_sent = chunk.upto
         catchup.count += chunk.count
         if chunk.upto >= upto:
-            catchup.telling = ()
+            catchup.sending = ()
 
-    def _tell_resume(
+    def _append_resume(
         self, subscriber: Subscriber, catchup: CatchUp, start: Position, blocks: list[bytes]
     ) -> None:
         names = [name for name in subscriber.selection.channels if name not in catchup.starts]
@@ -227,7 +227,7 @@ class Backfill:
             self._starts["RESUMED"] += 1
             blocks.append(subscriber.transport.message(messages.resume(self._now(), start, names)))
 
-    def _tell_gaps(
+    def _append_gaps(
         self,
         gaps: Iterable[Gap],
         subscriber: Subscriber,
@@ -235,16 +235,16 @@ class Backfill:
         blocks: list[bytes],
     ) -> None:
         for name, first, last in gaps:
-            catchup.gap_told[name] = last
+            catchup.gap_sent[name] = last
             subscriber.gaps += 1
             blocks.append(
                 subscriber.transport.message(messages.gap(self._now(), name, first, last))
             )
 
-    def _tell_page(
+    def _append_page(
         self, subscriber: Subscriber, catchup: CatchUp, page: FetchedPage, blocks: list[bytes]
     ) -> None:
-        self._tell_gaps(page.gaps, subscriber, catchup, blocks)
+        self._append_gaps(page.gaps, subscriber, catchup, blocks)
         page.gaps = []
         size = sent = 0
         starts = catchup.starts
@@ -262,7 +262,7 @@ class Backfill:
             catchup.page = None
             subscriber.cursor = page.upto
 
-    def _tell_since(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
+    def _append_since(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
         after = subscriber.cursor
         chunk = self.chunks.since(
             subscriber.selection,
@@ -275,5 +275,5 @@ class Backfill:
         if chunk.block:
             blocks.append(chunk.block)
         subscriber.cursor = chunk.upto
-        subscriber.left_out += chunk.left_out
+        subscriber.conflated += chunk.conflated
         catchup.count += chunk.count

@@ -1,4 +1,4 @@
-"""Hears commits and tells them: at once when quiet, joined when busy, to each at its own pace.
+"""Takes commits in and sends them: at once when quiet, joined when busy, at each one's pace.
 
 Everything here happens on one event loop, in callbacks; the only things awaited are pages of the
 journal for subscribers that want all of a past which the tape has lost.
@@ -40,7 +40,7 @@ AHEAD_SECONDS = 2.0
 
 
 class Broadcaster:
-    """Owns the subscribers. Transports attach and detach them; commits come in through `hear`."""
+    """Owns the subscribers. Transports attach and detach them; `take_in` gets the commits."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Broadcaster:
         await in_turns(self._index.gather(events, found))
         return sum(len(cohort) for cohort in found)
 
-    def hearers(self, channel: str) -> int:
+    def subscriber_count(self, channel: str) -> int:
         """Subscribers that have selected a channel."""
         return sum(channel in subscriber.selection for subscriber in self.subscribers.values())
 
@@ -129,7 +129,7 @@ class Broadcaster:
         fresh: tuple[str, ...] | None = None,
         start: Start | None = None,
     ) -> None:
-        """Let it hear something else from where it stands.
+        """Send it another selection from where it stands.
 
         Channels of `fresh` (default: those that are new or filtered otherwise) start with a
         snapshot. `start` begins anew: for the first selection of a connection.
@@ -180,7 +180,7 @@ class Broadcaster:
 
     # --- commits come in
 
-    def hear(self, events: Iterable[Event]) -> None:
+    def take_in(self, events: Iterable[Event]) -> None:
         """Take in events that are committed, in seq order, and have them sent."""
         for event in events:
             self.tape.apply(event)
@@ -195,7 +195,7 @@ class Broadcaster:
 
     def _flush(self, cohort: Cohort) -> Iterator[None]:
         return cohort.flush(
-            epoch=self.epoch, now=self._now(), on_full=self._fill, on_told=self.tally.flushed
+            epoch=self.epoch, now=self._now(), on_full=self._fill, on_flushed=self.tally.flushed
         )
 
     def _break(self, cohort: Cohort) -> None:
@@ -236,7 +236,7 @@ class Broadcaster:
         blocks: list[bytes] = []
         if subscriber.catchup is None:
             subscriber.catchup = CatchUp()
-        catchup, left_out = subscriber.catchup, subscriber.left_out
+        catchup, conflated = subscriber.catchup, subscriber.conflated
         count = catchup.count
         outcome = self._backfill.step(subscriber, blocks)
         room = True
@@ -245,7 +245,7 @@ class Broadcaster:
             room = subscriber.write(data)
             name = subscriber.transport.name
             self.tally.bytes[name] += len(data)
-            self.tally.left_out[name] += subscriber.left_out - left_out
+            self.tally.conflated[name] += subscriber.conflated - conflated
             self.tally.backfilled[name] += catchup.count - count
         if not room:
             self._fill(subscriber)
@@ -318,22 +318,22 @@ class Broadcaster:
     # --- messages that are no events
 
     def heartbeat(self, subscriber: Subscriber) -> None:
-        """Tell it its position, if it has one: in the middle of a snapshot nothing is proven."""
+        """Send it its position, if it has one: in the middle of a snapshot nothing is proven."""
         transport = subscriber.transport
         blocks = [transport.ping] if transport.ping else []
         settled = subscriber.catchup is None or not subscriber.catchup.unfinished
         if settled and subscriber.cursor <= self.tape.head:
             beat = messages.heartbeat(self._now(), self.position(subscriber))
             blocks.insert(0, transport.message(beat))
-        self._tell(subscriber, blocks)
+        self._write(subscriber, blocks)
 
-    def tell(self, subscriber: Subscriber, *messages: Message) -> bool:
+    def send(self, subscriber: Subscriber, *messages: Message) -> bool:
         """Write messages that are no events; False when no more should follow before it drains."""
-        return self._tell(
+        return self._write(
             subscriber, [subscriber.transport.message(message) for message in messages]
         )
 
-    def _tell(self, subscriber: Subscriber, blocks: list[bytes]) -> bool:
+    def _write(self, subscriber: Subscriber, blocks: list[bytes]) -> bool:
         if not blocks or subscriber.state is State.CLOSED:
             return True
         data = subscriber.transport.join(blocks)

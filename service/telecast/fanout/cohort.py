@@ -44,7 +44,7 @@ class _Flushed:
     """What a piece came to, over all members that it was sent to."""
 
     events: Counter[str] = field(default_factory=Counter)
-    left_out: int = 0
+    conflated: int = 0
     size: int = 0
 
 
@@ -58,10 +58,10 @@ class Cohort:
 
     __slots__ = (
         "_base",
+        "_conflated",
         "_end",
         "_flushed_from",
         "_group",
-        "_left_out",
         "_newcomers",
         "_newest",
         "_places",
@@ -101,7 +101,7 @@ class Cohort:
         """While a piece is written: who has a place below this was sent up to `_end`, and the
         other settled members up to `_base`."""
         self._newest: dict[tuple[str, str], int] = {}
-        self._left_out = array("q")
+        self._conflated = array("q")
         """The seqs of what the next batch leaves out: a member whose sink fills up within it was
         sent as many as come before its position, and its catch-up sends the others."""
 
@@ -177,7 +177,7 @@ class Cohort:
             where = (event.channel, event.key)
             before = self._newest.get(where)
             if before is not None:
-                self._left_out.append(self.pending[before].seq)
+                self._conflated.append(self.pending[before].seq)
                 self.pending[before] = event
                 return False
             self._newest[where] = len(self.pending)
@@ -190,17 +190,17 @@ class Cohort:
         epoch: str,
         now: int,
         on_full: Callable[[Subscriber], None],
-        on_told: Callable[[str, Mapping[str, int], int, int], None],
+        on_flushed: Callable[[str, Mapping[str, int], int, int], None],
     ) -> Iterator[None]:
         """Write what is pending to every member, yielding between slices.
 
         `now` is for messages, in ms. `on_full` takes a member whose sink is full out of the
-        cohort; `on_told` counts, over all members: transport, events per channel, events that were
-        left out, bytes.
+        cohort; `on_flushed` counts, over all members: transport, events per channel, events that
+        were conflated, bytes.
         """
         pending, self.pending = self.pending, []
         self._flushed_from = self._base = self.pending_from
-        left_out, self._left_out = sorted(self._left_out), array("q")
+        conflated, self._conflated = sorted(self._conflated), array("q")
         self._newest.clear()
         if self.max_rate is not None:
             pending.sort(key=_seq)
@@ -220,10 +220,10 @@ class Cohort:
                     yield
                 piece, flushed = pending[first:last], _Flushed()
                 frames = [self._transport.event(event, epoch) for event in piece]
-                yield from self._write(piece, frames, left_out, now, on_full, flushed)
+                yield from self._write(piece, frames, conflated, now, on_full, flushed)
                 if self._newcomers:
-                    yield from self._catch_up(piece, frames, left_out, now, on_full, flushed)
-                on_told(self._transport.name, flushed.events, flushed.left_out, flushed.size)
+                    yield from self._catch_up(piece, frames, conflated, now, on_full, flushed)
+                on_flushed(self._transport.name, flushed.events, flushed.conflated, flushed.size)
                 first = last
         finally:
             self.flushing = False
@@ -232,14 +232,14 @@ class Cohort:
         self,
         piece: list[Event],
         frames: list[bytes],
-        left_out: Sequence[int],
+        conflated: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
         flushed: _Flushed,
     ) -> Iterator[None]:
         """Write a piece to those who are settled."""
         end = piece[-1].seq
-        data, lacking = self._joined(frames, left_out, self._base, end, now)
+        data, lacking = self._joined(frames, conflated, self._base, end, now)
         step = max(1, min(SLICE_MEMBERS, SLICE_BYTES // len(data)))
         self._end, count = end, len(self._places)
         writes = 0
@@ -252,8 +252,8 @@ class Cohort:
                 writes -= self._places[start:stop].count(None)
             if lacking:
                 for member in filter(None, self._places[start:stop]):
-                    member.left_out += lacking
-                    flushed.left_out += lacking
+                    member.conflated += lacking
+                    flushed.conflated += lacking
             full = self._group.write(data, start, stop)
             self._reached = stop
             for place in full:
@@ -269,7 +269,7 @@ class Cohort:
         self,
         piece: list[Event],
         frames: list[bytes],
-        left_out: Sequence[int],
+        conflated: Sequence[int],
         now: int,
         on_full: Callable[[Subscriber], None],
         flushed: _Flushed,
@@ -288,13 +288,13 @@ class Cohort:
                 index = bisect_right(piece, cursor, key=_seq)
                 channels = Counter(event.channel for event in piece[index:])
                 part = parts[cursor] = (
-                    *self._joined(frames[index:], left_out, cursor, end, now),
+                    *self._joined(frames[index:], conflated, cursor, end, now),
                     channels,
                 )
             data, lacking, channels = part
             member.cursor = end
-            member.left_out += lacking
-            flushed.left_out += lacking
+            member.conflated += lacking
+            flushed.conflated += lacking
             flushed.events.update(channels)
             flushed.size += len(data)
             if member.write(data):
@@ -306,10 +306,10 @@ class Cohort:
                 slice_ends = flushed.size + SLICE_BYTES
 
     def _joined(
-        self, frames: list[bytes], left_out: Sequence[int], after: int, end: int, now: int
+        self, frames: list[bytes], conflated: Sequence[int], after: int, end: int, now: int
     ) -> tuple[bytes, int]:
         """What one at `after` is sent up to `end`, and of how many that are left out."""
-        lacking = bisect_right(left_out, end) - bisect_right(left_out, after)
+        lacking = bisect_right(conflated, end) - bisect_right(conflated, after)
         if lacking:
             notice = messages.conflated(now, after + 1, end, lacking)
             frames = [self._transport.message(notice), *frames]

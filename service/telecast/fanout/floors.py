@@ -44,7 +44,7 @@ class Floors:
         for name in subscriber.selection.channels:
             if name in catchup.excused and name not in catchup.starts:
                 catchup.excused[name] = self._compact_from(subscriber, name, floor)
-                catchup.gap_told[name] = self._lost(name, floor)
+                catchup.gap_sent[name] = self._lost(name, floor)
 
     def expired(
         self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
@@ -68,7 +68,7 @@ class Floors:
         gaps = []
         for name in subscriber.selection.channels:
             after = max(
-                subscriber.cursor, catchup.starts.get(name, 0), catchup.gap_told.get(name, 0)
+                subscriber.cursor, catchup.starts.get(name, 0), catchup.gap_sent.get(name, 0)
             )
             lost = self._lost(name, floor)
             if lost > after:

@@ -28,7 +28,7 @@ class Liveness:
         heartbeat: Callable[[Subscriber], None],
         evict: Callable[[Subscriber, TelecastError], None],
     ) -> None:
-        """`heartbeat` tells one that is due for it; `evict` ends one that is gone."""
+        """`heartbeat` sends a subscriber its heartbeat; `evict` ends one that is gone."""
         self._wheel = wheel
         self._stall_seconds = stall_seconds
         self._heartbeat = heartbeat

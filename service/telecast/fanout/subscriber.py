@@ -23,7 +23,7 @@ class State(Enum):
     FULL = "waits for its sink to drain"
     FETCHING = "waits for a page of the journal"
     AHEAD = "waits for the position it named to be committed here"
-    LIVE = "hears every commit with its cohort"
+    LIVE = "is sent every commit with its cohort"
     CLOSED = "is gone"
 
 
@@ -53,9 +53,9 @@ class CatchUp:
     """What stands between a subscriber and the head: snapshots first, then what came since."""
 
     snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
-    telling: tuple[str, ...] = ()
+    sending: tuple[str, ...] = ()
     """The channels of the snapshot that is being sent, and the seq up to which its rows were."""
-    rows_told: int = 0
+    rows_sent: int = 0
     starts: dict[str, int] = field(default_factory=dict)
     """Where channels go on whose snapshot was sent: later than the cursor of the others."""
     resume: Position | None = None
@@ -65,7 +65,7 @@ class CatchUp:
     count: int = 0
     excused: dict[str, int] = field(default_factory=dict)
     """From `earliest`: what had been trimmed up to here when it began needs no snapshot."""
-    gap_told: dict[str, int] = field(default_factory=dict)
+    gap_sent: dict[str, int] = field(default_factory=dict)
     """Up to where the client knows, or from `earliest` does not ask, what exists no more."""
     page: FetchedPage | None = None
 
@@ -73,7 +73,7 @@ class CatchUp:
     def unfinished(self) -> tuple[str, ...]:
         """Channels of which the client does not hold all rows yet."""
         return tuple(
-            dict.fromkeys((*self.telling, *(n for names, _ in self.snapshots for n in names)))
+            dict.fromkeys((*self.sending, *(n for names, _ in self.snapshots for n in names)))
         )
 
 
@@ -82,13 +82,13 @@ class Subscriber:
 
     __slots__ = (
         "catchup",
+        "conflated",
         "connection_id",
         "cursor",
         "delivery",
         "expects_life",
         "gaps",
         "heartbeat",
-        "left_out",
         "max_rate",
         "place",
         "proven",
@@ -134,7 +134,7 @@ class Subscriber:
         self.place: int | None = None
         """Where it is among the settled members of its cohort."""
         self.catchup: CatchUp | None = None
-        self.left_out = 0
+        self.conflated = 0
         self.gaps = 0
         """Gaps that were sent to it."""
         self.watch = Watch(self)

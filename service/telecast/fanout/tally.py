@@ -15,7 +15,7 @@ class Tally:
     """(channel, transport) to events handed to live subscribers."""
     backfilled: Counter[str] = field(default_factory=Counter)
     """Transport to events and rows handed to subscribers that were behind."""
-    left_out: Counter[str] = field(default_factory=Counter)
+    conflated: Counter[str] = field(default_factory=Counter)
     """Transport to events conflated away."""
     bytes: Counter[str] = field(default_factory=Counter)
     """Transport to bytes of both."""
@@ -29,9 +29,9 @@ class Tally:
     write: Histogram = field(default_factory=Histogram)
     """How long the oldest event of a round waited, from its commit to the end of the round."""
 
-    def flushed(self, transport: str, events: Mapping[str, int], left_out: int, size: int) -> None:
-        """A piece was written: events by channel, left out and bytes, over all who got it."""
+    def flushed(self, transport: str, events: Mapping[str, int], conflated: int, size: int) -> None:
+        """A piece was written: events by channel, conflated ones and bytes, over all who got it."""
         for channel, count in events.items():
             self.delivered[channel, transport] += count
-        self.left_out[transport] += left_out
+        self.conflated[transport] += conflated
         self.bytes[transport] += size

@@ -48,7 +48,7 @@ class Session:
         self.principal = principal
         self._catalogue = catalogue
         self.asked: dict[str, Fields] = {}
-        """Channel to the filter asked for: what the subscriber would hear if its key let it."""
+        """Channel to the filter asked for: what the subscriber would be sent if its key let it."""
         self._by_pattern: frozenset[str] = frozenset()
         """Those of `asked` and `_barred` that were never asked for by their name."""
         self._barred: dict[str, Fields] = {}
@@ -97,7 +97,7 @@ class Session:
             Code.TOO_MANY_ACTIONS,
             "More messages a second than this service takes from one connection.",
             req_id,
-            {"final": final, "limits": self.told_limits()},
+            {"final": final, "limits": self.limits_sent()},
             final=final,
         )
 
@@ -173,7 +173,7 @@ class Session:
             for name in sorted(lost)
         )
 
-    def told_limits(self) -> dict[str, int]:
+    def limits_sent(self) -> dict[str, int]:
         return {
             "maxChannels": self._limits.max_channels,
             "maxFilterValues": self._limits.max_filter_values,

@@ -21,7 +21,7 @@ class Encoded:
     block: bytes
     upto: int
     count: int
-    left_out: int
+    conflated: int
 
 
 class Chunks:
@@ -71,11 +71,11 @@ class Chunks:
                 tape.standing(name, max(after, starts.get(name, 0))) is not Standing.EXACT
                 for name in selection.channels
             )
-            if chunk.left_out or trimmed:
-                count = None if trimmed else chunk.left_out
+            if chunk.conflated or trimmed:
+                count = None if trimmed else chunk.conflated
                 message = messages.conflated(self._now(), after + 1, chunk.upto, count)
                 blocks.insert(0, transport.message(message))
-            return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.left_out)
+            return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.conflated)
 
         if starts:
             return encode()

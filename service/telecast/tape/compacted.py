@@ -1,7 +1,7 @@
 """Events of which more and more go out of date, swept out a few with each that comes.
 
 `holds` says whether an event is up to date; one that is not never is again. So they can be passed
-over where they lie, and nobody has to be told which one went. The invariant: what `after` yields
+over where they lie, and nobody has to know which one went. The invariant: what `after` yields
 is exactly the events in seq order that `holds` accepts at that moment, wherever the sweep is: it
 moves a few events at a time from `_rest` to `_swept`, and every event is in one of the two, or out
 of date.

@@ -1,4 +1,4 @@
-"""What one subscriber wants to hear: channels, each with its filter."""
+"""What one subscriber wants: channels, each with its filter."""
 
 from __future__ import annotations
 

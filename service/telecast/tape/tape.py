@@ -28,11 +28,11 @@ SCAN = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Events of a selection in (after, upto], in seq order; `left_out` were conflated away."""
+    """Events of a selection in (after, upto], in seq order; `conflated` more were left out."""
 
     events: list[Event]
     upto: int
-    left_out: int
+    conflated: int
 
 
 class Tape:
@@ -107,7 +107,7 @@ class Tape:
         streams = [log.since(after) for log in logs]
         merged = streams[0] if len(streams) == 1 else heapq.merge(*streams, key=seq_of)
         events: list[Event] = []
-        size = left_out = 0
+        size = conflated = 0
         for scanned, event in enumerate(merged, 1):
             if event.seq > end:
                 break
@@ -115,13 +115,13 @@ class Tape:
                 starts and event.seq <= starts.get(event.channel, 0)
             ):
                 if conflate and not event.pinned and not self.logs[event.channel].newest(event):
-                    left_out += 1
+                    conflated += 1
                 else:
                     events.append(event)
                     size += len(event.json)
             if size >= most_bytes or scanned >= scan:
-                return Chunk(events, event.seq, left_out)
-        return Chunk(events, end, left_out)
+                return Chunk(events, event.seq, conflated)
+        return Chunk(events, end, conflated)
 
     def rows(
         self, selection: Selection, after: int, *, upto: int, most_bytes: int, scan: int = SCAN

@@ -29,8 +29,8 @@ class Lag:
         self.histogram = Histogram(BOUNDS)
         self._scheduler = scheduler
         self._due: float | None = None
-        self._told_at = -WINDOW_SECONDS
-        self._untold = 0
+        self._logged_at = -WINDOW_SECONDS
+        self._unlogged = 0
         self._longest = 0.0
 
     def begin(self) -> None:
@@ -52,11 +52,11 @@ class Lag:
         self.begin()
 
     def _tell(self, now: float, late: float) -> None:
-        self._untold += 1
+        self._unlogged += 1
         self._longest = max(self._longest, late)
-        if now - self._told_at >= WINDOW_SECONDS:
+        if now - self._logged_at >= WINDOW_SECONDS:
             log.warning(
                 "the event loop stood still",
-                extra={"seconds": round(self._longest, 3), "since_last_line": self._untold},
+                extra={"seconds": round(self._longest, 3), "since_last_line": self._unlogged},
             )
-            self._told_at, self._untold, self._longest = now, 0, 0.0
+            self._logged_at, self._unlogged, self._longest = now, 0, 0.0

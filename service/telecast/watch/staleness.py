@@ -96,7 +96,7 @@ class Staleness:
         """Send a newcomer which of its channels are stale now."""
         for name in channels:
             if name in self._stale:
-                self._broadcaster.tell(subscriber, self._message(name))
+                self._broadcaster.send(subscriber, self._message(name))
 
     def _message(self, name: str) -> Message:
         return messages.stale(int(self._now() * 1000), name, int(self._stale[name] * 1000))
@@ -105,7 +105,7 @@ class Staleness:
         def steps() -> Iterable[None]:
             for subscriber in list(self._broadcaster.subscribers.values()):
                 if name in subscriber.selection.channels:
-                    self._broadcaster.tell(subscriber, message)
+                    self._broadcaster.send(subscriber, message)
                 yield
 
         await in_turns(steps())

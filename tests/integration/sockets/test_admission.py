@@ -290,7 +290,7 @@ async def test_a_flood_of_subscriptions_leaves_nothing_behind_and_disturbs_nobod
         await restless.send("unsubscribe", reqId="last", channels=["positions"])
         while (await restless.read()).body.get("reqId") != "last":
             pass
-        assert live.parts.broadcaster.hearers("positions") == 1
+        assert live.parts.broadcaster.subscriber_count("positions") == 1
         assert (await live.publish("positions", position()))["subscribers"] == 1
         await bystander.events()
 

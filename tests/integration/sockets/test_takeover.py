@@ -22,7 +22,7 @@ import pytest
 from telecast.clients import Client
 from telecast.web.streams.takeover import MOST_BEHIND, _Behind
 from telecast.workers import drain
-from tests.support.fakes import told_by, ws_frames
+from tests.support.fakes import messages_in, ws_frames
 from tests.support.payloads import alert, position, price
 from tests.support.service.live import PATIENCE, Live, served
 from tests.support.sockets.bare import bare, head
@@ -160,7 +160,7 @@ async def test_one_whose_key_is_narrowed_before_it_is_answered_reads_only_what_i
         monkeypatch.setattr(live.parts.keys, "current", lambda _: narrowed)
         await live.parts.clients.recheck()
         _, rest = await line.read(b'"type":"live"')
-        reported = [each.body for each in told_by(transport, rest)]
+        reported = [each.body for each in messages_in(transport, rest)]
         assert reported[-1]["type"] == "live"
         acks = [body["channels"] for body in reported if body["type"] == "ack"]
         assert acks[-1] == ["market-data"]

@@ -47,7 +47,7 @@ class Change:
     key: str
     says: Mapping[str, Any]
 
-    def is_told_by(self, event: Mapping[str, Any]) -> bool:
+    def is_reported_by(self, event: Mapping[str, Any]) -> bool:
         return self.place == place_of(event) and self.says.items() <= event["data"].items()
 
     @property

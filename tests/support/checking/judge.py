@@ -173,7 +173,7 @@ def _answer_flaws(epoch: str, truth: _Truth, publishes: Sequence[Publish]) -> It
                 continue
             if event is None or change.place != place_of(event):
                 yield Flaw("lost", seq, f"{change} was acknowledged, there is {event}", who)
-            elif not change.is_told_by(event):
+            elif not change.is_reported_by(event):
                 yield Flaw("changed", seq, f"{change}, it is {event}", who)
 
 
@@ -202,12 +202,12 @@ def _owner_flaws(truths: Mapping[str, _Truth], publishes: Sequence[Publish]) -> 
                 continue
             event = truth.events[seq]
             for publish in unknown[place_of(event)]:
-                if publish.changes[0].is_told_by(event):
+                if publish.changes[0].is_reported_by(event):
                     unknown[place_of(event)].remove(publish)
                     yield from _unanswered_flaws(epoch, truth, seq, publish, owners)
                     break
             else:
-                again = any(change.is_told_by(event) for change in published[place_of(event)])
+                again = any(change.is_reported_by(event) for change in published[place_of(event)])
                 yield Flaw("repeated" if again else "phantom", seq, f"nobody's: {event}")
 
 
@@ -223,7 +223,7 @@ def _unanswered_flaws(
         owners[epoch, seq] = publish, change
         event = truth.events.get(seq)
         gone = event is None and seq <= truth.kept.floors.get(change.channel, 0)
-        if not gone and (event is None or not change.is_told_by(event)):
+        if not gone and (event is None or not change.is_reported_by(event)):
             yield Flaw("lost", seq, f"{change} of a torn publish", publish.publisher)
 
 
@@ -247,7 +247,7 @@ class _Listening:
         self._view = view
         self._rows = view.rows
         self._all = session.delivery == "all"
-        self._told: set[int] = set()
+        self._sent: set[int] = set()
         self._last = 0
         self._in_snapshot = False
         self._telling: tuple[str, ...] = ()
@@ -341,7 +341,7 @@ class _Listening:
                     self._flaw(kind, seq, f"after {self._last}")
             self._last = max(self._last, seq)
             self._view.reported.add((self._epoch, seq))
-        self._told.add(seq)
+        self._sent.add(seq)
         if event["op"] == "upsert":
             self._rows[row_of(event)] = seq
         else:
@@ -384,7 +384,7 @@ class _Listening:
             if after is None or after >= upto:
                 continue
             for seq in self._truth.between(name, after, upto):
-                if seq in self._told or not self._session.wants(self._truth.events[seq]):
+                if seq in self._sent or not self._session.wants(self._truth.events[seq]):
                     continue
                 if not self._excuse(name, seq):
                     self._missing.setdefault(seq, upto)
@@ -405,7 +405,7 @@ class _Listening:
     def _judge_missing(self) -> None:
         for seq, upto in self._missing.items():
             event = self._truth.events[seq]
-            if seq in self._told:
+            if seq in self._sent:
                 self._flaw("ahead", seq, f"told after the position {upto}: {event}")
             elif not self._all and self._truth.conflatable(seq):
                 self._flaw("silent", seq, f"left out up to {upto} without a word: {event}")
@@ -417,7 +417,7 @@ class _Listening:
         truth = self._truth
         for name, first, last in self._gaps:
             known = truth.between(name, first - 1, last)
-            if truth.whole and all(seq in self._told for seq in known):
+            if truth.whole and all(seq in self._sent for seq in known):
                 self._flaw("untrue", first, f"a gap of {name} to {last} where nothing is missing")
         upto = min((proven or 0 for proven in self._proven.values()), default=0)
         for first, last, count in self._conflated:
@@ -425,7 +425,7 @@ class _Listening:
                 seq
                 for name in self._proven
                 for seq in truth.between(name, first - 1, last)
-                if seq not in self._told and self._session.wants(truth.events[seq])
+                if seq not in self._sent and self._session.wants(truth.events[seq])
             ]
             # Not of one that was cut before all of the batch had come.
             known = truth.whole and first > self._since and last <= upto

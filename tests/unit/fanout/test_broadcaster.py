@@ -41,9 +41,9 @@ from tests.support.fakes import (
     ServerMessage,
     VirtualLoop,
     commit,
+    event_of_entry,
+    messages_in,
     selections,
-    told_by,
-    told_event,
 )
 from tests.support.fresh import FRESH, LINE
 
@@ -145,7 +145,7 @@ class Line:
 
     def _check(self, data: bytes) -> None:
         base = len(self.sink.written)
-        for reported in told_by(self.subscriber.transport.name, data):
+        for reported in messages_in(self.subscriber.transport.name, data):
             self.reported.append(
                 ServerMessage(reported.body, reported.json, reported.id, base + reported.end)
             )
@@ -175,8 +175,8 @@ class Line:
 
     def _on_event(self, reported: ServerMessage) -> None:
         entry = self.world.by_seq[reported.body["seq"]]
-        assert reported.json == told_event(entry).json, "the same bytes for every client"
-        assert self.selection.wants(told_event(entry))
+        assert reported.json == event_of_entry(entry).json, "the same bytes for every client"
+        assert self.selection.wants(event_of_entry(entry))
         name = entry.channel
         if entry.seq <= self.rows_until.get(name, -1):
             assert reported.id is None, "a row's position proves nothing"
@@ -191,7 +191,7 @@ class Line:
             assert reported.id == f"{EPOCH}:{entry.seq}"
         assert entry.seq > self.last_event, "strictly rising, nothing twice"
         self.last_event = entry.seq
-        self._all_told(name, entry.seq - 1)
+        self._all_sent(name, entry.seq - 1)
         for (channel, first, last), there in zip(self.gaps, self.there_at_gap, strict=True):
             if channel == name and first <= entry.seq <= last:
                 assert entry.seq in there, "a false gap: what was said to be gone came after it"
@@ -246,18 +246,18 @@ class Line:
         self.rows_until.clear()
         for name in self.selection.channels:
             if self.at[name] is not None:
-                self._all_told(name, position.seq)
+                self._all_sent(name, position.seq)
                 self.at[name] = max(self.at[name] or 0, position.seq)
             else:
                 # Before the first word of a resume: its own position, and nothing beyond.
                 assert self.start.position == position or self.start.origin is Origin.EARLIEST
 
-    def _all_told(self, name: str, upto: int) -> None:
+    def _all_sent(self, name: str, upto: int) -> None:
         """Nothing of a channel up to here is missing without a word."""
         after = self.at[name]
         assert after is not None, "an event of a channel that was neither told nor resumed"
         for entry in self.world.between(after, upto):
-            if entry.channel == name and self.selection.wants(told_event(entry)):
+            if entry.channel == name and self.selection.wants(event_of_entry(entry)):
                 assert self._excused(entry), f"{entry} is missing without a word"
 
     def _excused(self, entry: Entry) -> bool:
@@ -278,10 +278,10 @@ class Line:
             and self.world.newest[entry.channel, entry.key] > entry.seq
         )
 
-    def all_told(self) -> None:
+    def all_sent(self) -> None:
         """At rest: everything there is was told."""
         for name in self.selection.channels:
-            self._all_told(name, self.world.tape.head)
+            self._all_sent(name, self.world.tape.head)
 
     # the client, of what the kernel accepted
 
@@ -371,7 +371,7 @@ class World:
             self.by_seq[entry.seq] = entry
             self.newest[entry.channel, entry.key] = entry.seq
         self.journal.commit(entries)
-        self.broadcaster.hear([self.tape.event(entry) for entry in entries])
+        self.broadcaster.take_in([self.tape.event(entry) for entry in entries])
         return entries
 
     def between(self, after: int, upto: int) -> Iterator[Entry]:
@@ -422,7 +422,7 @@ class World:
                 continue
             assert line.subscriber.state is State.LIVE
             assert self.broadcaster.position(line.subscriber) == self.broadcaster.head
-            line.all_told()
+            line.all_sent()
             if line.whole:
                 line.holds_all()
         self.check_tally()
@@ -436,12 +436,12 @@ class World:
             )
             delivered = sum(n for (_, name), n in tally.delivered.items() if name == transport)
             assert delivered + tally.backfilled[transport] == reported
-            left_out = sum(
-                x.subscriber.left_out
+            conflated = sum(
+                x.subscriber.conflated
                 for x in self.lines
                 if x.subscriber.transport.name == transport
             )
-            assert tally.left_out[transport] == left_out
+            assert tally.conflated[transport] == conflated
 
     def check_empty(self) -> None:
         for line in self.lines:
@@ -1025,7 +1025,7 @@ def test_answers_to_its_actions_do_not_hide_that_a_slow_one_moves(world: World) 
     for _ in range(20):
         world.loop.run_for(4)
         line.sink.accept(10)
-        world.broadcaster.tell(line.subscriber, messages.error(0, fault))
+        world.broadcaster.send(line.subscriber, messages.error(0, fault))
         assert line.sink.fault is None
 
 
@@ -1139,11 +1139,11 @@ def test_a_stalled_snapshot_holds_how_far_it_is_and_nothing_else(world: World) -
     world.loop.run_for(0.1)
     catchup = line.subscriber.catchup
     assert catchup is not None
-    reported = catchup.rows_told
+    reported = catchup.rows_sent
     for _ in range(50):
         world.commit(price(0), trader(1))
     assert line.subscriber.catchup is catchup
-    assert catchup.rows_told == reported
+    assert catchup.rows_sent == reported
     assert catchup.page is None
     assert len(catchup.starts) == len(NAMES)
     line.sink.high = 1_000
@@ -1306,7 +1306,7 @@ def test_a_rated_client_gets_at_most_so_many_batches_a_second(world: World) -> N
     batches = len(times) - len(line.of("heartbeat"))
     assert 7 <= batches <= 9, "four seconds, two a second"
     assert line.of("conflated")
-    assert line.subscriber.left_out >= 700
+    assert line.subscriber.conflated >= 700
     world.check_at_rest()
 
 

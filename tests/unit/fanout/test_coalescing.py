@@ -17,7 +17,7 @@ from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import WS
 from telecast.tape.selection import Selection
 from telecast.tape.tape import Tape
-from tests.support.fakes import EPOCH, Change, FakeSink, Ledger, VirtualLoop, commit, told_by
+from tests.support.fakes import EPOCH, Change, FakeSink, Ledger, VirtualLoop, commit, messages_in
 
 TINY = 1e-6
 
@@ -57,7 +57,7 @@ class Market:
         changes = [Change(3, number % 3, 0, 0, 1, 1) for number in range(count)]
         events = [self.tape.event(entry) for entry in commit(self.ledger, changes)]
         self.committed.append(self.loop.time())
-        self.broadcaster.hear(events)
+        self.broadcaster.take_in(events)
 
     def every(self, seconds: float, times: int) -> None:
         """Commit again and again, whatever else holds the loop."""
@@ -109,7 +109,7 @@ def test_busy_flushing_takes_at_most_a_third_of_the_time(
         first = next(start for start in starts if start >= at - TINY)
         assert first - at <= 3 * flush + 0.001
     market.loop.run_for(9)
-    reported = [one for one in told_by("ws", market.sinks[-1].received) if one.type == "event"]
+    reported = [one for one in messages_in("ws", market.sinks[-1].received) if one.type == "event"]
     assert len(reported) == len(market.ledger.history), "joined, and none left out"
 
 

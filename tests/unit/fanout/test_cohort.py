@@ -25,9 +25,9 @@ from tests.support.fakes import (
     Ledger,
     VirtualLoop,
     commit,
+    event_of_entry,
     histories,
-    told_by,
-    told_event,
+    messages_in,
 )
 
 EVERYTHING = Selection(dict.fromkeys(NAMES, ()))
@@ -50,7 +50,7 @@ class Members:
         self.cohort = Cohort(EVERYTHING, WS, max_rate, Sinks())
         self.head = 0
         self.delivered = 0
-        self.left_out = 0
+        self.conflated = 0
         self.bytes = 0
 
     def join(self, cursor: int) -> Subscriber:
@@ -64,19 +64,19 @@ class Members:
         self.cohort.leave(member, self.head)
 
     def flush(self) -> Iterator[None]:
-        return self.cohort.flush(epoch=EPOCH, now=0, on_full=self.leave, on_told=self._count)
+        return self.cohort.flush(epoch=EPOCH, now=0, on_full=self.leave, on_flushed=self._count)
 
-    def _count(self, transport: str, events: Any, left_out: int, size: int) -> None:
+    def _count(self, transport: str, events: Any, conflated: int, size: int) -> None:
         assert transport == "ws"
         self.delivered += sum(events.values())
-        self.left_out += left_out
+        self.conflated += conflated
         self.bytes += size
 
 
 def reported(member: Subscriber) -> list[dict[str, Any]]:
     sink = member.sink
     assert isinstance(sink, FakeSink)
-    return [one.body for one in told_by("ws", bytes(sink.written))]
+    return [one.body for one in messages_in("ws", bytes(sink.written))]
 
 
 def seqs(member: Subscriber) -> list[int]:
@@ -84,7 +84,7 @@ def seqs(member: Subscriber) -> list[int]:
 
 
 def events_of(changes: list[Change]) -> list[Event]:
-    return [told_event(entry) for entry in commit(Ledger(), changes)]
+    return [event_of_entry(entry) for entry in commit(Ledger(), changes)]
 
 
 def batch_of(events: list[Event]) -> list[Event]:
@@ -102,21 +102,21 @@ def test_a_batch_is_all_that_waited_or_conflated_the_newest_and_the_pinned_of_it
     ledger = Ledger()
     expected: list[int] = []
     for changes in parts:
-        events = [told_event(entry) for entry in commit(ledger, changes)]
+        events = [event_of_entry(entry) for entry in commit(ledger, changes)]
         for event in events:
             members.cohort.add(event)
-        before = member.left_out
+        before = member.conflated
         list(members.flush())
         batch = batch_of(events) if rated else events
         expected += [event.seq for event in batch]
         assert seqs(member) == expected
-        assert member.left_out - before == len(events) - len(batch)
+        assert member.conflated - before == len(events) - len(batch)
         if len(events) > len(batch):
             missed = [event.seq for event in events if event not in batch]
             notices = [body for body in reported(member) if body["type"] == "conflated"]
             check_notices([n for n in notices if n["fromSeq"] >= events[0].seq], missed)
     assert members.delivered == len(expected)
-    assert members.left_out == member.left_out
+    assert members.conflated == member.conflated
     assert members.bytes == len(member.sink.written)  # type: ignore[attr-defined]
 
 
@@ -158,7 +158,7 @@ def test_who_joins_while_a_batch_waits_gets_the_rest_of_it(
         missed = [e.seq for e in events if e.seq > since and e not in batch]
         notices = [body for body in reported(member) if body["type"] == "conflated"]
         check_notices(notices, missed)
-        assert member.left_out == len(missed)
+        assert member.conflated == len(missed)
         for notice in notices:
             assert notice["fromSeq"] > since
     assert members.delivered == sum(len(seqs(member)) for member in (first, *(m for m, _ in late)))

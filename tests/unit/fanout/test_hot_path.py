@@ -100,7 +100,7 @@ def flush(cohort: Cohort, seq: int) -> None:
     def never(member: Subscriber) -> None:
         raise AssertionError("its sink is not full")
 
-    for _ in cohort.flush(epoch=EPOCH, now=0, on_full=never, on_told=lambda *_: None):
+    for _ in cohort.flush(epoch=EPOCH, now=0, on_full=never, on_flushed=lambda *_: None):
         pass
 
 
@@ -150,11 +150,11 @@ def broadcaster() -> Broadcaster:
     )
 
 
-def hearing(own: Broadcaster) -> int:
+def commit_costs(own: Broadcaster) -> int:
     """What one commit costs until it waits for its flush."""
     seq = own.tape.head + 1
     event = quote(seq)
-    return steps(lambda: own.hear([event]))
+    return steps(lambda: own.take_in([event]))
 
 
 def join(own: Broadcaster, number: int, selection: Selection) -> None:
@@ -168,28 +168,28 @@ def join(own: Broadcaster, number: int, selection: Selection) -> None:
 def test_what_a_commit_costs_does_not_grow_with_what_it_does_not_touch() -> None:
     own = broadcaster()
     join(own, 0, MARKET)
-    own.hear([quote(1)])
-    alone = hearing(own)
+    own.take_in([quote(1)])
+    alone = commit_costs(own)
     for number in range(2_000):
-        own.hear([quote(own.tape.head + 1, f"S{number}")])  # other keys, and a longer history
+        own.take_in([quote(own.tape.head + 1, f"S{number}")])  # other keys, and a longer history
     for number in range(1, 1_000):
         wanted = frozenset({f"S{number}"})
         join(own, number, Selection({"market-data": (("symbol", wanted),)}))
     for number in range(1_000, 1_100):
         join(own, number, Selection({"positions": ()}))
-    among_many = hearing(own)
+    among_many = commit_costs(own)
     assert among_many <= alone + 40, "a constant for the index of a field that others filter by"
 
 
 def test_what_a_commit_costs_grows_by_little_for_each_that_wants_it_in_its_own_way() -> None:
     own = broadcaster()
     join(own, 0, MARKET)
-    own.hear([quote(1)])
-    alone = hearing(own)
+    own.take_in([quote(1)])
+    alone = commit_costs(own)
     for number in range(1, 101):
         wanted = frozenset({"BTC-USDT", f"S{number}"})
         join(own, number, Selection({"market-data": (("symbol", wanted),)}))
-    assert (hearing(own) - alone) / 100 <= 150  # 102 with Python 3.11
+    assert (commit_costs(own) - alone) / 100 <= 150  # 102 with Python 3.11
 
 
 # --- a publish

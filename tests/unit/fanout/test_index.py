@@ -13,7 +13,7 @@ from telecast.fanout.sink import Sinks
 from telecast.model import Event
 from telecast.protocol.framing import WS
 from telecast.tape.selection import Selection, filter_of
-from tests.support.fakes import Change, Ledger, commit, histories, selections, told_event
+from tests.support.fakes import Change, Ledger, commit, event_of_entry, histories, selections
 
 
 def gathered(index: Index, events: list[Event]) -> set[Cohort]:
@@ -36,13 +36,13 @@ def test_wanting_is_what_asking_every_cohort_says(
     for cohort in gone:
         index.discard(cohort)
     for entry in commit(Ledger(), changes):
-        event = told_event(entry)
+        event = event_of_entry(entry)
         found = list(index.wanting(event))
         assert len(found) == len(set(found)), "each once"
         assert set(found) == {
             cohort for cohort in cohorts if cohort not in gone and cohort.selection.wants(event)
         }
-    events = [told_event(entry) for entry in commit(Ledger(), changes)]
+    events = [event_of_entry(entry) for entry in commit(Ledger(), changes)]
     assert gathered(index, events) == {each for e in events for each in index.wanting(e)}
 
 
@@ -62,7 +62,7 @@ def test_who_wants_any_of_thousands_does_not_cost_all_times_all() -> None:
         index.add(Cohort(Selection({"market-data": ()}), WS, float(rate), Sinks()))
     ledger = Ledger()
     rows = [{"symbol": f"S{n}", "exchange": None} for n in range(20)]
-    events = [told_event(entry) for row in rows for entry in ledger.upsert("market-data", row)]
+    events = [event_of_entry(entry) for row in rows for entry in ledger.upsert("market-data", row)]
     assert len(gathered(index, events)) == 8
     assert looks == 1
 
@@ -87,7 +87,7 @@ def test_an_event_that_is_null_in_one_field_is_looked_up_by_another() -> None:
         {"symbol": "NONE", "exchange": None},
         {"symbol": "S8", "exchange": "X"},
     ]
-    events = [told_event(entry) for row in rows for entry in ledger.upsert("market-data", row)]
+    events = [event_of_entry(entry) for row in rows for entry in ledger.upsert("market-data", row)]
     assert [len(list(index.wanting(event))) for event in events] == [1, 0, 1]
     assert asked == 2
 

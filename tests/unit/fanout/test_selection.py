@@ -11,9 +11,9 @@ from tests.support.fakes import (
     Change,
     Ledger,
     commit,
+    event_of_entry,
     histories,
     selections,
-    told_event,
     wanted,
 )
 
@@ -29,7 +29,7 @@ def test_a_filter_is_or_within_a_field_and_and_between_fields_and_null_matches_a
     changes: list[Change], selection: Selection
 ) -> None:
     for entry in commit(Ledger(), changes):
-        event = told_event(entry)
+        event = event_of_entry(entry)
         assert selection.wants(event) == wanted(selection, event.channel, event.row)
 
 
@@ -38,7 +38,7 @@ def test_both_filters_pass_what_each_of_them_passes(
     changes: list[Change], first: Filter, second: Filter
 ) -> None:
     for entry in commit(Ledger(), changes):
-        event = told_event(entry)
+        event = event_of_entry(entry)
         if event.channel == "risk-alerts":
             continue
         each = [Selection({event.channel: one}).wants(event) for one in (first, second)]

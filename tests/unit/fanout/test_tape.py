@@ -23,10 +23,10 @@ from tests.support.fakes import (
     Ledger,
     VirtualLoop,
     commit,
+    event_of_entry,
     folded,
     histories,
     selections,
-    told_event,
 )
 
 EVERYTHING = Selection(dict.fromkeys(NAMES, ()))
@@ -56,7 +56,7 @@ def seqs(events: list[Event] | list[Entry]) -> list[int]:
 
 
 def wants(selection: Selection, entry: Entry) -> bool:
-    return selection.wants(told_event(entry))
+    return selection.wants(event_of_entry(entry))
 
 
 def is_newest(history: list[Entry], entry: Entry) -> bool:
@@ -200,7 +200,7 @@ def test_a_read_is_the_history_s_answer_at_every_position(
         if conflate:
             assert seqs(chunk.events) == seqs(kept)
         if standings <= {Standing.EXACT}:
-            assert len(chunk.events) + chunk.left_out == len(later)
+            assert len(chunk.events) + chunk.conflated == len(later)
             if not conflate:
                 assert seqs(chunk.events) == seqs(later)
         before = folded(e for e in ledger.history if e.seq <= after and wants(selection, e))
@@ -231,11 +231,11 @@ def test_chunks_joined_are_the_same_as_one_read(
     whole = tape.read(selection, after, conflate=conflate, most_bytes=10**9, scan=10**9)
     chunks = read_on(tape, selection, after, conflate=conflate, most_bytes=most_bytes, scan=scan)
     assert [event for chunk in chunks for event in chunk.events] == whole.events
-    assert sum(chunk.left_out for chunk in chunks) == whole.left_out
+    assert sum(chunk.conflated for chunk in chunks) == whole.conflated
     for chunk in chunks:
         size = sum(len(event.json) for event in chunk.events[:-1])
         assert size < max(1, most_bytes), "only the last event may go over"
-        assert len(chunk.events) + chunk.left_out <= scan
+        assert len(chunk.events) + chunk.conflated <= scan
 
 
 @given(HISTORIES, BOUNDS, selections(), st.data())
@@ -294,21 +294,21 @@ def test_a_snapshot_at_n_and_what_follows_is_the_whole_history_folded(
     ledger, tape = Ledger(), Tape(CHANNELS, **bounds)
     cut = data.draw(st.integers(0, len(changes)))
 
-    def hear(some: list[Change]) -> None:
+    def take_in(some: list[Change]) -> None:
         for entry in commit(ledger, some):
             tape.apply(tape.event(entry))
 
-    hear(changes[:cut])
+    take_in(changes[:cut])
     reported: list[Event] = []
     at, after, following = tape.head, 0, changes[cut:]
     while after < at:
         chunk = tape.rows(selection, after, upto=at, most_bytes=10**9, scan=scan)
         reported += chunk.events
         after = chunk.upto
-        hear(following[:1])
+        take_in(following[:1])
         following = following[1:]
     assert seqs(reported) == sorted(set(seqs(reported))), "rising, nothing twice"
-    hear(following)
+    take_in(following)
     if any(tape.standing(name, at) is Standing.EXPIRED for name in selection.channels):
         return
     reported += tape.read(selection, at, conflate=conflate, most_bytes=10**9).events

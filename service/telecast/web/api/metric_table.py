@@ -175,7 +175,8 @@ METRICS = (
         "telecast_subscriptions",
         "Streams that are subscribed to a channel.",
         lambda parts: [
-            ({"channel": name}, parts.broadcaster.hearers(name)) for name in parts.catalogue
+            ({"channel": name}, parts.broadcaster.subscriber_count(name))
+            for name in parts.catalogue
         ],
     ),
     Metric(
@@ -232,7 +233,7 @@ METRICS = (
         "counter",
         "telecast_events_conflated_total",
         "Events that slow or rate-limited streams did not get, because a newer one replaced them.",
-        _by_transport(lambda parts: parts.broadcaster.tally.left_out),
+        _by_transport(lambda parts: parts.broadcaster.tally.conflated),
     ),
     Metric(
         "counter",

@@ -56,7 +56,7 @@ async def open_session(request: web.Request) -> web.Response:
     operate = operate and principal.may("operate")
     token = sign_in(request, principal.key_id, operate=operate)
     holder = principal.operating() if operate else principal.reading()
-    return ok(_told(holder, token.expires_at), status=201, headers=NO_STORE)
+    return ok(_described(holder, token.expires_at), status=201, headers=NO_STORE)
 
 
 async def read_session(request: web.Request) -> web.Response:
@@ -68,7 +68,7 @@ async def read_session(request: web.Request) -> web.Response:
             raise
         why = {"code": fault.code, "message": fault.message}
         return ok({"signedIn": False, "why": why}, headers=NO_STORE)
-    return ok(_told(request.get(OPERATES, principal), None), headers=NO_STORE)
+    return ok(_described(request.get(OPERATES, principal), None), headers=NO_STORE)
 
 
 async def close_session(request: web.Request) -> web.Response:
@@ -94,7 +94,7 @@ async def _asker(request: web.Request) -> tuple[Principal, bool]:
     raise PeerFault(Code.BAD_REQUEST, "A sign-in is a JSON object with a `key`.")
 
 
-def _told(principal: Principal, expires_at: float | None) -> dict[str, Any]:
+def _described(principal: Principal, expires_at: float | None) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "signedIn": True,
         "keyId": principal.key_id,

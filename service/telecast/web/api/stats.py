@@ -88,6 +88,6 @@ def _totals(parts: Parts) -> dict[str, Any]:
         "evicted": {str(code): count for code, count in tally.evicted.items()},
         "published": dict(published.published),
         "delivered": tally.delivered.total(),
-        "conflated": tally.left_out.total(),
+        "conflated": tally.conflated.total(),
         "sentBytes": tally.bytes.total(),
     }

@@ -245,7 +245,7 @@ class ServedStream:
             connection_id=self.client.connection_id,
             head=self.parts.broadcaster.head,
             heartbeat_seconds=self.query.heartbeat,
-            limits=self.session.told_limits(),
+            limits=self.session.limits_sent(),
         )
 
     def ack(
@@ -276,7 +276,7 @@ class ServedStream:
         if not selection and (self.client.transport == "sse" or not principal.may("read")):
             return False
         lost = [each.as_json() for each in rejected]
-        self.parts.broadcaster.tell(subscriber, self.ack("subscribe", None, lost))
+        self.parts.broadcaster.send(subscriber, self.ack("subscribe", None, lost))
         self.parts.broadcaster.change(subscriber, selection)
         return True
 

@@ -255,7 +255,7 @@ class _WsStream:
             self._send(messages.error(now_ms(), broken, req_id))
 
     def _send(self, message: Message) -> None:
-        self._broadcaster.tell(self._subscriber, message)
+        self._broadcaster.send(self._subscriber, message)
 
     def _narrow(self, principal: Principal) -> None:
         if not self._stream.narrow(principal, self._subscriber):
