@@ -16,10 +16,12 @@ from telecast.errors import Conflict, JournalCorrupt, JournalFull, JournalUnavai
 from telecast.journal.base import Batch, Idempotency
 from telecast.journal.jetstream import copy as copy_module
 from telecast.journal.jetstream import sender as sender_module
+from telecast.journal.jetstream.applier import Applier
 from telecast.journal.jetstream.copy import Copy
 from telecast.journal.jetstream.journal import JetStreamJournal
 from telecast.journal.jetstream.message import decode, encode
 from telecast.journal.jetstream.nodes import Nodes, Verdict
+from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Record, Retention
 from tests.support.unsure_log import Stream, UnsureLog
 
@@ -263,3 +265,63 @@ def test_a_copy_that_was_closed_is_kept(tmp_path: Path) -> None:
     before = Path(path).stat().st_ino
     Copy(path, "c0ffee1234", KEEP).close()
     assert Path(path).stat().st_ino == before
+
+
+# --- the copy's thread
+
+
+async def test_a_copy_whose_thread_dies_is_no_journal_that_seems_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(Stream(random.Random(1)), tmp_path, 1) as (journal,), asyncio.timeout(20):
+        tail = journal.tail()
+        assert await anext(tail) == ()
+        monkeypatch.setattr(Applier, "_due", lambda *_: 1 / 0)
+        with pytest.raises(JournalUnavailable, match="thread has ended"):
+            await asyncio.gather(journal.trim(), journal.trim())
+        with pytest.raises(JournalUnavailable, match="thread has ended"):
+            await anext(tail)
+        assert "thread has ended" in (journal.failure() or "")
+        with pytest.raises(JournalUnavailable, match="thread has ended"):
+            await journal.append(Batch(records=(record("late"),)))
+    assert "has died" in caplog.text
+
+
+async def test_a_trim_that_cannot_be_looked_at_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(Stream(random.Random(1)), tmp_path, 1) as (journal,), asyncio.timeout(20):
+        monkeypatch.setattr(Copy, "due", lambda *_: 1 / 0)
+        with pytest.raises(JournalUnavailable, match="division"):
+            await journal.trim()
+        assert (await journal.append(Batch(records=(record("next"),)))).count == 1
+
+
+async def test_a_copy_that_cannot_be_written_to_fails_the_start_and_is_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: str, state: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    stream, path = Stream(random.Random(1)), tmp_path / "copy.db"
+    journals = [JetStreamJournal(UnsureLog(stream), path, KEEP, now=lambda: 1.7e9) for _ in "ab"]
+    async with asyncio.timeout(20):
+        with monkeypatch.context() as patched:
+            patched.setattr(copy_module, "_say_state", full)
+            with pytest.raises(JournalUnavailable, match="No space"):
+                await journals[0].open()
+        await journals[1].open()
+        await journals[1].close()
+
+
+async def test_a_copy_that_cannot_be_synced_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(store: Store) -> None:
+        raise JournalFull("full")
+
+    monkeypatch.setattr(Store, "sync", full)
+    async with asyncio.timeout(20), nodes(Stream(random.Random(1)), tmp_path, 1) as (journal,):
+        await journal.append(Batch(records=(record("kept"),)))
+    assert (tmp_path / "0.db.state").read_text().startswith("open ")
+    assert journal.failure() == "The journal is closed."

@@ -1038,6 +1038,19 @@ async def test_a_writer_that_dies_is_no_journal_that_seems_open(
     assert "has died" in caplog.text
 
 
+async def test_a_writer_that_dies_leaves_no_publish_unanswered(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(path) as journal:
+        monkeypatch.setattr(writer, "LOOK_SECONDS", 0.0)
+        monkeypatch.setattr(Store, "look", lambda _: 1 / 0)
+        waiting = [journal.append(batch(record())) for _ in range(3)]
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {type(each) for each in outcomes} == {JournalUnavailable}
+        assert journal.head == 0
+
+
 async def test_what_waits_commits_as_one_group(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
     async with opened(path) as journal:

@@ -1,4 +1,4 @@
-"""This node's copy of the log: a SQLite database, and the thread that applies messages to it.
+"""This node's copy of the log: a SQLite database, and how messages are applied to it.
 
 What holds: the copy is what applying messages 1 to `applied` gives, on every node alike, since it
 depends on the messages and their times alone. A message's entries, rows, keys and notes, and the
@@ -14,16 +14,13 @@ goes along with each message: a node that judged otherwise finds out and stops.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any
 from zlib import crc32
 
@@ -31,11 +28,10 @@ import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.ageing import Times
-from telecast.journal.base import Figures, Floor, Receipt
+from telecast.journal.base import Figures, Receipt
 from telecast.journal.jetstream.log import Logged
 from telecast.journal.jetstream.message import VERSION, Message, NewerVersion, decode
 from telecast.journal.jetstream.nodes import Nodes, Verdict
-from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.schema import sync_directory
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Retention
@@ -76,48 +72,6 @@ class Applied:
     entries: tuple[Entry, ...]
     head: int
     trimmed: int | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Opened:
-    epoch: str
-    place: Place
-    head: int
-    floors: Mapping[str, Floor]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """Messages that were applied in one transaction."""
-
-    applied: Sequence[Applied]
-    floors: Mapping[str, Floor]
-    figures: Figures
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Due:
-    """Whether a trim at this moment would take anything away."""
-
-    now: float
-    answer: asyncio.Future[bool]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Gone:
-    """The copy is closed and unlocked; `fault` says why it could not even be opened."""
-
-    fault: TelecastError | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Failed:
-    """Nothing more is applied. What is there can be read until the end."""
-
-    fault: TelecastError
-
-
-Report = Opened | Step | Failed | Gone
 
 
 class Copy:
@@ -226,10 +180,12 @@ class Copy:
         return self.store.is_due(now)
 
     def close(self) -> None:
-        if self.store.failed is None:
-            self.store.sync()
-        failed = self.store.failed
-        self.store.close()
+        try:
+            if self.store.failed is None:
+                self.store.sync()
+            failed = self.store.failed
+        finally:
+            self.store.close()
         if failed is None:
             _say_state(self._path, CLOSED)
 
@@ -272,94 +228,3 @@ def discard_if_unsure(path: str) -> None:
     log.warning("the copy was open when the machine went down: it is made anew from the log")
     for name in (path, f"{path}-wal", f"{path}-shm", f"{path}.head", f"{path}.state"):
         Path(name).unlink(missing_ok=True)
-
-
-class Applier:
-    """Owns the copy's thread from `start` until it is told to `stop`.
-
-    `report` is called on `loop`: first with Opened, or at once with Gone; then once per step; last
-    with Gone. `release` is called in the thread before the file is closed.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        epoch: str,
-        retention: Mapping[str, Retention],
-        *,
-        loop: asyncio.AbstractEventLoop,
-        report: Callable[[Report], None],
-        release: Callable[[], None],
-    ) -> None:
-        self._path = path
-        self._epoch = epoch
-        self._retention = retention
-        self._loop = loop
-        self._report = report
-        self._release = release
-        self._jobs: SimpleQueue[Sequence[Logged] | Due | None] = SimpleQueue()
-        self._thread = Thread(target=self._run, name="journal-copy", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def put(self, job: Sequence[Logged] | Due) -> None:
-        """Have it done after all that was put before. Never blocks; the caller bounds it."""
-        self._jobs.put(job)
-
-    def stop(self) -> None:
-        """Finish what was put, then let go of the file."""
-        self._jobs.put(None)
-
-    def _send(self, call: Callable[..., None], *arguments: object) -> None:
-        try:
-            self._loop.call_soon_threadsafe(call, *arguments)
-        except RuntimeError:
-            log.debug("the loop ended before its journal was closed")
-
-    def _run(self) -> None:
-        try:
-            lock = FileLock(f"{self._path}.lock")
-        except TelecastError as fault:
-            self._send(self._report, Gone(fault))
-            return
-        try:
-            copy = Copy(self._path, self._epoch, self._retention)
-        except TelecastError as fault:
-            lock.release()
-            self._send(self._report, Gone(fault))
-            return
-        opened = Opened(copy.store.epoch, copy.place, copy.store.head, copy.store.floors())
-        self._send(self._report, opened)
-        try:
-            self._serve(copy)
-        finally:
-            self._release()
-            copy.close()
-            lock.release()
-            self._send(self._report, Gone())
-
-    def _serve(self, copy: Copy) -> None:
-        failed = False
-        while (job := self._jobs.get()) is not None:
-            if isinstance(job, Due):
-                self._send(_settle, job.answer, not failed and copy.due(job.now))
-            elif not failed:
-                report = self._applied(copy, job)
-                failed = isinstance(report, Failed)
-                self._send(self._report, report)
-
-    def _applied(self, copy: Copy, logged: Sequence[Logged]) -> Step | Failed:
-        try:
-            applied = copy.apply(logged)
-            return Step(applied, copy.store.floors(), copy.figures())
-        except TelecastError as fault:
-            return Failed(fault)
-        except Exception as error:
-            log.exception("the copy's thread met a fault")
-            return Failed(JournalUnavailable(f"The copy {self._path} failed ({error!r}): restart."))
-
-
-def _settle(answer: asyncio.Future[bool], due: bool) -> None:
-    if not answer.done():
-        answer.set_result(due)

@@ -6,19 +6,19 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum, auto
-from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
+from telecast.journal.answers import answer
 from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
 from telecast.journal.group import check
-from telecast.journal.jetstream.copy import Applier, Due, Failed, Gone, Opened, Place, Report, Step
+from telecast.journal.jetstream.applier import Applier, Due, Failed, Gone, Opened, Report, Step
+from telecast.journal.jetstream.copy import Place
 from telecast.journal.jetstream.log import Extent, Log, Logged
 from telecast.journal.jetstream.sender import Sender
 from telecast.journal.sqlite.courtesy import Courtesy
-from telecast.journal.sqlite.readers import MAX_READERS, Readers
+from telecast.journal.sqlite.reading import Reading
 from telecast.journal.tail import Tail
 from telecast.model import Entry, Retention
 
@@ -30,7 +30,6 @@ from what it knew before it slept."""
 AHEAD = 1024
 """Messages that wait for the copy's thread at the most."""
 CLOSE_SECONDS = 5.0
-_T = TypeVar("_T")
 
 
 class _State(Enum):
@@ -82,8 +81,13 @@ class JetStreamJournal(Journal):
         self._place = Place()
         self._tail = Tail()
         self._courtesy = Courtesy()
-        self._readers = Readers(self._path)
-        self._threads = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="journal-read")
+        self._reading = Reading(
+            self._path,
+            self._courtesy,
+            head=lambda: self.head,
+            closed=self._unreadable,
+            damaged=self._fail,
+        )
         self._sender = Sender(log, lambda: self._place)
         self._applier: Applier | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,7 +123,7 @@ class JetStreamJournal(Journal):
             self._retention,
             loop=loop,
             report=self._on_report,
-            release=self._release_readers,
+            release=self._reading.release,
         )
         self._applier.start()
         with self._courtesy.shown():
@@ -163,16 +167,13 @@ class JetStreamJournal(Journal):
                 raise JournalUnavailable(self._why)
             await self._moved.wait()
 
-    def _release_readers(self) -> None:
-        self._threads.shutdown(wait=True)
-        self._readers.close()
-
     async def close(self) -> None:
         if self._state is _State.NEW:
             return
         if self._state not in (_State.CLOSING, _State.CLOSED):
             await self._let_go()
         await asyncio.shield(self._gone)
+        self._end()
 
     async def _let_go(self) -> None:
         opened = self._state is _State.OPEN
@@ -194,7 +195,7 @@ class JetStreamJournal(Journal):
         if self._applier is not None:
             self._applier.stop()
         else:
-            self._release_readers()
+            self._reading.release()
             self._on_gone(Gone())
 
     def _move(self, state: _State, why: str = "") -> None:
@@ -250,13 +251,20 @@ class JetStreamJournal(Journal):
         self._moved.set()
 
     def _on_gone(self, report: Gone) -> None:
-        fault = report.fault
-        if self._state is _State.CLOSING:
+        if not self._opened.done():
+            fault = report.fault or JournalUnavailable("The copy was closed.")
+            self._opened.set_exception(fault)
+        elif self._state is not _State.CLOSING:  # its thread has died
+            self._fail(JournalUnavailable("The copy's thread has ended: restart the service."))
+        for due in self._applier.left() if self._applier is not None else ():
+            answer(due.answer, JournalUnavailable(self._why))
+        self._gone.set_result(None)
+        self._end()
+
+    def _end(self) -> None:
+        if self._state is _State.CLOSING and self._gone.done():
             self._move(_State.CLOSED, self._why)
             self._tail.end()
-        if not self._opened.done():
-            self._opened.set_exception(fault or JournalUnavailable("The copy was closed."))
-        self._gone.set_result(None)
 
     # --- the contract
 
@@ -270,37 +278,24 @@ class JetStreamJournal(Journal):
     async def trim(self) -> int:
         if self._state is not _State.OPEN or self._applier is None:
             raise JournalUnavailable(self._why)
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._applier.put(Due(self._now(), answer))
-        if not await answer:
+        due: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._applier.put(Due(self._now(), due))
+        if not await due:
             return 0
         return await asyncio.shield(self._sender.trim(self._retention))
 
     def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
-        return self._tail.follow(self._history, lambda: self.head)
-
-    async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
-        return await self._in_thread(self._readers.history, after, self.head, limit)
+        return self._tail.follow(self._reading.history, lambda: self.head)
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
-        if limit < 1:
-            raise ValueError("a page holds at least one entry")
-        chosen = dict.fromkeys(channels)
-        return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+        return await self._reading.page(channels, after, limit)
 
     async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
-        return await self._in_thread(self._readers.notes, book, after, limit)
+        return await self._reading.notes(book, after, limit)
 
-    async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
-        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
-            raise JournalUnavailable(self._why)
-        loop = asyncio.get_running_loop()
-        with self._courtesy.shown():
-            try:
-                return await loop.run_in_executor(self._threads, read, *arguments)
-            except JournalCorrupt as damage:
-                self._fail(damage)
-                raise
+    def _unreadable(self) -> str | None:
+        shut = self._state in (_State.NEW, _State.CLOSING, _State.CLOSED)
+        return self._why if shut else None
 
     def floors(self) -> Mapping[str, Floor]:
         return self._floors

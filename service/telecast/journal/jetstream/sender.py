@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
 
-from telecast.errors import JournalFull, JournalUnavailable, TelecastError
+from telecast.errors import JournalFull, JournalUnavailable
+from telecast.journal.answers import answer
 from telecast.journal.base import MAX_BATCH, Batch, Receipt
 from telecast.journal.jetstream.copy import Applied, Place
 from telecast.journal.jetstream.log import Log
@@ -104,7 +104,7 @@ class Sender:
 
     def put(self, batch: Batch) -> asyncio.Future[Receipt]:
         """The batch's receipt or refusal, once the log has judged it. Raises JournalUnavailable."""
-        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         size = _measure(batch)
         if size > self._log.most_bytes:
             raise JournalUnavailable(
@@ -113,9 +113,9 @@ class Sender:
                 "servers' `max_payload`."
             )
         self._check()
-        self._waiting.append(_Asked(batch, size, answer))
+        self._waiting.append(_Asked(batch, size, receipt))
         self._wake.set()
-        return answer
+        return receipt
 
     def trim(self, retention: Mapping[str, Retention]) -> asyncio.Future[int]:
         """Ask all nodes to trim at the same place; how many entries went on this one."""
@@ -144,7 +144,7 @@ class Sender:
         if sent is None or applied.verdict is not Verdict.NEXT:
             return
         for asked, outcome in zip(sent.asked, applied.outcomes, strict=True):
-            _answer(asked.answer, outcome)
+            answer(asked.answer, outcome)
         if sent.trimmed is not None and not sent.trimmed.done():
             sent.trimmed.set_result(applied.trimmed or 0)
         if applied.node == life.node and life.fences:
@@ -168,9 +168,9 @@ class Sender:
     def _settle(self, sent: _Sent, fault: JournalUnavailable) -> None:
         """One exception per caller: raised in many tasks, one would gather all their tracebacks."""
         for asked in sent.asked:
-            _answer(asked.answer, type(fault)(fault.message, outcome_unknown=fault.outcome_unknown))
+            answer(asked.answer, type(fault)(fault.message, outcome_unknown=fault.outcome_unknown))
         if sent.trimmed is not None:
-            _answer(sent.trimmed, type(fault)(fault.message))
+            answer(sent.trimmed, type(fault)(fault.message))
 
     def end(self, why: str) -> None:
         """Take no more; what waits is refused, what is under way is unknown."""
@@ -178,11 +178,11 @@ class Sender:
             return
         self._ended = JournalUnavailable(why)
         for asked in self._waiting:
-            _answer(asked.answer, JournalUnavailable(why))
+            answer(asked.answer, JournalUnavailable(why))
         self._waiting.clear()
         self._forget(why)
         if self._trim is not None:
-            _answer(self._trim[1], JournalUnavailable(why))
+            answer(self._trim[1], JournalUnavailable(why))
             self._trim = None
         for task in self._tasks:
             task.cancel()
@@ -327,13 +327,3 @@ def _measure(batch: Batch) -> int:
     for note in batch.notes:
         size += len(note.value or b"") + 6 * len(note.key) + BESIDE_RECORDS
     return size
-
-
-def _answer(answer: asyncio.Future[Any], outcome: Receipt | TelecastError) -> None:
-    """Settle what a caller waits for; one that was cancelled has settled it already."""
-    if answer.done():
-        return
-    if isinstance(outcome, TelecastError):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)

@@ -6,16 +6,16 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from enum import Enum, auto
-from typing import TypeVar
+from typing import Any
 
-from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.errors import JournalUnavailable
 from telecast.journal.ageing import monotonic
+from telecast.journal.answers import answer
 from telecast.journal.base import Batch, Figures, Floor, Journal, KeyLimits, Note, Page, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
-from telecast.journal.sqlite.readers import MAX_READERS, Readers
+from telecast.journal.sqlite.reading import Reading
 from telecast.journal.sqlite.writer import (
     Append,
     Committed,
@@ -29,8 +29,6 @@ from telecast.journal.sqlite.writer import (
 )
 from telecast.journal.tail import Tail
 from telecast.model import Entry, Retention
-
-_T = TypeVar("_T")
 
 
 class _State(Enum):
@@ -87,8 +85,13 @@ class SqliteJournal(Journal):
         self._floors: Mapping[str, Floor] = {}
         self._tail = Tail()
         self._courtesy = Courtesy()
-        self._readers = Readers(self._path)
-        self._threads = ThreadPoolExecutor(MAX_READERS, thread_name_prefix="journal-read")
+        self._reading = Reading(
+            self._path,
+            self._courtesy,
+            head=lambda: self.head,
+            closed=self._unreadable,
+            damaged=lambda damage: self._settle(None, damage.message),
+        )
         self._writer: Writer | None = None
         self._opened: asyncio.Future[None]
         self._gone: asyncio.Future[None]
@@ -107,7 +110,7 @@ class SqliteJournal(Journal):
             limits=self._limits,
             loop=loop,
             report=self._on_report,
-            release=self._release_readers,
+            release=self._reading.release,
         )
         self._writer.start()
         try:
@@ -117,22 +120,18 @@ class SqliteJournal(Journal):
             self._writer.stop()
             raise
 
-    def _release_readers(self) -> None:
-        self._threads.shutdown(wait=True)
-        self._readers.close()
-
     async def append(self, batch: Batch) -> Receipt:
         check(batch)
-        answer: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        self._writing().put(Append(batch, answer))
+        receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
+        self._writing().put(Append(batch, receipt))
         with self._courtesy.shown():
-            return await answer
+            return await receipt
 
     async def trim(self) -> int:
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._writing().put(Trim(answer))
+        removed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._writing().put(Trim(removed))
         with self._courtesy.shown():
-            return await answer
+            return await removed
 
     def _writing(self) -> Writer:
         if self._writer is None or self._state not in (_State.OPEN, _State.FULL):
@@ -140,35 +139,17 @@ class SqliteJournal(Journal):
         return self._writer
 
     def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
-        return self._tail.follow(self._history, lambda: self.head)
-
-    async def _history(self, after: int, limit: int) -> tuple[tuple[Entry, ...], int]:
-        return await self._in_thread(self._readers.history, after, self.head, limit)
+        return self._tail.follow(self._reading.history, lambda: self.head)
 
     async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
-        if limit < 1:
-            raise ValueError("a page holds at least one entry")
-        self._reading()
-        # Up to this loop's head: what is committed beyond it, the tail has not passed on yet.
-        chosen = dict.fromkeys(channels)
-        return await self._in_thread(self._readers.page, chosen, after, self.head, limit)
+        return await self._reading.page(channels, after, limit)
 
     async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
-        self._reading()
-        return await self._in_thread(self._readers.notes, book, after, limit)
+        return await self._reading.notes(book, after, limit)
 
-    def _reading(self) -> None:
-        if self._state in (_State.NEW, _State.CLOSING, _State.CLOSED):
-            raise JournalUnavailable(self._why)
-
-    async def _in_thread(self, read: Callable[..., _T], *arguments: object) -> _T:
-        loop = asyncio.get_running_loop()
-        with self._courtesy.shown():
-            try:
-                return await loop.run_in_executor(self._threads, read, *arguments)
-            except JournalCorrupt as damage:
-                self._settle(None, damage.message)
-                raise
+    def _unreadable(self) -> str | None:
+        shut = self._state in (_State.NEW, _State.CLOSING, _State.CLOSED)
+        return self._why if shut else None
 
     def floors(self) -> Mapping[str, Floor]:
         return self._floors
@@ -201,7 +182,7 @@ class SqliteJournal(Journal):
             case Trimmed():
                 self._floors = report.floors
                 self._settle(report.full, report.failed)
-                _answer(report.answer, report.outcome)
+                answer(report.answer, report.outcome)
             case Looked():
                 self._figures = report.figures
                 self._settle(report.full, report.failed)
@@ -219,8 +200,8 @@ class SqliteJournal(Journal):
         self.head = report.head
         self._tail.add(report.entries)
         self._settle(report.full, report.failed)
-        for answer, outcome in report.answers:
-            _answer(answer, outcome)
+        for future, outcome in report.answers:
+            answer(future, outcome)
 
     def _settle(self, full: str | None, failed: str | None) -> None:
         if failed is not None:
@@ -241,16 +222,10 @@ class SqliteJournal(Journal):
         else:  # its thread has died
             self._move(_State.CLOSED, "The journal's writer has ended: restart the service.")
             self._tail.end(JournalUnavailable(self._why))
+            assert self._writer is not None
+            for job in self._writer.left():
+                waiting: asyncio.Future[Any] = job.answer
+                answer(waiting, JournalUnavailable(self._why))
         if not self._opened.done() and report.fault is not None:
             self._opened.set_exception(report.fault)
         self._gone.set_result(None)
-
-
-def _answer(answer: asyncio.Future[_T], outcome: _T | Exception) -> None:
-    """Settle what a caller waits for; one that was cancelled has settled it already."""
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -136,6 +137,13 @@ class Writer:
         """Finish what was put, then let go of the file."""
         self._jobs.put(None)
 
+    def left(self) -> Iterator[Append | Trim]:
+        """What was put and not begun. To be called on the loop, after Gone."""
+        while self._held or not self._jobs.empty():
+            job = self._held.popleft() if self._held else self._jobs.get_nowait()
+            if job is not None:
+                yield job
+
     def _send(self, report: Report) -> None:
         try:
             self._loop.call_soon_threadsafe(self._report, report)
@@ -181,17 +189,14 @@ class Writer:
 
     def _next(self, store: Store) -> Append | Trim | None:
         """Waits for it, and looks at the files meanwhile and before it is done."""
-        job: Append | Trim | None = None
-        waiting = True
-        while waiting:
-            try:
-                job = self._held.popleft() if self._held else self._jobs.get(timeout=LOOK_SECONDS)
-                waiting = False
-            except Empty:
-                pass
+        while True:
+            if not self._held:
+                with suppress(Empty):
+                    self._held.append(self._jobs.get(timeout=LOOK_SECONDS))
             if time.monotonic() - self._looked >= LOOK_SECONDS:
                 self._look(store)  # nothing is acknowledged in a file that is gone
-        return job
+            if self._held:
+                return self._held.popleft()
 
     def _look(self, store: Store) -> None:
         store.look()
