@@ -229,7 +229,7 @@ def test_limits_that_contradict_each_other_are_told():
 
 
 def test_a_password_in_an_address_is_not_repeated():
-    (reported,) = problems({"journal": "nats://me:hunter2@host"})
+    (reported,) = problems({"journal": "postgres://me:hunter2@host"})
     assert "hunter2" not in reported
 
 

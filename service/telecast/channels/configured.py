@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -19,10 +19,10 @@ from telecast.channels.catalogue import CHANNELS, Catalogue, nearest
 from telecast.channels.channel import Channel
 from telecast.channels.fields import Choice, Count, Flag, Identifier
 from telecast.channels.lines import Located
-from telecast.channels.schemas import Payload
-from telecast.channels.types import FieldReader, Path, example_of, schema_of
+from telecast.channels.rules import gone_of, hashable, key_of, pin_of, schema_by_key
+from telecast.channels.types import FieldReader, Path, example_of
 from telecast.errors import SettingsError
-from telecast.model import Retention, Row
+from telecast.model import Retention
 
 NAME = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*", re.ASCII)
 MOST_NAME = 64
@@ -220,12 +220,12 @@ class _Table:
             name=name,
             title=title,
             description=description or f"{title}.",
-            schema=_schema(name, self._fields, key),
+            schema=schema_by_key(name, self._fields, key),
             key=key_of(key),
             key_fields=key,
             filters=filters,
-            pin=_pin_of(pin),
-            gone=_gone_of(ends),
+            pin=pin_of(pin),
+            gone=gone_of(ends),
             retention=retention,
             example={each: example_of(spec) for each, spec in table["fields"].items()},
             key_holds_filters=set(filters.values()) <= set(key),
@@ -300,7 +300,7 @@ class _Table:
                     field.deserialize(value)
                 except ValidationError as fault:
                     self._report((*path, each), f"{value!r}: {fault.messages[0]}")
-            found[each] = frozenset(map(_hashable, listed))
+            found[each] = frozenset(map(hashable, listed))
         return found
 
     def _names(self, option: str) -> list[str]:
@@ -347,50 +347,3 @@ class _Table:
             self._report((self._name, option), "it must be one line of up to 500 characters.")
             return usual
         return value
-
-
-def _schema(name: str, found: Mapping[str, fields.Field[Any]], key: tuple[str, ...]) -> Payload:
-    """Its key is joined by ":", so only the last field of it may have one: else two rows could
-    have one key."""
-    schema = schema_of(name, found)
-    before_last = [each for each in key[:-1] if isinstance(found[each], Identifier)]
-    if before_last:
-
-        def agree(row: Mapping[str, Any]) -> None:
-            for each in before_last:
-                if ":" in row[each]:
-                    raise ValidationError('Must not contain ":".', each)
-
-        schema.agree = agree  # type: ignore[method-assign]
-    return schema
-
-
-def key_of(names: tuple[str, ...]) -> Callable[[Row], str]:
-    """Reads a row's key: its fields, joined by colons."""
-    if len(names) == 1:
-        (name,) = names
-        return lambda row: str(row[name])
-    if len(names) == 2:
-        first, second = names
-        return lambda row: f"{row[first]}:{row[second]}"
-    values = itemgetter(*names)
-    return lambda row: ":".join(map(str, values(row)))
-
-
-def _pin_of(names: Iterable[str]) -> Callable[[Row], Hashable] | None:
-    pinned = tuple(names)
-    if not pinned:
-        return None
-    return lambda row: tuple(_hashable(row[name]) for name in pinned)
-
-
-def _gone_of(ends: Mapping[str, frozenset[Any]]) -> Callable[[Row], bool]:
-    if not ends:
-        return lambda row: False
-    return lambda row: any(row[name] in values for name, values in ends.items())
-
-
-def _hashable(value: Any) -> Hashable:
-    if isinstance(value, dict | list):
-        return repr(value)
-    return value  # type: ignore[no-any-return]

@@ -17,8 +17,9 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from telecast.config.about import PREFIX, About
 from telecast.config.kinds import KINDS, WRONG
-from telecast.config.table import PREFIX, About, Settings, table
+from telecast.config.table import Settings, table
 from telecast.errors import SettingsError
 
 __all__ = [

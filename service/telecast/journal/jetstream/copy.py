@@ -9,7 +9,7 @@ the machine itself went down the copy is made anew.
 What would break it: judging by this node's clock, settings or memory. So the time is the log's,
 the retention stands in the message that asks to trim, and `chain`, a checksum of all judgements,
 goes along with each message: a node that judged otherwise finds out and stops.
-`docs/design/cluster.md` weighs it; `tests/contract` and `tests/cluster` show it.
+`docs/design/cluster.md` weighs it; `tests/contract` and `tests/integration/cluster` show it.
 """
 
 from __future__ import annotations

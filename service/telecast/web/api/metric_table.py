@@ -6,55 +6,14 @@ numbers that their owners keep.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import platform
-import resource
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, NamedTuple
 
 from telecast import __version__, logs
 from telecast.consumers.consumer import Standing
-from telecast.histogram import Histogram
 from telecast.net.admission import WHY
+from telecast.watch import process
+from telecast.web.api.metric import Metric, Samples, by, by_transport, one, times
 from telecast.web.parts import Parts
-
-Samples = Iterable[tuple[dict[str, str], float]]
-TRANSPORTS = ("ws", "sse")
-Kind = Literal["counter", "gauge", "histogram"]
-
-
-class Metric(NamedTuple):
-    """One line of the table. `read` gives (labels, value) pairs, or a histogram's buckets."""
-
-    kind: Kind
-    name: str
-    help: str
-    read: Callable[[Parts], Any]
-
-
-def _one(value: Callable[[Parts], float]) -> Callable[[Parts], Samples]:
-    """Without labels."""
-    return lambda parts: [({}, value(parts))]
-
-
-def _by(label: str, values: Callable[[Parts], Mapping[str, float]]) -> Callable[[Parts], Samples]:
-    """One label."""
-    return lambda parts: [({label: name}, value) for name, value in values(parts).items()]
-
-
-def _by_transport(values: Callable[[Parts], Mapping[str, float]]) -> Callable[[Parts], Samples]:
-    """Both transports, those that have counted nothing too."""
-    return lambda parts: [({"transport": each}, values(parts).get(each, 0)) for each in TRANSPORTS]
-
-
-def _times(histogram: Callable[[Parts], Histogram]) -> Callable[[Parts], dict[float | str, float]]:
-    def read(parts: Parts) -> dict[float | str, float]:
-        times = histogram(parts)
-        return {**dict(times.buckets()), "sum": times.seconds, "count": times.count}
-
-    return read
 
 
 def _delivered(parts: Parts) -> Samples:
@@ -71,40 +30,19 @@ def _last_events(parts: Parts) -> Samples:
     return [({"channel": name}, last.timestamp / 1000) for name, last in lasts if last is not None]
 
 
-def _cpu(parts: Parts) -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _pages(parts: Parts, at: int) -> float:
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[at]) * resource.getpagesize()
-    except OSError:  # not Linux: the peak, in KiB or (macOS) bytes
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _open_files(parts: Parts) -> float:
-    for folder in ("/proc/self/fd", "/dev/fd"):
-        with contextlib.suppress(OSError):
-            return len(os.listdir(folder))
-    return 0
-
-
 METRICS = (
     # streams and connections
     Metric(
         "gauge",
         "telecast_connections",
         "Open streams.",
-        _by_transport(lambda parts: parts.clients.connections()),
+        by_transport(lambda parts: parts.clients.connections()),
     ),
     Metric(
         "counter",
         "telecast_connections_opened_total",
         "Streams opened.",
-        _by_transport(lambda parts: parts.clients.opened),
+        by_transport(lambda parts: parts.clients.opened),
     ),
     Metric(
         "counter",
@@ -117,31 +55,31 @@ METRICS = (
         "counter",
         "telecast_connections_refused_total",
         "Streams refused at admission, by error code.",
-        _by("code", lambda parts: parts.clients.refused),
+        by("code", lambda parts: parts.clients.refused),
     ),
     Metric(
         "gauge",
         "telecast_sockets",
         "Open connections, including those that have not sent a request.",
-        _one(lambda parts: len(parts.admission)),
+        one(lambda parts: len(parts.admission)),
     ),
     Metric(
         "counter",
         "telecast_sockets_closed_total",
         "Connections, other than streams, closed by the service, by reason.",
-        _by("reason", lambda parts: {why: parts.admission.closed[why] for why in WHY}),
+        by("reason", lambda parts: {why: parts.admission.closed[why] for why in WHY}),
     ),
     Metric(
         "gauge",
         "telecast_request_bytes",
         "Bytes held by requests: bodies that are being received, answers that are being read.",
-        _by("what", lambda parts: {"bodies": len(parts.bodies), "answers": len(parts.answers)}),
+        by("what", lambda parts: {"bodies": len(parts.bodies), "answers": len(parts.answers)}),
     ),
     Metric(
         "counter",
         "telecast_request_bytes_refused_total",
         "Bodies and answers refused because too many bytes were held already.",
-        _by(
+        by(
             "what",
             lambda parts: {"bodies": parts.bodies.refused, "answers": parts.answers.refused},
         ),
@@ -150,25 +88,25 @@ METRICS = (
         "counter",
         "telecast_wrong_keys_total",
         "Wrong keys presented, by the error code of the answer.",
-        _by("code", lambda parts: parts.guesses.answered),
+        by("code", lambda parts: parts.guesses.answered),
     ),
     Metric(
         "gauge",
         "telecast_keys_file_usable",
         "1 while the keys file can be read and is right; 0 while older keys stay in force.",
-        _one(lambda parts: float(parts.keys.trouble is None)),
+        one(lambda parts: float(parts.keys.trouble is None)),
     ),
     Metric(
         "counter",
         "telecast_evictions_total",
         "Streams that the service ended, by error code.",
-        _by("code", lambda parts: parts.broadcaster.tally.evicted),
+        by("code", lambda parts: parts.broadcaster.tally.evicted),
     ),
     Metric(
         "counter",
         "telecast_frames_refused_total",
         "WebSockets ended because of a frame, by reason.",
-        _by("reason", lambda parts: parts.frames_refused),
+        by("reason", lambda parts: parts.frames_refused),
     ),
     Metric(
         "gauge",
@@ -183,38 +121,38 @@ METRICS = (
         "counter",
         "telecast_stream_starts_total",
         "What streams, and channels added to one, began with: RESUMED, or why it was a snapshot.",
-        _by("outcome", lambda parts: parts.broadcaster.tally.starts),
+        by("outcome", lambda parts: parts.broadcaster.tally.starts),
     ),
     # publishing
     Metric(
         "counter",
         "telecast_events_published_total",
         "Events committed through this node.",
-        _by("channel", lambda parts: parts.ingress.tally.published),
+        by("channel", lambda parts: parts.ingress.tally.published),
     ),
     Metric(
         "counter",
         "telecast_publishes_refused_total",
         "Publishes refused after validation, by error code.",
-        _by("code", lambda parts: parts.ingress.tally.refused),
+        by("code", lambda parts: parts.ingress.tally.refused),
     ),
     Metric(
         "counter",
         "telecast_publishes_duplicate_total",
         "Publishes answered from an idempotency key.",
-        _one(lambda parts: parts.ingress.tally.duplicates),
+        one(lambda parts: parts.ingress.tally.duplicates),
     ),
     Metric(
         "gauge",
         "telecast_publish_backlog_events",
         "Events that wait to be committed.",
-        _one(lambda parts: parts.ingress.backlog[0]),
+        one(lambda parts: parts.ingress.backlog[0]),
     ),
     Metric(
         "histogram",
         "telecast_publish_commit_seconds",
         "From a publish's check to where its events are committed and in the fan-out.",
-        _times(lambda parts: parts.ingress.tally.commit),
+        times(lambda parts: parts.ingress.tally.commit),
     ),
     # delivery
     Metric(
@@ -227,50 +165,50 @@ METRICS = (
         "counter",
         "telecast_events_backfilled_total",
         "Events and rows written to streams that were behind.",
-        _by_transport(lambda parts: parts.broadcaster.tally.backfilled),
+        by_transport(lambda parts: parts.broadcaster.tally.backfilled),
     ),
     Metric(
         "counter",
         "telecast_events_conflated_total",
         "Events that slow or rate-limited streams did not get, because a newer one replaced them.",
-        _by_transport(lambda parts: parts.broadcaster.tally.conflated),
+        by_transport(lambda parts: parts.broadcaster.tally.conflated),
     ),
     Metric(
         "counter",
         "telecast_sent_bytes_total",
         "Bytes of events and rows.",
-        _by_transport(lambda parts: parts.broadcaster.tally.bytes),
+        by_transport(lambda parts: parts.broadcaster.tally.bytes),
     ),
     Metric(
         "counter",
         "telecast_stalls_total",
         "Times that a stream's buffer was full.",
-        _one(lambda parts: parts.broadcaster.tally.stalls),
+        one(lambda parts: parts.broadcaster.tally.stalls),
     ),
     Metric(
         "histogram",
         "telecast_flush_seconds",
         "How long a round of flushes took, in which all pending events are written.",
-        _times(lambda parts: parts.broadcaster.tally.flush),
+        times(lambda parts: parts.broadcaster.tally.flush),
     ),
     Metric(
         "histogram",
         "telecast_commit_write_seconds",
         "From a commit to the end of the round that wrote it, for the oldest event of each round.",
-        _times(lambda parts: parts.broadcaster.tally.write),
+        times(lambda parts: parts.broadcaster.tally.write),
     ),
     # alerts
     Metric(
         "counter",
         "telecast_alerts_escalated_total",
         "Critical alerts that nobody acknowledged in time.",
-        _by("channel", lambda parts: {each.channel.name: each.escalated for each in parts.alerts}),
+        by("channel", lambda parts: {each.channel.name: each.escalated for each in parts.alerts}),
     ),
     Metric(
         "gauge",
         "telecast_alerts_unacknowledged",
         "Critical alerts that nobody has acknowledged and that are not escalated yet.",
-        _by(
+        by(
             "channel",
             lambda parts: {each.channel.name: each.unacknowledged for each in parts.alerts},
         ),
@@ -279,13 +217,13 @@ METRICS = (
         "gauge",
         "telecast_consumers",
         "Named clients whose acknowledged position is kept.",
-        _one(lambda parts: len(parts.consumers)),
+        one(lambda parts: len(parts.consumers)),
     ),
     Metric(
         "gauge",
         "telecast_consumers_at_risk",
         "Consumers that retention is near to, or has overtaken.",
-        _by(
+        by(
             "standing",
             lambda parts: {
                 str(each): parts.consumers.count(each)
@@ -297,32 +235,32 @@ METRICS = (
         "gauge",
         "telecast_consumer_lag_events_max",
         "Events, of all channels, that the consumer furthest behind has not acknowledged.",
-        _one(lambda parts: parts.consumers.most_behind()),
+        one(lambda parts: parts.consumers.most_behind()),
     ),
     Metric(
         "counter",
         "telecast_acknowledgements_total",
         "Acknowledgements of deliveries, by outcome: committed, or an error code.",
-        _by("outcome", lambda parts: parts.consumers.answered),
+        by("outcome", lambda parts: parts.consumers.answered),
     ),
     # what is kept
     Metric(
         "gauge",
         "telecast_head_seq",
         "The seq of the newest event in the fan-out.",
-        _one(lambda parts: parts.tape.head),
+        one(lambda parts: parts.tape.head),
     ),
     Metric(
         "gauge",
         "telecast_tape_events",
         "Events in memory.",
-        _by("channel", lambda parts: {name: len(log) for name, log in parts.tape.logs.items()}),
+        by("channel", lambda parts: {name: len(log) for name, log in parts.tape.logs.items()}),
     ),
     Metric(
         "gauge",
         "telecast_rows",
         "Current rows.",
-        _by(
+        by(
             "channel",
             lambda parts: {name: len(log.rows) for name, log in parts.tape.logs.items()},
         ),
@@ -346,50 +284,50 @@ METRICS = (
         "gauge",
         "telecast_publisher_last_publish_timestamp_seconds",
         "When each key last published, in seconds since 1970; the last 1,000 keys.",
-        _by("key_id", lambda parts: parts.ingress.tally.last),
+        by("key_id", lambda parts: parts.ingress.tally.last),
     ),
     Metric(
         "gauge",
         "telecast_journal_file_bytes",
         "Size of the journal's file; 0 in memory.",
-        _one(lambda parts: parts.journal.figures().file_bytes),
+        one(lambda parts: parts.journal.figures().file_bytes),
     ),
     Metric(
         "gauge",
         "telecast_journal_log_bytes",
         "Size of the journal's log (-wal), which grows while another program reads for long.",
-        _one(lambda parts: parts.journal.figures().log_bytes),
+        one(lambda parts: parts.journal.figures().log_bytes),
     ),
     Metric(
         "gauge",
         "telecast_journal_idempotency_keys",
         "Idempotency keys that the journal remembers.",
-        _one(lambda parts: parts.journal.figures().idempotency_keys),
+        one(lambda parts: parts.journal.figures().idempotency_keys),
     ),
     Metric(
         "counter",
         "telecast_clock_jumps_total",
         "Steps of the system's clock that deletion by age has waited out.",
-        _one(lambda parts: parts.journal.figures().clock_jumps),
+        one(lambda parts: parts.journal.figures().clock_jumps),
     ),
     # the process
     Metric(
         "histogram",
         "telecast_event_loop_lag_seconds",
         "How late the event loop wakes a timer, ten times a second.",
-        _times(lambda parts: parts.lag.histogram),
+        times(lambda parts: parts.lag.histogram),
     ),
     Metric(
         "counter",
         "telecast_log_lines_dropped_total",
         "Log lines that were dropped because their reader had stopped.",
-        _one(lambda parts: logs.dropped()),
+        one(lambda parts: logs.dropped()),
     ),
     Metric(
         "gauge",
         "telecast_ready",
         "1 while new work is welcome.",
-        _one(lambda parts: float(parts.ready)),
+        one(lambda parts: float(parts.ready)),
     ),
     Metric(
         "gauge",
@@ -401,26 +339,36 @@ METRICS = (
         "gauge",
         "process_start_time_seconds",
         "Seconds since 1970.",
-        _one(lambda parts: parts.started_at),
+        one(lambda parts: parts.started_at),
     ),
-    Metric("counter", "process_cpu_seconds_total", "User and system time.", _one(_cpu)),
+    Metric(
+        "counter",
+        "process_cpu_seconds_total",
+        "User and system time.",
+        one(lambda parts: process.cpu_seconds()),
+    ),
     Metric(
         "gauge",
         "process_resident_memory_bytes",
         "Resident memory.",
-        _one(lambda parts: _pages(parts, 1)),
+        one(lambda parts: process.resident_bytes()),
     ),
     Metric(
         "gauge",
         "process_virtual_memory_bytes",
         "Virtual memory.",
-        _one(lambda parts: _pages(parts, 0)),
+        one(lambda parts: process.virtual_bytes()),
     ),
-    Metric("gauge", "process_open_fds", "Open file descriptors.", _one(_open_files)),
+    Metric(
+        "gauge",
+        "process_open_fds",
+        "Open file descriptors.",
+        one(lambda parts: process.open_files()),
+    ),
     Metric(
         "gauge",
         "process_max_fds",
         "File descriptors that may be open.",
-        _one(lambda parts: resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
+        one(lambda parts: process.most_files()),
     ),
 )
