@@ -59,6 +59,18 @@ def catalogue_from(text: str, name: str = "channels.toml") -> Catalogue:
     return _File(text, name).catalogue()
 
 
+def wrong_name(name: str) -> str | None:
+    """Why a channel of one's own can't have this name; None: it can, if no other has it."""
+    if name in RESERVED_CHANNELS:
+        return "the name is reserved; choose another."
+    if not NAME.fullmatch(name) or len(name) > MOST_NAME:
+        return (
+            "a channel's name is of small letters, digits and single hyphens, begins with a letter "
+            f"and has {MOST_NAME} characters at the most, such as funding-rates."
+        )
+    return None
+
+
 class _File:
     """One channels.toml while it is read."""
 
@@ -108,17 +120,10 @@ class _File:
                 )
 
     def _named(self, name: str) -> bool:
-        if name in RESERVED_CHANNELS:
-            self.report((name,), "the name is reserved; choose another.")
-        elif not NAME.fullmatch(name) or len(name) > MOST_NAME:
-            self.report(
-                (name,),
-                "a channel's name is of small letters, digits and single hyphens, begins with a "
-                f"letter and has {MOST_NAME} characters at the most, such as funding-rates.",
-            )
-        else:
-            return True
-        return False
+        wrong = wrong_name(name)
+        if wrong is not None:
+            self.report((name,), wrong)
+        return wrong is None
 
     def _changed(self, channel: Channel, table: Mapping[str, Any]) -> Channel | None:
         """A built-in channel as the file wants it; None: it is switched off."""

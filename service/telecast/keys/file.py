@@ -68,7 +68,9 @@ def create_key(
         inline.update({field: sorted(values) for field, values in forced.items()})
         table["filter"] = inline
     if any(entry.get("name") == name for entry in keys):
-        raise SettingsError([f"There is a key named {name!r} already; each key has another name."])
+        raise SettingsError(
+            [f"There is a key named {name!r} already: choose another name, or revoke it first."]
+        )
     problems: list[str] = []
     _entry(table.unwrap(), "the new key", filters, problems)
     if problems:

@@ -8,8 +8,10 @@ import os
 import struct
 import sys
 import termios
+from pathlib import Path
 
 import orjson
+import pytest
 
 from tests.support.payloads import alert, position, price
 from tests.support.service.live import PATIENCE, Live, principal, served
@@ -129,6 +131,19 @@ async def test_doctor_finds_nothing_wrong_with_a_service_that_is_well() -> None:
         ]
 
 
+async def test_doctor_finds_nothing_wrong_with_a_key_that_is_newer_than_the_last_event(
+    tmp_path: Path,
+) -> None:
+    """Bug: a quiet service and a new key, and the doctor suspected several services."""
+    journal = f"sqlite:{tmp_path}/telecast.db"
+    async with served(journal=journal) as live:
+        await live.publish("positions", position())
+    async with served(principal("ann"), journal=journal) as live:
+        code, out, _ = await telecast(live, "doctor", who="ann")
+        assert code == 0, out
+        assert out.count("resumes with a snapshot (the key's rights are newer") == 2
+
+
 async def test_doctor_names_a_wrong_key_and_a_service_that_drains() -> None:
     async with served() as live:
         live.secrets["wrong"] = "tc_00000000_" + "0" * 64
@@ -202,3 +217,20 @@ async def test_consumers_are_listed_with_how_far_they_are() -> None:
         words = out.splitlines()[1].split()
         assert words[:2] == ["books", "desk"]
         assert words[3:5] == [receipt["position"], "1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("Bad Name", "a channel's name is of small letters"),
+        ("orders.fills", "a channel's name is of small letters"),
+        ("positions", "the name is that of a built-in channel"),
+        ("events", "the name is reserved"),
+    ],
+)
+async def test_a_new_channel_s_wrong_name_is_what_the_error_is_about(name: str, said: str) -> None:
+    """Bug: the error was about line 4 of a table that nobody saw, or "no valid TOML"."""
+    async with served() as live:
+        code, out, err = await telecast(live, "channels", "new", name)
+    assert (code, out) == (2, "")
+    assert f"Invalid value for NAME: {said}" in " ".join(err.split())

@@ -160,8 +160,8 @@ async def websocket(patient: Patient) -> str:
             "it opens, but messages or heartbeats do not come",
             "Something in between holds messages back, or cuts quiet connections.",
         ) from None
-    await _resume(patient, "ws")
-    return f"opens, resumes, and beats (after {waited:.1f} s)"
+    resumed = await _resume(patient, "ws")
+    return f"opens, {resumed}, and beats (after {waited:.1f} s)"
 
 
 async def events(patient: Patient) -> str:
@@ -181,8 +181,8 @@ async def events(patient: Patient) -> str:
             "A proxy buffers the stream. nginx: `proxy_buffering off;` (see the guide, Behind a "
             "proxy).",
         ) from None
-    await _resume(patient, "sse")
-    return "opens without buffering, and resumes"
+    resumed = await _resume(patient, "sse")
+    return f"opens without buffering, and {resumed}"
 
 
 async def _judge(patient: Patient, following: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -199,24 +199,28 @@ async def _judge(patient: Patient, following: Callable[[], Awaitable[dict[str, A
             return
 
 
-async def _resume(patient: Patient, transport: str) -> None:
+async def _resume(patient: Patient, transport: str) -> str:
+    """Come back with the position. What was seen, for the report."""
     query = {"channels": patient.channel, "since": patient.position}
-    seen = ""
+    seen: dict[str, Any] = {"type": ""}
     async with asyncio.timeout(ANSWER_SECONDS):
         if transport == "sse":
             async with patient.get("sse/telemetry", **query) as response:
-                while seen not in ("resume", "snapshot"):
-                    seen = (await _next_block(response))["type"]
+                while seen["type"] not in ("resume", "snapshot"):
+                    seen = await _next_block(response)
         else:
             address = below(patient.base, "ws/telemetry")
             async with patient.http.ws_connect(address, params=query) as socket:
-                while seen not in ("resume", "snapshot"):
-                    seen = (await _next_of(socket))["type"]
-    if seen == "snapshot":
-        raise Trouble(
-            "a resume is answered with a snapshot",
-            "Do requests go to different services, or does the journal forget at once?",
-        )
+                while seen["type"] not in ("resume", "snapshot"):
+                    seen = await _next_of(socket)
+    if seen["type"] == "resume":
+        return "resumes"
+    if seen["reason"] == "RIGHTS_CHANGED":  # nothing was committed since: no position is newer
+        return "resumes with a snapshot (the key's rights are newer than the last event)"
+    raise Trouble(
+        f"a resume is answered with a snapshot ({plain(str(seen['reason']))})",
+        "Do requests go to different services, or does the journal forget at once?",
+    )
 
 
 async def _next_of(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:

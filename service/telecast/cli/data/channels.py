@@ -10,7 +10,7 @@ import orjson
 
 from telecast.channel_file import read_catalogue
 from telecast.channels.catalogue import CHANNELS
-from telecast.channels.configured import catalogue_from
+from telecast.channels.configured import catalogue_from, wrong_name
 from telecast.channels.template import template
 from telecast.cli.connection import run, service_options
 from telecast.cli.output import note, plain, show
@@ -49,6 +49,11 @@ def check(file: Path) -> None:
 @click.argument("name")
 def new(name: str) -> None:
     """Print a table for a channel NAME: right as it is, with comments on what can be changed."""
+    wrong = wrong_name(name)
+    if wrong is None and name in CHANNELS:
+        wrong = "the name is that of a built-in channel; choose another."
+    if wrong is not None:
+        raise click.BadParameter(wrong, param_hint="NAME")
     text = template(name)
     catalogue_from(text, "the new table")
     show(text.rstrip())

@@ -150,7 +150,7 @@ def _greeting(url: str, link: str, key: str, source: str) -> str:
 Telecast is live, with {len(TRADERS)} paper traders on {source}. Look at it:
 
   {link}
-  (opens the page and signs in, once, within ten minutes; later ones sign in with the key below)
+  (signs in once, within ten minutes; after that sign in with the key below)
 
   curl -N -H 'X-API-Key: {key}' '{url}/sse/telemetry'
 

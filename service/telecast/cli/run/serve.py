@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
     help="A channel of the channels file may begin anew if its stored rows no longer fit it.",
 )
 def command(accepted: tuple[str, ...], **flags: Any) -> None:
-    """Take events in, keep them, tell them over WebSocket and Server-Sent Events.
+    """Take events in, store them, and send them over WebSocket and Server-Sent Events.
 
     Flags win over the environment, which wins over --config.
     """
