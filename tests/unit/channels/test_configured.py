@@ -216,7 +216,7 @@ def test_no_filter_has_the_name_of_a_parameter(name: str) -> None:
         ('fields = { id = { type = "id" } }\nends = 3', "must be a table"),
         ('fields = { id = { type = "id" } }\nretention = { age = "soon" }', "must be an age"),
         ('fields = { id = { type = "id" } }\nretention = { events = 0 }', "whole number"),
-        ('fields = { id = { type = "id" } }\nretention = { days = 3 }', "`events`, `age` and `bytes`"),
+        ('fields = { id = { type = "id" } }\nretention = { days = 3 }', "`age` and `bytes`"),
         ('fields = { id = { type = "id" } }\nretention = 3', "must be a table"),
         ('fields = { id = { type = "id" } }\nconflation = 1', "true or false"),
         ('fields = { id = { type = "id" } }\nmode = "list"', "keyed or log"),
