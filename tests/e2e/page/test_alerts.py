@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import HEALS_MS, Visitor, desk, shows, signed_in, visitor, word
-from tests.support.payloads import alert
+from tests.support.browser import HEALS_MS, Visitor, cut, desk, shows, signed_in, visitor, word
+from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -110,3 +110,45 @@ async def test_a_new_alert_is_announced_once_and_is_quiet_unless_asked(browser):
         await shows(page, "#risk-alerts .sub", "2\u00d7")
         assert await page.evaluate("heard") == ["CRITICAL: Stop."]
         assert await page.get_attribute("#icon", "href") != "page/icon.svg"
+
+
+async def test_an_alert_names_its_trader_as_soon_as_the_name_is_known(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await live.publish("risk-alerts", alert("a1", "t1", severity="CRITICAL"))
+        await live.publish("risk-alerts", alert("a2", "t9", message="Another one."))
+        page = await signed_in(visiting, live)
+        await shows(page, "#risk-alerts tr[data-key=a1] .sub", "t1")
+        await live.publish("trader-status", trader("t1", name="Ada"))
+        await shows(page, "#risk-alerts tr[data-key=a1] .sub", "Ada")
+        await shows(page, "#critical", "Ada:")
+        await shows(page, "#risk-alerts tr[data-key=a2] .sub", "t9")
+        await live.publish("trader-status", trader("t1", name="Ada Byron"))
+        await shows(page, "#risk-alerts tr[data-key=a1] .sub", "Ada Byron")
+        await page.keyboard.press("/")
+        await page.keyboard.type("byron")
+        await page.wait_for_selector("#risk-alerts tr[data-key=a2]", state="detached")
+        assert await page.is_visible("#risk-alerts tr[data-key=a1]")
+
+
+async def test_what_was_resolved_today_comes_from_the_history_and_goes_on(browser):
+    async with served() as live, visitor(browser, outages=True) as visiting:
+        await live.publish("trader-status", trader("t1", name="Ada"))
+        await live.publish("risk-alerts", alert("a1", message="Early."), alert("a2"))
+        await live.publish("risk-alerts", alert("a1", message="Early.", status="RESOLVED"))
+        page = await signed_in(visiting, live)
+        await shows(page, "#risk-alerts tbody", "Ada")
+        assert not await page.is_visible("#risk-alerts .resolved")
+        await page.click("#resolved-show")
+        await shows(page, ".resolved tbody", "Early.")
+        await shows(page, ".resolved tbody", "Ada")
+        await live.publish("risk-alerts", alert("a2", message="Late.", status="RESOLVED"))
+        await shows(page, ".resolved tbody", "Late.")
+        assert await page.get_attribute("#resolved-show", "aria-pressed") == "true"
+        await page.click(".resolved tr[data-key]")
+        await shows(page, "#detail-gone", "has ended")
+        await shows(page, "#detail-fields", "Late.")
+        await page.keyboard.press("Escape")
+        # What was live looks so no more once the line is lost, here too.
+        await page.context.set_offline(True)
+        cut(live)
+        await page.wait_for_selector(".resolved tr[data-key][data-stale]")

@@ -1,7 +1,7 @@
 // Alerts that somebody has to see: which nobody has taken, how that is made known, and how they are
 // acknowledged. What is shown at once is corrected by the event that follows.
 
-import { SEVERITY, taken } from "./channels.js";
+import { SEVERITY, taken, whom } from "./channels.js";
 import { button, find, make, say, set } from "./dom.js";
 import { time } from "./format.js";
 import { T } from "./texts.js";
@@ -14,9 +14,9 @@ export class Alerts {
   #dialogFor = null;
 
   // `rows()` are the alerts; `act(id, {note, undo})` sends; `speaks()` says whether this tab is the
-  // one that makes noise.
-  constructor({ rows, act, mayOperate, prefs, speaks, changed }) {
-    Object.assign(this, { rows, act, mayOperate, prefs, speaks, changed });
+  // one that makes noise; `traderName(id)` is a name, or undefined where none is visible.
+  constructor({ rows, act, mayOperate, prefs, speaks, changed, traderName }) {
+    Object.assign(this, { rows, act, mayOperate, prefs, speaks, changed, traderName });
     const dialog = find("take");
     dialog.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -133,7 +133,7 @@ export class Alerts {
     const critical = untaken.filter(([, { severity }]) => severity === "CRITICAL");
     find("critical").hidden = critical.length === 0;
     if (critical.length) {
-      set(find("critical-text"), T.criticalBar(critical[0][1].message, critical.length - 1));
+      set(find("critical-text"), T.criticalBar(whom(critical[0][1], this), critical[0][1].message, critical.length - 1));
       find("critical-take").hidden = !this.mayOperate;
     }
     document.title = untaken.length ? `(${untaken.length}) ${title}` : title;

@@ -37,6 +37,15 @@ const metric = (id, title, field, show, more = {}) => ({
   cell: ({ metrics }) => (metrics?.[field] == null ? { text: "–" } : show(metrics[field])), ...more,
 });
 
+const severity = {
+  id: "severity", title: C.severity, value: (row) => SEVERITY[row.severity] ?? 9,
+  cell: (row) => ({ text: row.severity, tone: SEVERITY_TONE[row.severity] ?? "", chip: true }),
+};
+const alertWords = {
+  id: "alert", title: C.alert, name: "first words", value: (row) => row.message,
+  cell: (row, key, context) => ({ text: row.message, sub: aboutAlert(row, context), more: violations(row) }),
+};
+
 export const VIEWS = {
   positions: {
     sort: (row, key) => [row.symbol, row.traderName ?? row.traderId, key],
@@ -68,16 +77,11 @@ export const VIEWS = {
   },
   "risk-alerts": {
     flow: true,
+    also: (row, context) => context.traderName(row.traderId) ?? "",
     sort: (row, key) => [taken(row) ? 1 : 0, SEVERITY[row.severity] ?? 9, -Date.parse(row.createdAt), key],
     columns: [
-      {
-        id: "severity", title: C.severity, value: (row) => SEVERITY[row.severity] ?? 9,
-        cell: (row) => ({ text: row.severity, tone: SEVERITY_TONE[row.severity] ?? "", chip: true }),
-      },
-      {
-        id: "alert", title: C.alert, name: "first words", value: (row) => row.message,
-        cell: (row) => ({ text: row.message, sub: aboutAlert(row), more: violations(row) }),
-      },
+      severity,
+      alertWords,
       instant("since", C.since, "createdAt", { mid: true }),
       {
         id: "act", title: C.act, name: "act", value: (row) => (taken(row) ? row.acknowledgedBy ?? "" : ""),
@@ -139,8 +143,23 @@ export const VIEWS = {
   },
 };
 
+// Alerts whose rows are gone; `resolvedAt` is the page's own word for when.
+export const RESOLVED_VIEW = {
+  flow: true,
+  also: VIEWS["risk-alerts"].also,
+  sort: (row, key) => [-row.resolvedAt, key],
+  columns: [
+    severity, alertWords, instant("since", C.since, "createdAt", { wide: true }),
+    {
+      id: "resolved", title: C.resolved, numeric: true, value: (row) => row.resolvedAt,
+      cell: (row) => ({ text: time(row.resolvedAt), tone: "faint", sub: row.acknowledgedBy ? T.resolved.by(row.acknowledgedBy) : "" }),
+    },
+  ],
+};
+
 export const KNOWN = Object.keys(VIEWS);
 const MOST_GENERIC_COLUMNS = 8;
+const FEW_GENERIC_COLUMNS = 3; // the others go where there is little room
 const DECIMAL = /^-?\d+(\.\d+)?$/;
 
 // A view of any channel from the JSON Schema of its rows: a column for each plain field.
@@ -151,11 +170,11 @@ export function genericView(schema) {
     .map(([field, rule], index) => {
       const type = [rule.type].flat();
       const date = rule.format === "date-time" || /At$/.test(field);
-      if (date) return instant(field, field, field, { extra: index >= MOST_GENERIC_COLUMNS });
+      if (date) return instant(field, field, field, { extra: index >= MOST_GENERIC_COLUMNS, wide: index >= FEW_GENERIC_COLUMNS });
       return {
         id: field, title: field, numeric: type.includes("number") || type.includes("integer"),
         name: index === 0 ? "first" : "", extra: index >= MOST_GENERIC_COLUMNS,
-        value: (row) => row[field] ?? "",
+        wide: index >= FEW_GENERIC_COLUMNS, value: (row) => row[field] ?? "",
         compare: (a, b) => (DECIMAL.test(a) && DECIMAL.test(b) ? compareDecimals(String(a), String(b)) : a < b ? -1 : a > b ? 1 : 0),
         cell: (row) => ({ text: row[field] == null ? "–" : DECIMAL.test(row[field]) ? decimal(String(row[field])) : String(row[field]) }),
       };
@@ -188,11 +207,16 @@ export function taken(alert) {
   return alert.status === "ACKNOWLEDGED";
 }
 
-function aboutAlert(row) {
-  const parts = [row.traderName ?? row.traderId ?? T.allTraders];
+// Whom an alert is about: the name that the traders' rows say, else the id.
+export function whom(row, context) {
+  return row.traderId == null ? T.allTraders : context.traderName(row.traderId) ?? row.traderId;
+}
+
+function aboutAlert(row, context) {
+  const parts = [whom(row, context)];
   if (row.recommendation) parts.push(T.recommendation[row.recommendation] ?? row.recommendation);
   if (row.count > 1) parts.push(`${row.count}\u00d7`);
-  if (taken(row) && row.note) parts.push(T.note(row.note));
+  if (row.note) parts.push(T.note(row.note));
   return parts.join(" · ");
 }
 

@@ -4,7 +4,7 @@ import {
   Client, Clock, Rows, States, delayOf, foldLink, freshness, judgedByService, newLink, staleAfterOf,
 } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
-import { KNOWN, VIEWS, genericView, observe, tidy } from "./channels.js";
+import { KNOWN, RESOLVED_VIEW, VIEWS, genericView, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
 import { Detail } from "./detail.js";
 import { button, find, make, menu, say, set } from "./dom.js";
@@ -15,6 +15,7 @@ import { Layout } from "./panel.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
 import { Raw } from "./raw.js";
+import { Resolved } from "./resolved.js";
 import * as session from "./session.js";
 import { Share } from "./share.js";
 import { draw, sparkline } from "./spark.js";
@@ -39,6 +40,7 @@ export class Desk {
   prefs = new Prefs();
   client = new Client(".", { prepare: false }); // by the session; relative, for a prefix
   catalogue = null; // name -> entry; null: not known yet
+  #names = new Map(); // trader -> name, of the rows that are visible
   #position = null;
   #frame = 0;
   #after = [];
@@ -51,6 +53,7 @@ export class Desk {
     this.alerts = new Alerts({
       rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: me.scopes.includes("operate"),
       act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.share.role !== "follower",
+      traderName: (id) => this.#names.get(id),
       changed: (key) => {
         this.tables.get("risk-alerts")?.follow(this.rows.of("risk-alerts"), new Set([key]));
         this.schedule();
@@ -58,6 +61,7 @@ export class Desk {
     });
     this.tables = new Map();
     for (const channel of KNOWN) this.#addTable(channel, VIEWS[channel]);
+    this.#addResolved();
     this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel));
     this.raw = new Raw(this.layout.add("raw", T.panels.raw), KNOWN, () => this.schedule());
     this.detail = new Detail({
@@ -87,15 +91,38 @@ export class Desk {
 
   #addTable(channel, view) {
     const panel = this.layout.add(channel, this.titleOf(channel));
-    const context = { alerts: this.alerts };
     const table = new Table({
-      id: channel, view, prefs: this.prefs, context, open: (key) => this.detail.open(channel, key),
+      id: channel, view, prefs: this.prefs, context: this.#context(), open: (key) => this.detail.open(channel, key),
       changed: (after) => this.schedule(after),
     });
     panel.body.append(table.element);
     this.tables.set(channel, table);
     if (view.groups) this.#groupChoice(panel, table, view);
     this.#columnChoice(panel, table, view);
+  }
+
+  // What cells know beside their row.
+  #context() {
+    return { alerts: this.alerts, traderName: (id) => this.#names.get(id) };
+  }
+
+  #addResolved() {
+    const table = new Table({
+      id: "resolved", view: RESOLVED_VIEW, prefs: this.prefs, context: this.#context(),
+      open: (seq) => {
+        const row = this.resolved.rows.get(seq);
+        this.detail.open("risk-alerts", row.key, row);
+      },
+      changed: (after) => this.schedule(after),
+    });
+    const filters = () => this.catalogue?.get("risk-alerts")?.filters ?? [];
+    this.resolved = new Resolved({
+      panel: this.layout.panels.get("risk-alerts"), table, prefs: this.prefs, changed: () => this.schedule(),
+      history: (page) => {
+        const filter = Object.entries(this.prefs.get("filter")).filter(([field]) => filters().includes(field));
+        return this.client.history("risk-alerts", { ...page, filter: Object.fromEntries(filter) });
+      },
+    });
   }
 
   #groupChoice(panel, table, view) {
@@ -175,6 +202,7 @@ export class Desk {
     this.#position = null;
     this.link = newLink(Date.now());
     for (const channel of [...this.rows.whole]) this.rows.forget(channel);
+    this.resolved.forget();
     this.connect();
     this.schedule();
   }
@@ -187,13 +215,17 @@ export class Desk {
     this.story = foldStory(this.story, this.link, item, message);
     this.link = foldLink(this.link, item, message, this.clock.offset);
     if (message.type === "event") {
-      if (message.channel === "risk-alerts") this.alerts.observe(message, live);
+      if (message.channel === "risk-alerts") {
+        this.alerts.observe(message, live);
+        this.resolved.observe(message);
+      }
       observe(message);
       this.charts.observe(message);
       this.rate.hit(item.at);
     }
     this.rows.apply(message);
     this.raw.add(item);
+    if (message.type === "snapshot") this.resolved.doubt();
     if (message.type === "ack") this.#learn();
     if (item.name === "~ended") this.measure(); // it says whether the session is over
     // A hidden tab draws no frame, and its title counts all the same.
@@ -203,6 +235,7 @@ export class Desk {
 
   load({ rows, link, story, position, raw }) {
     this.rows.load(rows);
+    this.resolved.doubt();
     Object.assign(this, { link, story });
     this.#position = position;
     for (const item of raw) this.raw.add(item);
@@ -280,7 +313,7 @@ export class Desk {
 
   search(text) {
     if (find("search").value !== text) find("search").value = text;
-    for (const table of this.tables.values()) table.search(text.trim());
+    for (const table of [...this.tables.values(), this.resolved.table]) table.search(text.trim());
   }
 
   #preferred(name) {
@@ -293,6 +326,7 @@ export class Desk {
         table.columnsChanged();
         table.follow(this.rows.of(channel), null);
       }
+      this.resolved.table.columnsChanged();
     }
     this.schedule();
   }
@@ -330,6 +364,7 @@ export class Desk {
   render() {
     const now = Date.now();
     const dirty = this.rows.takeDirty();
+    if (dirty.has("trader-status")) this.#learnNames();
     const states = [];
     for (const [channel, table] of this.tables) {
       const state = this.freshness(channel, now);
@@ -342,12 +377,21 @@ export class Desk {
       if (panel.section.hidden) continue;
       table.render({ state, staleAfter: this.staleAfter(channel), now, offset: this.clock.offset, left: this.rows.left.get(channel) ?? 0 });
     }
+    const stateOf = new Map(states.map(([, state, channel]) => [channel, state]));
+    this.resolved.render({ state: stateOf.get("risk-alerts"), now, offset: this.clock.offset });
     this.#renderState(states, now);
-    this.#renderSums(new Map(states.map(([, state, channel]) => [channel, state])));
+    this.#renderSums(stateOf);
     this.#renderPace(now);
     if (!this.layout.panels.get("charts").section.hidden) this.charts.render(now);
     this.detail.render();
     if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
+  }
+
+  #learnNames() {
+    const names = [...this.rows.of("trader-status")].map(([key, { data }]) => [key, data.name]);
+    if (names.length === this.#names.size && names.every(([key, name]) => this.#names.get(key) === name)) return;
+    this.#names = new Map(names);
+    for (const table of [this.tables.get("risk-alerts"), this.resolved.table]) table.repaint();
   }
 
   #headline(states, now) {

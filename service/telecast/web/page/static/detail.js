@@ -31,7 +31,7 @@ export function difference(before, now) {
 }
 
 export class Detail {
-  #open = null; // {channel, key, seq}
+  #open = null; // {channel, key, ended, shown}
 
   constructor({ client, row, title, only, position, filtersOf }) {
     Object.assign(this, { client, row, title, only, position, filtersOf });
@@ -43,8 +43,9 @@ export class Detail {
     });
   }
 
-  open(channel, key) {
-    this.#open = { channel, key, shown: null };
+  // `ended` is the last state of a row that is gone.
+  open(channel, key, ended = null) {
+    this.#open = { channel, key, ended, shown: null };
     set(find("detail-title"), `${this.title(channel)}: ${key}`);
     find("detail-history").replaceChildren(make("p", "quiet", D.loading));
     this.render();
@@ -54,9 +55,10 @@ export class Detail {
 
   render() {
     if (this.#open === null) return;
-    const { channel, key } = this.#open;
-    const row = this.row(channel, key);
-    find("detail-gone").hidden = row !== undefined;
+    const { channel, key, ended } = this.#open;
+    const held = ended === null ? this.row(channel, key) : undefined;
+    const row = held ?? ended ?? undefined;
+    find("detail-gone").hidden = held !== undefined;
     if (row === undefined || this.#open.shown === row) return;
     this.#open.shown = row;
     set(find("detail-at"), `${time(row.at)} · ${D.position(row.seq)}`);
@@ -87,7 +89,7 @@ export class Detail {
       const position = this.position();
       if (position === null) return;
       const [epoch, seq] = position.split(":");
-      const data = this.row(channel, key)?.data ?? {};
+      const data = (this.row(channel, key) ?? open.ended)?.data ?? {};
       const filter = Object.fromEntries(
         this.filtersOf(channel).filter((field) => typeof data[field] === "string").map((field) => [field, data[field]]),
       );

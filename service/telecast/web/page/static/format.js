@@ -4,6 +4,7 @@ import { LANGUAGE, T } from "./texts.js";
 
 const DECIMAL = /^(-?)(\d+)(\.\d+)?$/;
 const MINUS = "\u2212";
+const DAY_MS = 86_400_000;
 let zone; // undefined: the browser's
 let clockOf, dayOf;
 
@@ -89,6 +90,11 @@ export function time(instant, now = Date.now()) {
   if (instant == null || Number.isNaN(date.getTime())) return "–";
   const day = dayOf.format(date);
   return day === dayOf.format(now) ? clockOf.format(date) : `${day} ${clockOf.format(date)}`;
+}
+
+// When the day of an instant began, in the zone that is shown.
+export function dayStart(instant) {
+  return zone === "UTC" ? Math.floor(instant / DAY_MS) * DAY_MS : new Date(instant).setHours(0, 0, 0, 0);
 }
 
 export function milliseconds(value) {

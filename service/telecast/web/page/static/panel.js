@@ -140,7 +140,7 @@ export class Layout {
     if (panel === undefined) return;
     if (this.#maximised !== null && this.#maximised !== id) this.restore();
     if (this.prefs.get("hidden").includes(id)) this.show(id, true);
-    const target = panel.section.querySelector(".scroller:not([hidden]), [tabindex]") ?? panel.section;
+    const target = panel.section.querySelector(".scroller:not([hidden], [hidden] *), [tabindex]:not([hidden] *)") ?? panel.section;
     panel.section.scrollIntoView({ block: "nearest" });
     target.focus({ preventScroll: true });
   }

@@ -31,6 +31,7 @@ export function initial(width = innerWidth) {
     zone: "local",
     sound: false,
     notify: false,
+    resolved: false, // whether the alerts panel shows what was resolved today
     tables: {}, // panel -> {sort: [column, direction], hidden: [column], group}
     filter: {}, // field -> [value]
   };

@@ -152,6 +152,11 @@ export class Table {
     }
   }
 
+  // What the rows are joined with has changed.
+  repaint() {
+    this.follow(this.#rows, new Set(this.#rows.keys()));
+  }
+
   search(text) {
     if (text === this.#search) return;
     this.#search = text;
@@ -162,7 +167,9 @@ export class Table {
   // `state` is the channel's freshness; `left` are rows beyond what is kept.
   render({ state, staleAfter, now, offset, left = 0 }) {
     const large = this.#rows.size > LARGE;
+    const empty = this.#lines.length === 0;
     if (this.#stale && (!large || now - this.#sortedAt >= SORT_MS)) this.#arrange(now);
+    if (empty && this.#lines.length) this.#fittedAt = 0; // the first rows are not cut for a moment either
     const draw = () => this.#draw(state, staleAfter, now, offset, left);
     draw();
     if (now - this.#fittedAt < FIT_MS) return;
@@ -225,7 +232,8 @@ export class Table {
     const wanted = this.#search.toLowerCase();
     let entries = [];
     for (const [key, { data }] of this.#rows) {
-      if (!wanted || textOf(key, data).includes(wanted)) entries.push([key, data]);
+      const joined = () => (this.view.also?.(data, this.context) ?? "").toLowerCase();
+      if (!wanted || textOf(key, data).includes(wanted) || joined().includes(wanted)) entries.push([key, data]);
     }
     const column = sort && this.view.columns.find(({ id }) => id === sort[0]);
     const usual = entries.map(([key, row]) => ({ key, row, place: this.view.sort(row, key), value: column?.value(row) }));
@@ -321,7 +329,7 @@ export class Table {
         column.update(cell.own, row, key, this.context);
         return;
       }
-      const { text, sub = "", tone = "", chip = false, title = "", more = "" } = column.cell(row, key);
+      const { text, sub = "", tone = "", chip = false, title = "", more = "" } = column.cell(row, key, this.context);
       const below = age && column.name?.startsWith("first") ? [sub, T.old(age)].filter(Boolean).join(" · ") : sub;
       set(cell.main, String(text));
       if (cell.tone !== tone) cell.td.dataset.tone = cell.tone = tone;

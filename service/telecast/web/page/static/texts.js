@@ -29,7 +29,7 @@ export const T = {
   loading: "Loading …",
   empty: {
     positions: "No open positions.", "risk-alerts": "No alerts.", "trader-status": "No traders.",
-    "market-data": "No prices yet.",
+    "market-data": "No prices yet.", resolved: "No alert was resolved today.",
   },
   emptyOther: "No rows.",
   noMatch: "No row matches the search.",
@@ -46,7 +46,7 @@ export const T = {
     updated: "Updated", exchange: "Exchange", leverage: "Leverage", opened: "Opened", severity: "Severity",
     alert: "Alert", since: "Since", act: "Action", trader: "Trader", status: "Status",
     profit: "Net profit", won: "Won", trades: "Trades", drawdown: "Drawdown", sharpe: "Sharpe", uptime: "Uptime",
-    signal: "Last signal", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
+    signal: "Last signal", resolved: "Resolved", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
   },
   group: "Group by",
   groups: { "": "No groups", trader: "Trader", symbol: "Symbol", exchange: "Exchange", quote: "Quote currency" },
@@ -60,6 +60,10 @@ export const T = {
   },
   hidden: "Hidden panels",
   allTraders: "all traders",
+  resolved: {
+    show: "Resolved today", title: "Resolved today", by: (who) => `taken by ${who}`,
+    left: (most) => `Only the newest ${most} are shown.`,
+  },
   recommendation: { ALLOW: "allow", WARN: "warn", BLOCK: "block", EMERGENCY_STOP: "emergency stop" },
   acknowledge: "Acknowledge",
   undo: "Undo",
@@ -73,7 +77,7 @@ export const T = {
   critical: (count) => `${count} critical not taken`,
   allTaken: "all taken",
   announceAlert: (severity, message) => `${severity}: ${message}`,
-  criticalBar: (message, more) => (more ? `${message} (and ${more} more critical)` : message),
+  criticalBar: (who, message, more) => `${who}: ${message}${more ? ` (and ${more} more critical)` : ""}`,
   sums: {
     noPositions: "no positions", positions: (count) => (count === 1 ? "1 position" : `${count} positions`),
     running: (all) => `of ${all} running`, errors: (count) => `${count} in error`,
