@@ -18,8 +18,9 @@ from telecast.audit import Audit, AuditEntry
 from telecast.channels import alerts
 from telecast.channels.channel import Channel
 from telecast.errors import Code, PeerFault, TelecastError
+from telecast.ingress.backlog import Published
 from telecast.ingress.derivation import Change
-from telecast.ingress.ingress import Ingress, Published
+from telecast.ingress.ingress import Ingress
 from telecast.journal.base import Idempotency, Note
 from telecast.model import Principal, Row
 from telecast.tape.tape import Tape

@@ -11,9 +11,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,10 +26,11 @@ from telecast.errors import (
     PeerFault,
     TelecastError,
 )
-from telecast.histogram import Histogram
+from telecast.ingress.backlog import Backlog, Published, Waiting
 from telecast.ingress.budget import RowBudget
 from telecast.ingress.checking import Checked, Checker, Scope, check_scope, writable
 from telecast.ingress.derivation import Asked, Change, Derivation, Withdrawal
+from telecast.ingress.tally import IngressTally
 from telecast.journal.base import Batch, Idempotency, Journal, Receipt
 from telecast.model import Event, Principal
 from telecast.tape.tape import Tape
@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 GROUP = 512
 """Publishes derived and appended together at the most."""
 DIED = "The service broke off; repeat it under its Idempotency-Key."
-LAST_KEYS = 1_000
 TRIES = 5
 """Derivations of one publish when other nodes keep changing its rows."""
 
@@ -55,49 +54,8 @@ class IngressLimits:
     max_rows_per_channel: int = 200_000
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
-    """A publish that is committed and sent. `subscribers` are live ones that it was sent to."""
-
-    receipt: Receipt
-    accepted: int
-    subscribers: int
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """An asked publish in the backlog: `events` and `size` in bytes are what it takes up there."""
-
-    asked: Asked
-    future: asyncio.Future[Published]
-    events: int
-    size: int
-    since: float = field(default_factory=time.monotonic)
-    tries: int = 0
-    fault: TelecastError | None = None
-    """Why it can't be done now; under a key that is known it was done already."""
-
-
-_Group = list[tuple[_Waiting, Batch, list[Event]]]
+_Group = list[tuple[Waiting, Batch, list[Event]]]
 """Publishes that are appended together, each with whom it is sent to."""
-
-
-@dataclass(slots=True)
-class IngressTally:
-    published: dict[str, int]
-    refused: dict[str, int] = field(default_factory=dict)
-    """Code to publishes that were refused."""
-    duplicates: int = 0
-    last: dict[str, float] = field(default_factory=dict)
-    """Key id to when it last published, in seconds since 1970: the last LAST_KEYS of them."""
-    commit: Histogram = field(default_factory=Histogram)
-    """How long a publish waited, from its check to where its events are committed and sent on."""
-
-    def published_by(self, key_id: str, now: float) -> None:
-        self.last.pop(key_id, None)
-        self.last[key_id] = now
-        if len(self.last) > LAST_KEYS:
-            del self.last[next(iter(self.last))]
 
 
 class Ingress:
@@ -126,9 +84,7 @@ class Ingress:
         self._audience = audience
         self._limits = limits
         self._turns = turns or Turns()
-        self._waiting: deque[_Waiting] = deque()
-        self._waiting_events = 0
-        self._waiting_bytes = 0
+        self._backlog = Backlog(limits.backlog_events, limits.backlog_bytes)
         self._wanted = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -145,7 +101,7 @@ class Ingress:
         idempotency_key: str | None = None,
         replace: Scope | None = None,
     ) -> Published:
-        """Check, commit as one and tell some payloads of a channel.
+        """Check some payloads of a channel, commit them as one and send them.
 
         A payload that is a PeerFault could not be read: it is a problem in its place. What making
         the next one raises is the publish's own end.
@@ -234,33 +190,24 @@ class Ingress:
         if self._closed:
             raise self._counted(OwnFault(Code.SHUTTING_DOWN, "The service is going down."))
         events, size = max(1, len(asked.checked.rows)), asked.checked.size
-        if self._waiting and (
-            self._waiting_events + events > self._limits.backlog_events
-            or self._waiting_bytes + size > self._limits.backlog_bytes
-        ):
+        if not self._backlog.has_room(events, size):
             raise self._counted(
                 OwnFault(
                     Code.OVERLOADED,
-                    f"{self._waiting_events} events wait to be committed already.",
+                    f"{self._backlog.events} events wait to be committed already.",
                     retry_after=1,
                 )
             )
         future = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(asked, future, events, size)
-        self._waiting.append(waiting)
-        self._count_in(waiting)
+        self._backlog.put(Waiting(asked, future, events, size))
         self._idle.clear()
         self._wanted.set()
         return future
 
-    def _count_in(self, waiting: _Waiting) -> None:
-        self._waiting_events += waiting.events
-        self._waiting_bytes += waiting.size
-
     @property
     def backlog(self) -> tuple[int, int]:
         """(events, bytes) that wait to be committed."""
-        return self._waiting_events, self._waiting_bytes
+        return self._backlog.events, self._backlog.bytes
 
     async def drain(self) -> None:
         """Take no more; return once everything taken is answered."""
@@ -282,9 +229,9 @@ class Ingress:
                 finally:
                     # Only when this task dies: whether it was committed can't be known any more.
                     for waiting, _, _ in group:
-                        if not waiting.future.done() and waiting not in self._waiting:
+                        if not waiting.future.done() and waiting not in self._backlog:
                             self._refuse(waiting, JournalUnavailable(DIED, outcome_unknown=True))
-                if not self._waiting:
+                if not self._backlog:
                     self._wanted.clear()
                     self._idle.set()
                 elif turn.over():
@@ -292,9 +239,9 @@ class Ingress:
                     await turn.next()
         finally:
             self._closed = True
-            while self._waiting:
-                self._refuse(self._waiting[0], OwnFault(Code.SHUTTING_DOWN, "It is going down."))
-                self._take()
+            while self._backlog:
+                waiting = self._backlog.take()
+                self._refuse(waiting, OwnFault(Code.SHUTTING_DOWN, "It is going down."))
             self._idle.set()
 
     async def _derive(self, group: _Group) -> None:
@@ -303,8 +250,8 @@ class Ingress:
         channels: set[str] = set()
         budget = RowBudget(self._tape, self._limits.max_rows_per_channel)
         turn = Turn()
-        while self._waiting and len(group) < GROUP:
-            waiting = self._waiting[0]
+        while self._backlog and len(group) < GROUP:
+            waiting = self._backlog.first
             name = waiting.asked.channel
             if waiting.asked.replace is not None and name in channels:
                 break
@@ -324,7 +271,7 @@ class Ingress:
             if not touched.isdisjoint(derivation.expect):
                 # It was derived from rows that this group is about to change: it goes next.
                 break
-            self._take()
+            self._backlog.take()
             if waiting.fault is not None:
                 if waiting.asked.idempotency is None:
                     self._refuse(waiting, waiting.fault)
@@ -340,11 +287,6 @@ class Ingress:
             else:
                 await self._answer(waiting, Receipt(0, 0, self._tape.head, 0), [])
 
-    def _take(self) -> None:
-        waiting = self._waiting.popleft()
-        self._waiting_events -= waiting.events
-        self._waiting_bytes -= waiting.size
-
     async def _commit(self, group: _Group) -> None:
         if not group:
             return
@@ -352,7 +294,7 @@ class Ingress:
         committed = [result.last_seq for result in results if isinstance(result, Receipt)]
         if committed:
             await self._reached(max(committed))
-        again: list[_Waiting] = []
+        again: list[Waiting] = []
         for (waiting, _, events), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
                 await self._answer(waiting, result, events)
@@ -370,8 +312,7 @@ class Ingress:
             else:
                 raise result
         for waiting in reversed(again):
-            self._waiting.appendleft(waiting)
-            self._count_in(waiting)
+            self._backlog.put_back(waiting)
 
     async def _append(self, batches: Sequence[Batch]) -> Sequence[Receipt | BaseException]:
         """What became of each."""
@@ -384,7 +325,7 @@ class Ingress:
         except Exception as fault:
             return [fault]
 
-    async def _answer(self, waiting: _Waiting, receipt: Receipt, events: list[Event]) -> None:
+    async def _answer(self, waiting: Waiting, receipt: Receipt, events: list[Event]) -> None:
         if receipt.duplicate:
             self.tally.duplicates += 1
         else:
@@ -398,7 +339,7 @@ class Ingress:
         if not waiting.future.done():
             waiting.future.set_result(Published(receipt, len(waiting.asked.checked.rows), audience))
 
-    def _refuse(self, waiting: _Waiting, fault: TelecastError) -> None:
+    def _refuse(self, waiting: Waiting, fault: TelecastError) -> None:
         self._counted(fault)
         if not waiting.future.done():
             waiting.future.set_exception(fault)

@@ -1,1 +1,1 @@
-"""How it is told: commands in, messages out, framing. No loop, no socket, no clock."""
+"""The wire contract: commands in, messages out, framing. No loop, no socket, no clock."""

@@ -1,12 +1,11 @@
-"""What clients ask: the actions of a WebSocket and the query of a stream, parsed and checked.
+"""What a WebSocket's client asks, parsed and checked.
 
-Wire contract sections 1 and 5. Nothing here knows what the asker may see.
+Wire contract section 5. Nothing here knows what the asker may see.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, NamedTuple
@@ -16,28 +15,16 @@ from marshmallow import ValidationError
 
 from telecast.channels.catalogue import nearest
 from telecast.channels.fields import Identifier
-from telecast.errors import Code, PeerFault, PositionMalformed
+from telecast.errors import Code, PeerFault
 from telecast.model import MAX_SEQ, Position
 from telecast.protocol.instants import Instant, parse_instant
 from telecast.protocol.messages import ReqId
-
-RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
-"""Batches a second that `maxRate` snaps down to."""
-HEARTBEAT = (2, 60, 15)
-"""Least, most and default seconds between heartbeats."""
-
-LAST_EVENT_IDS = ("lastEventId", "lastEventID", "Last-Event-ID", "last-event-id")
-"""In the query: polyfills of EventSource, and Mercure's clients, send the position there."""
-CACHE_BUSTERS = frozenset({"_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebust", "cacheBuster"})
-"""Parameters that libraries add by themselves. They mean nothing here."""
 
 Fields = Mapping[str, frozenset[str]]
 """A filter as it was asked for: field to values."""
 Delivery = Literal["conflated", "all"]
 
 _IDENTIFIER = Identifier()
-_WHOLE = re.compile(r"[0-9]{1,4}", re.ASCII)
-_RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 
 
 class Origin(Enum):
@@ -59,19 +46,6 @@ class Start:
     anew: tuple[str, ...] = ()
     """Channels for which the position is not good: it was earned under other rights."""
     instant: Instant | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamQuery:
-    """The query of a stream, the same over both transports. `channels` None: none were named."""
-
-    client_id: str | None = None
-    channels: tuple[str, ...] | None = None
-    fields: Fields
-    start: Start
-    delivery: Delivery = "conflated"
-    max_rate: float | None = None
-    heartbeat: int = HEARTBEAT[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,12 +194,12 @@ def _command(
                 )
             return Subscribe(
                 req_id=req_id,
-                channels=_names(body.get("channels"), most),
+                channels=names(body.get("channels"), most),
                 fields=_filter(body.get("filter"), filters, most),
                 start=None if since is None else parse_since(since),
             )
         case "unsubscribe":
-            return Unsubscribe(req_id=req_id, channels=_names(body.get("channels"), most))
+            return Unsubscribe(req_id=req_id, channels=names(body.get("channels"), most))
         case "heartbeat":
             return Heartbeat(req_id=req_id)
         case "publish":
@@ -234,14 +208,14 @@ def _command(
                 raise PeerFault(Code.BAD_REQUEST, "`data` must be a JSON object: the payload.")
             return Publish(
                 req_id=req_id,
-                channel=_identifier(body.get("channel"), "channel"),
+                channel=identifier(body.get("channel"), "channel"),
                 data=data,
                 idempotency_key=_key(body),
             )
         case "acknowledge-alert":
             return AcknowledgeAlert(
                 req_id=req_id,
-                alert_id=_identifier(body.get("alertId"), "alertId"),
+                alert_id=identifier(body.get("alertId"), "alertId"),
                 note=body.get("note"),
                 idempotency_key=_key(body),
             )
@@ -258,67 +232,12 @@ def parse_position(value: Any) -> Position:
 
 def parse_client_id(value: Any) -> str:
     """Raises PeerFault BAD_REQUEST."""
-    return _identifier(value, "clientId")
+    return identifier(value, "clientId")
 
 
 def _key(body: Mapping[str, Any]) -> str | None:
     key = body.get("idempotencyKey")
-    return None if key is None else _identifier(key, "idempotencyKey")
-
-
-def parse_query(
-    query: Iterable[tuple[str, str]],
-    last_event_id: str | None,
-    filters: Collection[str],
-    most: Most = MOST,
-) -> StreamQuery:
-    """Read a stream's query: (name, value) pairs. Raises PeerFault.
-
-    `filters` are the names of all filters that there are.
-
-    `last_event_id` is the header's value, for which LAST_EVENT_IDS stand in: it goes before
-    `since`, and a malformed one asks for a snapshot, since an EventSource could never correct it.
-    For the same reason a parameter without a value counts as not there.
-    """
-    single: dict[str, str] = {}
-    channels: list[str] | None = None
-    fields: dict[str, set[str]] = {}
-    for name, value in query:
-        if not value or name in CACHE_BUSTERS:
-            continue
-        if name in LAST_EVENT_IDS:
-            last_event_id = last_event_id or value
-        elif name == "channels":
-            channels = channels or []
-            channels += [word for word in value.split(",") if word]
-        elif name in filters:
-            fields.setdefault(name, set()).add(_identifier(value, name))
-        elif name not in _SINGLE:
-            close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
-            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
-        elif name in single:
-            raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
-        else:
-            single[name] = value
-    delivery = single.get("delivery", "conflated")
-    if delivery not in ("conflated", "all"):
-        raise PeerFault(Code.BAD_REQUEST, "`delivery` must be conflated or all.")
-    max_rate = _rate(single["maxRate"]) if "maxRate" in single else None
-    if max_rate is not None and delivery == "all":
-        raise PeerFault(Code.BAD_REQUEST, "`maxRate` conflates: not with delivery=all.")
-    client_id = single.get("clientId")
-    return StreamQuery(
-        client_id=None if client_id is None else _identifier(client_id, "clientId"),
-        channels=None if channels is None else _names(channels, most),
-        fields={name: frozenset(values) for name, values in fields.items()},
-        start=_start(single, last_event_id),
-        delivery="all" if delivery == "all" else "conflated",
-        max_rate=max_rate,
-        heartbeat=_heartbeat(single["heartbeat"]) if "heartbeat" in single else HEARTBEAT[2],
-    )
-
-
-_SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat")
+    return None if key is None else identifier(key, "idempotencyKey")
 
 
 def parse_since(text: str) -> Start:
@@ -333,22 +252,7 @@ def parse_since(text: str) -> Start:
     return Start(Origin.POSITION, Position.parse(text))
 
 
-def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
-    replay = single.get("replay", "true")
-    if replay not in ("true", "false"):
-        raise PeerFault(Code.BAD_REQUEST, "`replay` must be true or false.")
-    since = parse_since(single["since"]) if "since" in single else None
-    if last_event_id:
-        try:
-            return Start(Origin.POSITION, Position.parse(last_event_id))
-        except PositionMalformed:
-            return Start(Origin.MALFORMED)
-    if since is not None:
-        return since
-    return Start(Origin.SNAPSHOT if replay == "true" else Origin.LIVE)
-
-
-def _identifier(value: Any, name: str) -> str:
+def identifier(value: Any, name: str) -> str:
     try:
         if value is None:
             _IDENTIFIER.deserialize(value)  # `read` knows no null: the words for it are the field's
@@ -362,15 +266,15 @@ def _req_id(value: Any) -> ReqId:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_SEQ:
         return value
     if isinstance(value, str):
-        return _identifier(value, "reqId")
+        return identifier(value, "reqId")
     raise PeerFault(Code.BAD_REQUEST, "`reqId` must be a text or a whole number below 2^53.")
 
 
-def _names(value: Any, most: Most) -> tuple[str, ...]:
+def names(value: Any, most: Most) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise PeerFault(Code.BAD_REQUEST, "`channels` must name at least one channel.")
     within("max_channels", len(value), most.channels)
-    return tuple(dict.fromkeys(_identifier(name, "channels") for name in value))
+    return tuple(dict.fromkeys(identifier(name, "channels") for name in value))
 
 
 def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
@@ -391,21 +295,5 @@ def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
             raise PeerFault(Code.BAD_REQUEST, f"`filter.{name}` must be a list of values.")
         count += len(values)
         within("max_filter_values", count, most.filter_values)
-        fields[name] = frozenset(_identifier(each, f"filter.{name}") for each in values)
+        fields[name] = frozenset(identifier(each, f"filter.{name}") for each in values)
     return fields
-
-
-def _rate(text: str) -> float:
-    rate = float(text) if _RATE.fullmatch(text) else 0.0
-    if rate < RATES[0]:
-        raise PeerFault(
-            Code.BAD_REQUEST, f"`maxRate` must be a number from {RATES[0]} to {RATES[-1]}."
-        )
-    return max(allowed for allowed in RATES if allowed <= rate)
-
-
-def _heartbeat(text: str) -> int:
-    least, most, _ = HEARTBEAT
-    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
-        raise PeerFault(Code.BAD_REQUEST, f"`heartbeat` must be whole seconds, {least} to {most}.")
-    return int(text)

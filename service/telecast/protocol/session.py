@@ -1,4 +1,4 @@
-"""One WebSocket's state: what it is subscribed to and how well it behaves. Pure: told the time."""
+"""One WebSocket's state: what it is subscribed to and how well it behaves. Pure: time comes in."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from telecast.protocol.commands import CACHE_BUSTERS, LAST_EVENT_IDS
+from telecast.protocol.query import CACHE_BUSTERS, LAST_EVENT_IDS
 from tests.support.payloads import position, price
 from tests.support.service.live import principal, served, types
 

@@ -14,9 +14,9 @@ from telecast.channels.catalogue import Channel, nearest
 from telecast.errors import Code, PeerFault
 from telecast.journal.lookup import seq_before
 from telecast.model import Event, Position, Principal, rfc3339
-from telecast.protocol.commands import parse_query
 from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
+from telecast.protocol.query import parse_query
 from telecast.protocol.subscription import grant, narrowed
 from telecast.tape.selection import Selection, filter_of
 from telecast.tape.tape import Tape

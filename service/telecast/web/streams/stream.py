@@ -21,9 +21,10 @@ from telecast.logs import connection_id, one_line
 from telecast.model import Position, Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
-from telecast.protocol.commands import Most, Origin, Start, StreamQuery, parse_query
+from telecast.protocol.commands import Most, Origin, Start
 from telecast.protocol.framing import Message, Transport
 from telecast.protocol.messages import ReqId
+from telecast.protocol.query import StreamQuery, parse_query
 from telecast.protocol.session import Session, SessionLimits
 from telecast.tape.selection import Selection, filter_of
 from telecast.web.auth.cookies import BROWSER, SIGNED_IN, redeem_ticket

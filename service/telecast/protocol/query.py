@@ -1,0 +1,135 @@
+"""What the query of a stream asks, parsed and checked. It is the same over both transports.
+
+Wire contract section 1. Nothing here knows what the asker may see.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from telecast.channels.catalogue import nearest
+from telecast.errors import Code, PeerFault, PositionMalformed
+from telecast.model import Position
+from telecast.protocol.commands import (
+    MOST,
+    Delivery,
+    Fields,
+    Most,
+    Origin,
+    Start,
+    identifier,
+    names,
+    parse_since,
+)
+
+RATES = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
+"""Batches a second that `maxRate` snaps down to."""
+HEARTBEAT = (2, 60, 15)
+"""Least, most and default seconds between heartbeats."""
+
+LAST_EVENT_IDS = ("lastEventId", "lastEventID", "Last-Event-ID", "last-event-id")
+"""In the query: polyfills of EventSource, and Mercure's clients, send the position there."""
+CACHE_BUSTERS = frozenset({"_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebust", "cacheBuster"})
+"""Parameters that libraries add by themselves. They mean nothing here."""
+
+_SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat")
+_WHOLE = re.compile(r"[0-9]{1,4}", re.ASCII)
+_RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamQuery:
+    """The query of a stream, the same over both transports. `channels` None: none were named."""
+
+    client_id: str | None = None
+    channels: tuple[str, ...] | None = None
+    fields: Fields
+    start: Start
+    delivery: Delivery = "conflated"
+    max_rate: float | None = None
+    heartbeat: int = HEARTBEAT[2]
+
+
+def parse_query(
+    query: Iterable[tuple[str, str]],
+    last_event_id: str | None,
+    filters: Collection[str],
+    most: Most = MOST,
+) -> StreamQuery:
+    """Read a stream's query: (name, value) pairs. Raises PeerFault.
+
+    `filters` are the names of all filters that there are.
+
+    `last_event_id` is the header's value, for which LAST_EVENT_IDS stand in: it goes before
+    `since`, and a malformed one asks for a snapshot, since an EventSource could never correct it.
+    For the same reason a parameter without a value counts as not there.
+    """
+    single: dict[str, str] = {}
+    channels: list[str] | None = None
+    fields: dict[str, set[str]] = {}
+    for name, value in query:
+        if not value or name in CACHE_BUSTERS:
+            continue
+        if name in LAST_EVENT_IDS:
+            last_event_id = last_event_id or value
+        elif name == "channels":
+            channels = channels or []
+            channels += [word for word in value.split(",") if word]
+        elif name in filters:
+            fields.setdefault(name, set()).add(identifier(value, name))
+        elif name not in _SINGLE:
+            close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
+            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
+        elif name in single:
+            raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
+        else:
+            single[name] = value
+    delivery = single.get("delivery", "conflated")
+    if delivery not in ("conflated", "all"):
+        raise PeerFault(Code.BAD_REQUEST, "`delivery` must be conflated or all.")
+    max_rate = _rate(single["maxRate"]) if "maxRate" in single else None
+    if max_rate is not None and delivery == "all":
+        raise PeerFault(Code.BAD_REQUEST, "`maxRate` conflates: not with delivery=all.")
+    client_id = single.get("clientId")
+    return StreamQuery(
+        client_id=None if client_id is None else identifier(client_id, "clientId"),
+        channels=None if channels is None else names(channels, most),
+        fields={name: frozenset(values) for name, values in fields.items()},
+        start=_start(single, last_event_id),
+        delivery="all" if delivery == "all" else "conflated",
+        max_rate=max_rate,
+        heartbeat=_heartbeat(single["heartbeat"]) if "heartbeat" in single else HEARTBEAT[2],
+    )
+
+
+def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
+    replay = single.get("replay", "true")
+    if replay not in ("true", "false"):
+        raise PeerFault(Code.BAD_REQUEST, "`replay` must be true or false.")
+    since = parse_since(single["since"]) if "since" in single else None
+    if last_event_id:
+        try:
+            return Start(Origin.POSITION, Position.parse(last_event_id))
+        except PositionMalformed:
+            return Start(Origin.MALFORMED)
+    if since is not None:
+        return since
+    return Start(Origin.SNAPSHOT if replay == "true" else Origin.LIVE)
+
+
+def _rate(text: str) -> float:
+    rate = float(text) if _RATE.fullmatch(text) else 0.0
+    if rate < RATES[0]:
+        raise PeerFault(
+            Code.BAD_REQUEST, f"`maxRate` must be a number from {RATES[0]} to {RATES[-1]}."
+        )
+    return max(allowed for allowed in RATES if allowed <= rate)
+
+
+def _heartbeat(text: str) -> int:
+    least, most, _ = HEARTBEAT
+    if not _WHOLE.fullmatch(text) or not least <= int(text) <= most:
+        raise PeerFault(Code.BAD_REQUEST, f"`heartbeat` must be whole seconds, {least} to {most}.")
+    return int(text)
