@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import click
 
-from telecast.errors import OwnFault, TelecastError
+from telecast.errors import Code, OwnFault, TelecastError
 
 
 class Exit(IntEnum):
@@ -47,4 +47,7 @@ def lines_for(error: TelecastError) -> list[str]:
         return [f"Error: {problem}" for problem in problems]
     if isinstance(error, OwnFault):  # raised in this process; the advice is for a service's callers
         return [f"Error: {error.message}"]
-    return [f"Error: {error.message}", error.rule.advice]
+    advice = error.rule.advice
+    if advice == Code.UNAUTHENTICATED.rule.advice:  # it speaks of headers, which a command sends
+        advice = "Give a valid key: in TELECAST_KEY, or with --key."
+    return [f"Error: {error.message}", advice]

@@ -104,6 +104,13 @@ _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("delete", "/clients/{connection_id}"): _Detail(
         scope="admin", query={"reason": TEXT, "ban": TEXT}
     ),
+    ("post", "/clients/ack"): _Detail(scope="read"),
+    ("get", "/consumers"): _Detail(
+        scope="admin",
+        query={"principal": TEXT, "clientId": TEXT, "limit": _AUDIT_LIMIT, "cursor": TEXT},
+    ),
+    ("delete", "/consumers"): _Detail(scope="admin", query={"keyId": TEXT, "clientId": TEXT}),
+    ("get", "/keys/{id}"): _Detail(scope="admin"),
     ("get", "/stats"): _Detail(scope="admin"),
 }
 

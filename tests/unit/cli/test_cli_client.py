@@ -282,6 +282,11 @@ class TestEnds:
         assert result.stderr.splitlines() == ["Error: Not you.", "Ask for one."]
         assert result.stdout == ""
 
+    def test_a_command_without_a_key_says_where_a_command_takes_it_from(self, service, verb):
+        service.refuse = (401, {"code": "UNAUTHENTICATED", "message": "Send a key."})
+        result = run(*verb, "--url", service.url)
+        assert "Give a valid key: in TELECAST_KEY, or with --key." in result.stderr.splitlines()
+
     def test_another_refusal_is_one(self, service, verb):
         service.refuse = (404, {"code": "UNKNOWN_CHANNEL", "message": "There is no channel."})
         result = run(*verb, "--url", service.url)

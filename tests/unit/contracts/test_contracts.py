@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,22 @@ def test_every_call_under_the_api_is_in_it_and_says_what_it_does() -> None:
             ), call
     names = [each["operationId"] for operations in paths.values() for each in operations.values()]
     assert len(set(names)) == len(names)
+
+
+def test_every_parameter_that_an_admin_call_takes_is_in_it() -> None:
+    """Bug: the calls of the consumers were there, without what they can be asked."""
+    paths = openapi(CHANNELS.values(), CALLS)["paths"]
+    seen = 0
+    for route in routes():
+        source = inspect.getsource(route.handler)
+        named = re.search(r"asking\.parameters\(request, \(([^()*]*)\)\)", source)
+        if named is None:
+            continue
+        operation = paths[route.path][route.method.lower()]
+        documented = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
+        assert documented == set(re.findall(r'"(\w+)"', named[1])), route.path
+        seen += 1
+    assert seen >= 3
 
 
 @pytest.mark.parametrize("make", [lambda c: openapi(c, CALLS), asyncapi], ids=["open", "async"])

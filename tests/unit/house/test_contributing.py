@@ -33,8 +33,10 @@ def test_every_kind_of_test_is_explained() -> None:
     ("task", "holds", "where"),
     [
         ("A new channel", r"\"market-data\"|\bMarketData\b", "service/telecast/channels"),
-        ("A new action of the WebSocket", r"\bUnsubscribe\b", "service/telecast"),
+        ("A new action of the WebSocket", r"\bUnsubscribe\b|\"unsubscribe\": ", "service/telecast"),
         ("A new journal", r"\bMemoryJournal\b", "service/telecast/journal"),
+        ("A new journal", r"memory:\|sqlite:", "service/telecast/config"),
+        ("A new admin call", r"\"/keys/\{id\}\"|/keys/\{\{id\}\}", "service/telecast"),
     ],
 )
 def test_a_list_has_every_file_that_the_last_one_of_its_kind_has_touched(
