@@ -14,7 +14,7 @@
     │   └── Conflict           a row moved under a writer's feet; the writer derives again
     └── SettingsError          the operator's: the service does not start
 
-What a caller is told stands with each Code: the HTTP status, the WebSocket close code
+What a caller is sent stands with each Code: the HTTP status, the WebSocket close code
 where the refusal ends a connection, whether to try again unchanged, and what to do next.
 """
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Literal
 
 from telecast.channels.catalogue import Catalogue
 from telecast.errors import TelecastError
 from telecast.ingress import Ingress
-from telecast.model import Principal
+from telecast.model import Principal, rfc3339
 from telecast.tape.tape import Tape
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,7 @@ class SystemReports:
             "status": status,
             "kind": kind,
             "message": message,
-            "since": row["since"] if row is not None and same else self._instant(),
+            "since": row["since"] if row is not None and same else rfc3339(self._now()),
         }
         try:
             await self._ingress.publish(_WRITER, CHANNEL, [payload])
@@ -79,7 +78,3 @@ class SystemReports:
         """Say that the service goes down, where anybody is there to see it."""
         if subscribers:
             await self.report(SERVICE, "DOWN", "The service is going down.")
-
-    def _instant(self) -> str:
-        moment = datetime.fromtimestamp(self._now(), UTC)
-        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

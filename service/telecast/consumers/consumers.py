@@ -239,7 +239,7 @@ class Consumers:
         waiting: dict[Name, list[asyncio.Future[Consumer]]],
         fault: JournalUnavailable,
     ) -> None:
-        """They are written with the next; who waits is told that it is not done."""
+        """They are written with the next; who waits gets an error."""
         if fault.message != self._warned:
             log.warning("acknowledgements are not written", extra={"reason": fault.message})
         self._warned = fault.message

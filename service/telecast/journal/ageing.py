@@ -62,7 +62,7 @@ class Ageing:
 
     def start(self, clock: float, elapsed: float, newest: float | None) -> None:
         """`newest` is the time of the newest commit. The clock may be far ahead of it with good
-        reason, such as a long stop, or be wrong: that can't be told apart, so it is waited out."""
+        reason, such as a long stop, or be wrong: nothing shows which, so it is waited out."""
         self._believed, self._seen = clock, elapsed
         if newest is None or abs(clock - newest) <= TOLERANCE:
             return

@@ -64,11 +64,15 @@ class Admission:
     def __len__(self) -> int:
         return len(self._addresses)
 
+    def count(self, why: str) -> None:
+        """A connection is closed for one of the reasons in WHY."""
+        self.closed[why] += 1
+
     def full(self) -> bool:
         """Whether there is no room for another; counted, for then it is closed."""
         if len(self) < self._limits.max_sockets:
             return False
-        self.closed[FULL] += 1
+        self.count(FULL)
         return True
 
     def arrive(self, one: Waited) -> None:
@@ -80,7 +84,7 @@ class Admission:
         """Connected from this address; False when that has too many, and then it is closed."""
         most = self._limits.max_per_address
         if most is not None and self._by_address[address] >= most:
-            self.closed[CROWDED] += 1
+            self.count(CROWDED)
             return False
         self._addresses[one] = address
         self._by_address[address] += 1
@@ -136,7 +140,7 @@ class Admission:
                 since = now - seconds
                 late = list(itertools.takewhile(lambda item: item[1] <= since, line.items()))  # noqa: B023
                 for one, _ in late:
-                    self.closed[why] += 1
+                    self.count(why)
                     self.leave(one)
                     one.late(why)
         self._arm()

@@ -17,7 +17,7 @@ WAKE_SECONDS = 0.1
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. A step of ours takes 2 ms, a timer of uvloop is 1 ms late by itself."""
 TELL_SECONDS = 0.5
-"""So late, an operator is told: heartbeats, and readiness, come late too."""
+"""So late, it is logged: heartbeats, and readiness, come late too."""
 WINDOW_SECONDS = 10.0
 """Between two lines in the log."""
 

@@ -44,7 +44,7 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
                 if len(body) > most:
                     raise too_large
     except TimeoutError:
-        parts.admission.closed[SLOW_BODY] += 1
+        parts.admission.count(SLOW_BODY)
         raise PeerFault(
             Code.TOO_SLOW, f"The body was not complete within {parts.settings.body_timeout:g} s."
         ) from None

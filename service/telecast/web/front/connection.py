@@ -117,7 +117,7 @@ class Connection(web.RequestHandler):
         fault: TelecastError
         if isinstance(exc, HttpProcessingError):
             reason = _reason(exc)
-            self._admission.closed[MALFORMED] += 1
+            self._admission.count(MALFORMED)
             log.info(
                 "malformed request",
                 extra={

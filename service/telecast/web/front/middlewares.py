@@ -77,7 +77,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         return await handler(request)
     except TelecastError as fault:
         if fault.code == "MALFORMED_REQUEST":
-            parts_from(request).admission.closed[MALFORMED] += 1
+            parts_from(request).admission.count(MALFORMED)
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         response = refusal(fault)

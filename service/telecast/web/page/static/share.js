@@ -118,7 +118,7 @@ export class Share {
       case "hello":
         if (this.role !== "leader") return;
         this.#followers.add(message.from);
-        this.#flush(); // what the others were not told yet is in the state: not twice
+        this.#flush(); // what the others were not sent yet is in the state: not twice
         this.#post({ kind: "state", to: message.from, state: this.dump() });
         break;
       case "leads":

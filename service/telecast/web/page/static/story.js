@@ -53,30 +53,30 @@ export function foldStory(story, link, item, message) {
 // and none of `channels`, as [title, freshness], is stale.
 export function headline(link, story, channels, now) {
   const line = connection(link, now);
-  const told = (state, note, tone) => ({ state, word: named(state), note, tone });
+  const shown = (state, note, tone) => ({ state, word: named(state), note, tone });
   switch (line.state) {
     case States.LIVE: {
       const stale = channels.filter(([, { state }]) => state === States.STALE);
-      if (!stale.length) return told(States.LIVE, story.note, "good");
+      if (!stale.length) return shown(States.LIVE, story.note, "good");
       const words = stale.map(([title, { since, age }]) => T.quietSince(title, time(since, now), span(age)));
-      return told(States.STALE, words.join("; "), "bad");
+      return shown(States.STALE, words.join("; "), "bad");
     }
     case States.DELAYED:
-      return told(States.DELAYED, T.delayedBy(span(line.delay)), line.level === "red" ? "bad" : "warn");
+      return shown(States.DELAYED, T.delayedBy(span(line.delay)), line.level === "red" ? "bad" : "warn");
     case States.RECONNECTING: {
       const wait = link.retryAt !== null && link.retryAt > now;
       const when = wait ? T.waiting(Math.ceil((link.retryAt - now) / 1000)) : T.lostFor(span(now - link.since));
-      return told(line.state, T.reconnecting(when, time(link.since, now)), "warn");
+      return shown(line.state, T.reconnecting(when, time(link.since, now)), "warn");
     }
     case States.DOWN: {
       const away = span(now - link.since);
       const note = link.liveAt === null ? T.downNever(away) : T.downFor(away, time(link.since, now));
-      return told(line.state, note, "bad");
+      return shown(line.state, note, "bad");
     }
     case States.ENDED:
-      return told(line.state, link.ended.message, "bad");
+      return shown(line.state, link.ended.message, "bad");
     default:
-      return told(line.state, "", "busy");
+      return shown(line.state, "", "busy");
   }
 }
 
