@@ -2,12 +2,18 @@
 
 An entry is a note of the journal (book `audit`). One that belongs to a change of a row commits in
 the same transaction as that change: neither is ever there without the other.
+
+Their number is bounded. What has to go is the oldest entry of the key that has the most, so that
+nobody, and no flood of alerts that escalate, can push out what another did. An entry that is
+committed takes some of those that went before it out of the journal; several may be under way at
+once, so each takes others, and more than one, or the journal would keep what none of them took.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -17,7 +23,11 @@ from telecast.model import Principal, rfc3339
 
 BOOK = "audit"
 MOST = 10_000
-"""Entries that are kept: the newest. One takes some 400 bytes in memory and in the journal."""
+"""Entries that are kept. One takes some 400 bytes in memory and in the journal."""
+MOST_TARGET = 512
+"""Characters of a target that are kept: it may quote what a request said."""
+ERASED = 8
+"""Notes of older entries that a new one takes out of the journal at the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,8 @@ class AuditEntry:
     target: str
     fields: Mapping[str, str | None] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    erases: tuple[str, ...] = ()
+    """Older entries whose notes go with this one's commit."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -53,21 +65,27 @@ class Audit:
         self._journal = journal
         self._now = now
         self._entries: dict[str, AuditEntry] = {}
+        self._by_key: dict[str, dict[str, None]] = {}
+        """Key id to its entries, oldest first."""
+        self._gone: dict[str, None] = {}
+        """Entries that are kept no more, and may still be in the journal."""
         self._last = 0
 
     async def open(self) -> None:
         """Read what was kept. Raises JournalUnavailable and JournalCorrupt."""
         for key, value in (await read_book(self._journal, BOOK)).items():
             said = orjson.loads(value)
-            self._entries[key] = AuditEntry(
-                id=key,
-                at=said["at"],
-                principal=said["principal"],
-                key_id=said["keyId"],
-                action=said["action"],
-                target=said["target"],
-                fields=said["fields"],
-                details=said["details"],
+            self._keep(
+                AuditEntry(
+                    id=key,
+                    at=said["at"],
+                    principal=said["principal"],
+                    key_id=said["keyId"],
+                    action=said["action"],
+                    target=said["target"],
+                    fields=said["fields"],
+                    details=said["details"],
+                )
             )
             self._last = max(self._last, int(key))
 
@@ -87,31 +105,48 @@ class Audit:
         seconds = self._now()
         # A clock that was set back must not put an entry among older ones.
         self._last = max(self._last + 1, int(seconds * 1_000_000))
+        erases = tuple(islice(self._gone, ERASED))
+        for each in erases:  # the next entry takes others first
+            del self._gone[each]
+            self._gone[each] = None
         return AuditEntry(
             id=f"{self._last:020d}",
             at=rfc3339(seconds),
             principal=principal.name,
             key_id=principal.key_id,
             action=action,
-            target=target,
+            target=target[:MOST_TARGET],
             fields=fields or {},
             details=details,
+            erases=erases,
         )
 
     def notes(self, entry: AuditEntry) -> tuple[Note, ...]:
-        """What the journal is to write for it: the entry, and the end of the oldest ones."""
-        beyond = max(0, len(self._entries) + 1 - MOST)
-        oldest = [key for key, _ in zip(self._entries, range(beyond), strict=False)]
+        """What the journal is to write for it: the entry, and the end of older ones."""
         return (
             Note(BOOK, entry.id, orjson.dumps(entry.as_json())),
-            *(Note(BOOK, key, None) for key in oldest),
+            *(Note(BOOK, key, None) for key in entry.erases),
         )
 
     def committed(self, entry: AuditEntry) -> None:
         """Its notes are in the journal."""
+        for each in entry.erases:
+            self._gone.pop(each, None)
+        self._keep(entry)
+
+    def _keep(self, entry: AuditEntry) -> None:
         self._entries[entry.id] = entry
+        self._by_key.setdefault(entry.key_id, {})[entry.id] = None
         while len(self._entries) > MOST:
-            del self._entries[next(iter(self._entries))]
+            self._drop_one()
+
+    def _drop_one(self) -> None:
+        key_id, its = max(self._by_key.items(), key=lambda pair: len(pair[1]))
+        oldest = next(iter(its))
+        del its[oldest], self._entries[oldest]
+        if not its:
+            del self._by_key[key_id]
+        self._gone[oldest] = None
 
     async def record(
         self, principal: Principal, action: str, target: str, **details: Any

@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from telecast.consumers.consumer import Consumer, Name, Standing
 from telecast.errors import Code, JournalUnavailable, OwnFault, PeerFault
+from telecast.journal.ageing import Ageing, monotonic
 from telecast.journal.base import MAX_BATCH, Batch, Floor, Journal, Note, read_book
 from telecast.model import Position
+from telecast.turns import in_turns
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +43,22 @@ class ConsumerLimits:
 
 class Consumers:
     def __init__(
-        self, journal: Journal, *, limits: ConsumerLimits, now: Callable[[], float]
+        self,
+        journal: Journal,
+        *,
+        limits: ConsumerLimits,
+        now: Callable[[], float],
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
-        """`now` gives seconds since 1970."""
+        """`now` gives seconds since 1970, `elapsed` seconds of monotonic time."""
         self.answered: Counter[str] = Counter()
         """What came of acknowledgements: "committed", or the code of the error."""
         self._journal = journal
         self._limits = limits
         self._now = now
+        self._elapsed = elapsed
+        self._ageing = Ageing(aloud=False)
+        """Nobody is forgotten because the clock is wrong for a while."""
         self._kept: dict[Name, Consumer] = {}
         """What is durable."""
         self._asked: dict[Name, Consumer] = {}
@@ -71,6 +81,8 @@ class Consumers:
         for key, value in (await read_book(self._journal, BOOK)).items():
             consumer = Consumer.of_note(key, value)
             self._keep(consumer)
+        newest = max((each.at / 1000 for each in self._kept.values()), default=None)
+        self._ageing.start(self._now(), self._elapsed(), newest)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -120,7 +132,7 @@ class Consumers:
         if known is not None and known.position.epoch == position.epoch:
             position = max(position, known.position, key=_seq)
         future: asyncio.Future[Consumer] = asyncio.get_running_loop().create_future()
-        now = int(self._now() * 1000)
+        now = int(self._ageing.at(self._now(), self._elapsed()).after * 1000)
         kept = self._kept.get(name)
         if (
             kept is not None
@@ -281,18 +293,17 @@ class Consumers:
 
     async def look(self, floors: Mapping[str, Floor], online: Callable[[Name], bool]) -> None:
         """Warn of those whom retention comes near, and forget those who are gone for good."""
-        head, epoch = self._journal.head, self._journal.epoch
-        oldest = (self._now() - KEPT_SECONDS) * 1000
-        for name, consumer in tuple(self._kept.items()):
-            standing = consumer.standing(floors, head, epoch)
-            if standing is not self._standing.get(name, Standing.WHOLE):
-                self._standing[name] = standing
-                _warn(consumer, standing, head)
+        oldest = (self._ageing.at(self._now(), self._elapsed()).before - KEPT_SECONDS) * 1000
+        aged: list[Name] = []
+        await in_turns(self._look(floors, oldest, aged))
         gone = [
             name
-            for name, each in self._kept.items()
-            if each.at < oldest and name not in self._asked and not online(name)
-        ][:MAX_BATCH]
+            for name in aged[:MAX_BATCH]
+            if name in self._kept
+            and self._kept[name].at < oldest
+            and name not in self._asked
+            and not online(name)
+        ]
         if gone:
             try:
                 await self._journal.append(
@@ -302,6 +313,17 @@ class Consumers:
                 return  # at the next look
             for name in gone:
                 self._drop(name)
+
+    def _look(self, floors: Mapping[str, Floor], oldest: float, aged: list[Name]) -> Iterator[None]:
+        head, epoch = self._journal.head, self._journal.epoch
+        for name, consumer in tuple(self._kept.items()):
+            standing = consumer.standing(floors, head, epoch)
+            if standing is not self._standing.get(name, Standing.WHOLE) and name in self._kept:
+                self._standing[name] = standing
+                _warn(consumer, standing, head)
+            if consumer.at < oldest:
+                aged.append(name)
+            yield
 
 
 def _seq(position: Position) -> int:

@@ -121,13 +121,9 @@ class Alerts:
     async def look(self) -> None:
         """Escalate what is due. Called every second or so; it reads what is new since the last."""
         await in_turns(self._scan())
-        gone = [each for each in self._waiting if self._tape.row(self.channel.name, each) is None]
-        for alert_id in gone:
-            del self._waiting[alert_id]
-        if not self.escalate_after:
-            return
-        due = self._now() - self.escalate_after
-        for alert_id in [each for each, since in self._waiting.items() if since <= due]:
+        due: list[str] = []
+        await in_turns(self._sort(due))
+        for alert_id in due:
             await self._escalate(alert_id)
 
     def _scan(self) -> Iterator[None]:
@@ -142,6 +138,18 @@ class Alerts:
                         moment = event.timestamp / 1000 if since is None else _seconds(since)
                         self._waiting[event.key] = moment
             self._upto = events[-1].seq
+            yield
+
+    def _sort(self, due: list[str]) -> Iterator[None]:
+        """Let go of those that have ended, and find those that are due."""
+        latest = self._now() - self.escalate_after
+        waiting = tuple(self._waiting)
+        for first in range(0, len(waiting), SCAN):
+            for alert_id in waiting[first : first + SCAN]:
+                if self._tape.row(self.channel.name, alert_id) is None:
+                    del self._waiting[alert_id]
+                elif self.escalate_after and self._waiting[alert_id] <= latest:
+                    due.append(alert_id)
             yield
 
     async def _escalate(self, alert_id: str) -> None:

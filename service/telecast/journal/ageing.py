@@ -53,7 +53,9 @@ class _Step:
 class Ageing:
     """The believed time. One owner reads both clocks and calls `at` with them, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, aloud: bool = True) -> None:
+        """`aloud`: the log says what is seen. Of all in one service only the journal's does."""
+        self._aloud = aloud
         self.jumps = 0
         """Steps of the clock that were not believed at once, since the start."""
         self._believed: float | None = None
@@ -69,6 +71,8 @@ class Ageing:
         self._believed = newest
         self._step = _Step(clock - newest, elapsed)
         fields = {"seconds": round(clock - newest, 1), "wait": WAIT}
+        if not self._aloud:
+            return
         if clock < newest:
             log.warning("the clock is behind the journal's newest commit", extra=fields)
         else:
@@ -83,19 +87,21 @@ class Ageing:
         self._believed, self._seen = expected, elapsed
         ahead = clock - expected
         if abs(ahead) <= TOLERANCE:
-            if self._step is not None:
+            if self._step is not None and self._aloud:
                 log.info("the clock is right again")
-                self._step = None
+            self._step = None
             self._believed = clock
         elif self._step is None or abs(ahead - self._step.ahead) > TOLERANCE:
             self.jumps += 1
             self._step = _Step(ahead, elapsed)
-            log.warning(
-                "the clock has jumped: nothing is deleted by age until it has proved steady",
-                extra={"seconds": round(ahead, 1), "wait": WAIT},
-            )
+            if self._aloud:
+                log.warning(
+                    "the clock has jumped: nothing is deleted by age until it has proved steady",
+                    extra={"seconds": round(ahead, 1), "wait": WAIT},
+                )
         elif elapsed - self._step.since >= WAIT:
-            log.warning("the clock is believed again", extra={"seconds": round(ahead, 1)})
+            if self._aloud:
+                log.warning("the clock is believed again", extra={"seconds": round(ahead, 1)})
             self._step = None
             self._believed = clock
         return Times(clock, min(clock, self._believed), max(clock, self._believed))

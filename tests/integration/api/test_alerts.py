@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from telecast import turns
+from telecast.ingress.alerts import SCAN
 from tests.support.payloads import alert
 from tests.support.service.live import Live, principal, served
 
@@ -207,13 +209,81 @@ async def test_the_audit_is_read_in_pages_by_admins_within_what_they_may_see() -
             assert (await live.ask("GET", "/api/v1/audit", query=query))[0] == 400
 
 
-async def test_the_audit_keeps_the_newest_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telecast.audit.MOST", 2)
+async def test_the_audit_keeps_the_newest_entries_and_none_is_pushed_out_by_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("telecast.audit.MOST", 3)
     async with served(DESK) as live:
-        for n in range(4):
-            await live.parts.audit.record(DESK, "kick", f"c{n}")
-        assert [entry.target for entry in live.parts.audit.before(None)] == ["c3", "c2"]
-        assert len(await live.parts.journal.notes("audit")) == 2
+        audit = live.parts.audit
+        await audit.record(MIA, "kick", "mine")
+        for n in range(40):
+            await audit.record(DESK, "kick", f"c{n}")
+        assert [entry.target for entry in audit.before(None)] == ["c39", "c38", "mine"]
+        assert len(await live.parts.journal.notes("audit")) == 3 + 1, "one goes with the next"
+
+
+async def test_what_is_acknowledged_at_once_leaves_no_more_in_the_journal_than_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("telecast.audit.MOST", 4)
+    settings = {"journal": f"sqlite:{tmp_path / 'journal.db'}"}
+    async with served(DESK, MIA, **settings) as live:
+        await live.publish("risk-alerts", *(alert(f"a{n}") for n in range(40)))
+        paths = [PATH.replace("a1", f"a{n}") for n in range(40)]
+        await asyncio.gather(*(acknowledge(live, "mia", path) for path in paths))
+    async with served(DESK, MIA, **settings) as live:
+        assert len(live.parts.audit) == 4
+        for n in range(8):
+            await acknowledge(live, "mia", BACK.replace("a1", f"a{n}"))
+        kept = [entry.id for entry in live.parts.audit.before(None)]
+        noted = [note.key for note in await live.parts.journal.notes("audit")]
+        assert set(kept) <= set(noted)
+        assert len(noted) <= 4 + 1
+
+
+async def test_an_admin_who_is_narrowed_sees_in_the_audit_its_rows_and_what_it_did_itself() -> None:
+    narrow = principal("narrow", "admin", channels=("positions",))
+    t1_admin = principal("t1-admin", "admin", forced={"traderId": frozenset({"t1"})})
+    async with served(DESK, MIA, narrow, t1_admin) as live:
+        await live.publish("risk-alerts", alert("a1"), alert("a2", traderId="t2"))
+        for alert_id in ("a1", "a2"):
+            await acknowledge(live, "mia", PATH.replace("a1", alert_id), json={"note": "secret"})
+        for who in ("desk", "narrow", "t1-admin"):
+            await live.ask("DELETE", f"/api/v1/clients?clientId=of-{who}", who=who)
+        seen = {
+            who: [each["target"] for each in (await live.get("/api/v1/audit", who=who))["entries"]]
+            for who in ("narrow", "t1-admin")
+        }
+        assert seen == {
+            "narrow": ["clientId=of-narrow"],
+            "t1-admin": ["clientId=of-t1-admin", "a1"],
+        }
+
+
+async def test_a_look_at_many_waiting_alerts_lets_others_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with served(DESK) as live:
+        (alerts,) = live.parts.alerts
+        many = [alert(f"a{n}", severity="CRITICAL") for n in range(5 * SCAN)]
+        for first in range(0, len(many), SCAN):
+            await live.publish("risk-alerts", *many[first : first + SCAN])
+        await alerts.look()
+        assert alerts.unacknowledged == 5 * SCAN
+        monkeypatch.setattr(turns, "SLICE", 0.0)
+        between, looked = 0, False
+
+        async def other() -> None:
+            nonlocal between
+            while not looked:
+                between += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        await alerts.look()
+        looked = True
+        await beside
+        assert between >= 5
 
 
 async def test_a_critical_alert_that_nobody_acknowledges_is_escalated_once() -> None:

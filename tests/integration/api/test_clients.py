@@ -431,6 +431,21 @@ async def test_the_stats_count_what_there_is() -> None:
         assert stats["uptimeSeconds"] >= 0
 
 
+@pytest.mark.parametrize("name", ["principal", "clientId"])
+@pytest.mark.parametrize("said", ["\x1b" * 8_000, "x" * 129, "a\nforged"])
+async def test_what_is_no_name_gets_into_no_log_and_no_audit(name: str, said: str) -> None:
+    async with service() as live:
+        status, error = await kick(live, **{name: said})
+        assert (status, error["code"]) == (400, "BAD_REQUEST")
+        assert len(live.parts.audit) == 0
+
+
+async def test_a_ban_that_meets_nobody_is_not_said_to_hold() -> None:
+    async with service() as live:
+        status, done = await kick(live, clientId="gone", ban="10m")
+        assert (status, done["kicked"], done["bannedUntil"]) == (200, 0, None)
+
+
 async def test_bans_are_bounded_and_then_nobody_is_kicked() -> None:
     async with service() as live:
         bans = live.parts.clients._bans

@@ -85,3 +85,22 @@ async def test_every_example_is_taken_and_answers_keep_to_the_document(name: str
         status, body, _ = await live.post(name, {"nothing": 1})
         refusal = {"$ref": "urn:document#/components/schemas/Refusal"}
         jsonschema.Draft202012Validator(refusal, registry=registry).validate(body)
+
+
+@pytest.mark.parametrize("host", ["", "a'b;id;'", "$(id)", "%00"])
+async def test_a_host_that_no_line_for_a_shell_can_hold_is_not_on_the_page(host: str) -> None:
+    async with served() as live:
+        headers = {"Host": host}
+        async with live.session.get(live.url + "/docs", headers=headers) as response:
+            assert response.status == 200
+            page = await response.text()
+    assert "http://127.0.0.1/sse/telemetry" in page
+    assert host == "" or host not in page
+
+
+async def test_the_lines_of_the_page_have_the_prefix_of_the_service() -> None:
+    async with (
+        served(path_prefix="/telecast") as live,
+        live.session.get(live.url + "/docs") as response,
+    ):
+        assert f"{live.url}/telecast/sse/telemetry" in await response.text()

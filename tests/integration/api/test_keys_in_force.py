@@ -15,7 +15,7 @@ from telecast.cli import main
 from telecast.cli.admin import in_force
 from telecast.cli.exits import Exit
 from telecast.keys import KeyStore, create_key
-from tests.support.service.live import Live, served
+from tests.support.service.live import Live, principal, served
 
 
 @pytest.fixture
@@ -98,6 +98,17 @@ async def test_who_administers_sees_the_rights_of_a_key_and_nobody_else_does(
         }
         assert (await live.ask("GET", "/api/v1/keys/00000000"))[0] == 404
         assert (await live.ask("GET", f"/api/v1/keys/{key_id}", who="bot"))[0] == 403
+
+
+async def test_an_admin_who_is_narrowed_sees_no_key_that_may_read_more_than_it_may() -> None:
+    t1 = frozenset({"t1"})
+    t1_ops = principal("t1 ops", "admin", forced={"traderId": t1})
+    narrow = principal("narrow", "admin", channels=("positions",))
+    bot, t1_bot = principal("bot", "read"), principal("t1 bot", "read", forced={"traderId": t1})
+    async with served(principal(), t1_ops, narrow, bot, t1_bot) as live:
+        for who, sees in (("desk", 200), ("t1 ops", 404), ("narrow", 404)):
+            assert (await live.ask("GET", f"/api/v1/keys/{bot.key_id}", who=who))[0] == sees, who
+        assert (await live.ask("GET", f"/api/v1/keys/{t1_bot.key_id}", who="t1 ops"))[0] == 200
 
 
 async def test_a_keys_file_that_can_not_be_used_makes_the_service_not_ready(

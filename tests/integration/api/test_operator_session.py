@@ -12,6 +12,13 @@ from tests.support.payloads import alert, position
 from tests.support.service.live import Live, principal, served
 
 SESSION = "/api/v1/session"
+COMPONENT = {
+    "component": "core",
+    "status": "DOWN",
+    "kind": "CORE",
+    "since": "2026-11-22T18:17:19.387Z",
+}
+"""Of `system`, on which the scope `operate` publishes."""
 ACKNOWLEDGE = "/api/v1/risk-alerts/a1/acknowledge"
 
 
@@ -94,6 +101,9 @@ async def test_an_operators_session_neither_publishes_nor_administers() -> None:
         events = "/api/v1/channels/positions/events"
         for method, path, body in (
             ("POST", events, position("p1")),
+            ("POST", "/api/v1/channels/system/events", COMPONENT),
+            ("POST", "/api/v1/channels/system/alive", {}),
+            ("DELETE", "/api/v1/channels/system/rows/core", None),
             ("POST", "/api/v1/tickets", {}),
             ("DELETE", "/api/v1/clients?stale=1", None),
             ("GET", "/api/v1/clients", None),

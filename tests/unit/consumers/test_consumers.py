@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from telecast import turns
 from telecast.channels.catalogue import CHANNELS
 from telecast.consumers import Consumer, ConsumerLimits, Consumers, Name, consumers
 from telecast.consumers.consumer import Standing
@@ -48,12 +49,17 @@ class Clock:
 
 @asynccontextmanager
 async def running(
-    journal: MemoryJournal, clock: Clock | None = None, **limits: int
+    journal: MemoryJournal,
+    clock: Clock | None = None,
+    elapsed: Clock | None = None,
+    **limits: int,
 ) -> AsyncIterator[Consumers]:
+    clock = clock or Clock()
     own = Consumers(
         journal,
         limits=ConsumerLimits(**{"most": 100, "most_per_key": 10} | limits),
-        now=clock or Clock(),
+        now=clock,
+        elapsed=elapsed or clock,
     )
     await own.open()
     task = asyncio.create_task(own.run())
@@ -218,6 +224,48 @@ async def test_one_that_is_gone_for_thirty_days_is_forgotten_and_one_that_is_her
         assert own.get(here) is not None
     async with running(journal, clock) as again:
         assert len(again) == 1
+
+
+async def test_a_clock_that_is_wrong_for_a_while_forgets_nobody() -> None:
+    journal, clock, elapsed = await journal_of(9), Clock(), Clock()
+    behind = Name("0000000a", "behind")
+    async with running(journal, clock, elapsed) as own:
+        await said(own, 7)
+        clock.now += 40 * DAY
+        await own.look({}, lambda name: False)
+        assert own.get(BOT) is not None
+        clock.now -= 80 * DAY
+        await said(own, 7, behind)
+        clock.now += 40 * DAY
+        await own.look({}, lambda name: False)
+        assert own.get(behind) is not None
+    clock.now += 40 * DAY
+    async with running(journal, clock, elapsed) as again:
+        await again.look({}, lambda name: False)
+        assert len(again) == 2, "a clock that is wrong at the start"
+
+
+async def test_a_look_at_many_consumers_lets_others_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "SLICE", 0.0)
+    journal, looked = await journal_of(9), False
+    async with running(journal) as own:
+        for number in range(8):
+            await said(own, 7, Name("0000000a", f"bot-{number}"))
+        between = 0
+
+        async def other() -> None:
+            nonlocal between
+            while not looked:
+                between += 1
+                await asyncio.sleep(0)
+
+        beside = asyncio.create_task(other())
+        await own.look({}, lambda name: False)
+        looked = True
+        await beside
+    assert between >= 8
 
 
 async def test_the_same_position_again_counts_as_a_sign_of_life() -> None:

@@ -26,14 +26,14 @@ Act = Callable[[Principal, str, str | None, str | None], asyncio.Future[Publishe
 
 async def acknowledge(request: web.Request) -> web.Response:
     """The caller takes care of the alert. Nobody else can acknowledge it then."""
-    require(request, "operate")
+    require(request, "operate", acknowledges=True)
     alerts = _alerts(request)
     return await _act(request, alerts, alerts.acknowledge)
 
 
 async def unacknowledge(request: web.Request) -> web.Response:
     """The alert is active again, as if nobody had acknowledged it."""
-    require(request, "operate")
+    require(request, "operate", acknowledges=True)
     alerts = _alerts(request)
     return await _act(request, alerts, alerts.unacknowledge)
 
@@ -47,7 +47,7 @@ def _alerts(request: web.Request) -> Alerts:
 
 
 async def _act(request: web.Request, alerts: Alerts, act: Act) -> web.Response:
-    principal, alert_id = require(request, "operate"), request.match_info["id"]
+    principal, alert_id = require(request, "operate", acknowledges=True), request.match_info["id"]
     note = await _note(request)
     done = await act(principal, alert_id, note, idempotency_key(request))
     receipt = done.receipt

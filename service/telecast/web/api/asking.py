@@ -14,6 +14,8 @@ from telecast.model import Principal
 MOST_SPAN = 366 * 24 * 3600
 MOST_REASON = 256
 """Characters of a reason: it is sent to the client, and logged."""
+MOST_NAME = 128
+"""Characters of a clientId, and more than a key's name may have."""
 _SPAN = re.compile(r"([0-9]{1,9})([smhd]?)", re.ASCII)
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -39,7 +41,7 @@ def seconds(text: str, name: str, most: float = MOST_SPAN) -> int:
     span = int(match[1]) * _UNITS[match[2]] if match is not None else 0
     if not 1 <= span <= most:
         raise PeerFault(
-            Code.BAD_REQUEST, f"`{name}` must be a span such as 60s, 10m or 1h, up to {most:g} s."
+            Code.BAD_REQUEST, f"`{name}` must be a span such as 60s, 10m or 1h, up to {most:.0f} s."
         )
     return span
 
@@ -57,6 +59,17 @@ def flag(text: str, name: str) -> bool:
     if text not in ("true", "false"):
         raise PeerFault(Code.BAD_REQUEST, f"`{name}` must be true or false.")
     return text == "true"
+
+
+def name(text: str | None, of: str) -> str | None:
+    """What is to be equal to a name. Raises PeerFault BAD_REQUEST where no name is like that: it
+    would be kept in the log and in the audit."""
+    if text is not None and (len(text) > MOST_NAME or _CONTROL.search(text)):
+        raise PeerFault(
+            Code.BAD_REQUEST,
+            f"`{of}` must be at most {MOST_NAME} characters, none a control character.",
+        )
+    return text
 
 
 def reason(text: str | None) -> str | None:

@@ -26,8 +26,8 @@ _CURSOR = re.compile(r"[0-9]{20}", re.ASCII)
 
 
 async def audit(request: web.Request) -> web.Response:
-    """`cursor` goes on from an answer that said `more`. A key with a forced filter sees the entries
-    of rows that the filter lets it see."""
+    """`cursor` goes on from an answer that said `more`. A key that is narrowed sees what it did
+    itself, and the entries of rows that it may see."""
     principal = require(request, "admin")
     query = asking.parameters(request, ("limit", "cursor", *_NAMED))
     limit = asking.whole(query.get("limit", "100"), "limit", 1, MOST)
@@ -36,12 +36,13 @@ async def audit(request: web.Request) -> web.Response:
         raise PeerFault(Code.BAD_REQUEST, "`cursor` must be the one of an earlier answer.")
     wanted = {name: query[name] for name in _NAMED if name in query}
     parts = parts_from(request)
+    rows = all(each.channel.reached_by(principal) for each in parts.alerts)
     turn, entries = parts.turns.of(principal.key_id), list[AuditEntry]()
     for entry in parts.audit.before(cursor):
         if turn.over():
             await turn.next()
         asked = all(getattr(entry, name) == value for name, value in wanted.items())
-        if asked and _visible(principal, entry):
+        if asked and _visible(principal, entry, rows):
             entries.append(entry)
             if len(entries) > limit:
                 break
@@ -77,5 +78,10 @@ async def record(request: web.Request, action: str, target: str, **details: Any)
         log.error("not in the audit", extra={"action": action, "reason": fault.message})  # noqa: TRY400
 
 
-def _visible(principal: Principal, entry: AuditEntry) -> bool:
-    return all(entry.fields.get(name) in values for name, values in principal.forced.items())
+def _visible(principal: Principal, entry: AuditEntry, rows: bool) -> bool:
+    """`rows`: it may read the channels whose rows have entries."""
+    if entry.key_id == principal.key_id or not asking.limited(principal):
+        return True
+    return bool(rows and entry.fields) and all(
+        entry.fields.get(name) in values for name, values in principal.forced.items()
+    )

@@ -154,7 +154,7 @@ async def _kick(
             kicked=len(kicked),
             connections=[client.connection_id for client in kicked[:100]],
         )
-    until = None if ban is None else rfc3339(parts.now() + ban)
+    until = None if ban is None or not those else rfc3339(parts.now() + ban)
     return ok(_kicked(kicked, dry_run=False, banned_until=until))
 
 
@@ -177,8 +177,8 @@ def _wanted(asked: dict[str, str], parts: Parts) -> Wanted:
         parts.catalogue.named(channel)
     return Wanted(
         transport=transport,
-        principal=asked.get("principal"),
-        client_id=asked.get("clientId"),
+        principal=asking.name(asked.get("principal"), "principal"),
+        client_id=asking.name(asked.get("clientId"), "clientId"),
         channel=channel,
         stale=asking.seconds(asked["stale"], "stale") if "stale" in asked else None,
     )

@@ -66,10 +66,12 @@ async def listing(request: web.Request) -> web.Response:
             found.append(consumer)
             if len(found) > limit:
                 break
-    answer: dict[str, Any] = {
-        "consumers": [_described(parts, each) for each in found[:limit]],
-        "more": len(found) > limit,
-    }
+    consumers = []
+    for consumer in found[:limit]:
+        if turn.over():
+            await turn.next()
+        consumers.append(_described(parts, consumer))
+    answer: dict[str, Any] = {"consumers": consumers, "more": len(found) > limit}
     if answer["more"]:
         answer["cursor"] = str(found[limit - 1].name)
     return ok(answer)

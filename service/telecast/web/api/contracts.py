@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,7 @@ from telecast.web.auth.credentials import authenticate, key_holder
 from telecast.web.page.files import HEADERS
 from telecast.web.parts import parts_from
 
+_HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
 MOST_KEPT = 64
 """Documents that are kept: one for each set of channels that some key sees."""
 
@@ -86,9 +88,16 @@ async def python_module(request: web.Request) -> web.Response:
 async def page(request: web.Request) -> web.Response:
     """The channels, calls, messages and codes as a page with lines to copy."""
     channels, calls = _visible(request), request.app[CALLS]
-    base = str(request.url.origin())
+    base = _base(request)
     made = await asyncio.to_thread(docs_page, channels, calls, base)
     return _text(made.encode(), "text/html")
+
+
+def _base(request: web.Request) -> str:
+    """Where the reader finds the service: the Host that it names, if a line to copy into a shell
+    can hold it. What is no such Host is anybody's text."""
+    host = request.host if _HOST.fullmatch(request.host) else "127.0.0.1"
+    return f"{request.scheme}://{host}{parts_from(request).settings.path_prefix}"
 
 
 def _visible(request: web.Request) -> tuple[Channel, ...]:

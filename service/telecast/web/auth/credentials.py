@@ -49,10 +49,12 @@ def known(request: web.Request, secret: str) -> Principal:
         raise parts.guesses.wrong(address_of(request), fault) from None
 
 
-def authenticate(request: web.Request) -> Principal:
+def authenticate(request: web.Request, *, acknowledges: bool = False) -> Principal:
     """The holder of the key, else of the ticket or session that a browser sends.
 
-    Raises PeerFault 401 or 429, or 403 where another page makes a browser ask.
+    `acknowledges`: an operator's session may do what is asked. All else needs a key, also where
+    the scope `operate` is enough for it, such as to publish on `system`. Raises PeerFault 401 or
+    429, or 403 where another page makes a browser ask.
     """
     principal = key_holder(request)
     if principal is None:
@@ -61,7 +63,7 @@ def authenticate(request: web.Request) -> Principal:
             raise PeerFault(Code.UNAUTHENTICATED, "Send a key: X-API-Key or Authorization: Bearer.")
         check_origin(request)
         check_site(request)
-        if OPERATES in request and _acts(request):
+        if acknowledges and OPERATES in request and _acts(request):
             principal = request[OPERATES]
     request[PRINCIPAL] = principal
     return principal
@@ -83,9 +85,9 @@ def _acts(request: web.Request) -> bool:
     )
 
 
-def require(request: web.Request, scope: str) -> Principal:
+def require(request: web.Request, scope: str, *, acknowledges: bool = False) -> Principal:
     """The asker, who must hold the scope. Raises PeerFault 401 or 403."""
-    principal = authenticate(request)
+    principal = authenticate(request, acknowledges=acknowledges)
     if not principal.may(scope):
         raise PeerFault(Code.FORBIDDEN, f"This key lacks the scope {scope!r}.", {"scope": scope})
     return principal
