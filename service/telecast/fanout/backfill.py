@@ -21,9 +21,10 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from operator import attrgetter
 
+from telecast.fanout.catchup import CatchUp, FetchedPage, Phase
 from telecast.fanout.floors import Floors, Gap
 from telecast.fanout.source import Floor, JournalPage
-from telecast.fanout.subscriber import CatchUp, FetchedPage, Subscriber
+from telecast.fanout.subscriber import Subscriber
 from telecast.model import Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
@@ -72,41 +73,54 @@ class Backfill:
             return
         if start.origin is Origin.EARLIEST:
             subscriber.cursor = 0
-            catchup.resume = Position(self._epoch, 0)
+            catchup.resume_from(Position(self._epoch, 0))
             catchup.excused = dict.fromkeys(names, 0)
         elif start.origin is Origin.SNAPSHOT:
-            catchup.snapshots.append((names, "NEW"))
+            catchup.start_over(names, "NEW")
         elif start.origin is Origin.MALFORMED or position is None:
-            catchup.snapshots.append((names, "POSITION_MALFORMED"))
+            catchup.start_over(names, "POSITION_MALFORMED")
         elif position.epoch != self._epoch:
-            catchup.snapshots.append((names, "EPOCH_CHANGED"))
+            catchup.start_over(names, "EPOCH_CHANGED")
         else:
             subscriber.cursor = position.seq
-            catchup.resume = position
+            catchup.resume_from(position)
             if anew := tuple(name for name in names if name in start.anew):
-                catchup.snapshots.append((anew, "RIGHTS_CHANGED"))
+                catchup.start_over(anew, "RIGHTS_CHANGED")
 
-    def restart(self, subscriber: Subscriber, fresh: tuple[str, ...]) -> CatchUp:
-        """A catch-up for a changed selection: snapshots of `fresh` and of what was unfinished."""
+    def restart(self, subscriber: Subscriber, fresh: tuple[str, ...]) -> None:
+        """Its selection has changed: snapshots of `fresh` and of what was unfinished."""
         before = subscriber.catchup
         catchup = CatchUp()
         if before is not None:
-            catchup.resume, catchup.announce = before.resume, before.announce
+            catchup.announce = before.announce
+            if before.resume is not None:
+                catchup.resume_from(before.resume)
             catchup.excused, catchup.gap_sent = before.excused, before.gap_sent
             catchup.starts = dict(before.starts)
             fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
         fresh = tuple(name for name in fresh if name in subscriber.selection)
         if fresh:
-            catchup.snapshots.append((fresh, "NEW"))
-            catchup.announce = True
-        return catchup
+            catchup.start_over(fresh, "NEW")
+        subscriber.catchup = catchup
+
+    def stall(self, subscriber: Subscriber) -> None:
+        """Its sink is full: it goes on from its cursor. Nothing is kept for one who does not
+        read: a page is read again when there is room."""
+        if subscriber.catchup is None:
+            subscriber.catchup = CatchUp()
+        else:
+            subscriber.catchup.drop_page()
+
+    def end(self, subscriber: Subscriber) -> None:
+        """It has gone."""
+        subscriber.catchup = None
 
     def forget(self, subscriber: Subscriber) -> None:
         """The position that it waits for is not known: start over with a snapshot."""
         names = subscriber.selection.channels
-        catchup = CatchUp(announce=bool(names))
+        catchup = CatchUp()
         if names:
-            catchup.snapshots.append((names, "POSITION_UNKNOWN"))
+            catchup.start_over(names, "POSITION_UNKNOWN")
         subscriber.cursor = self._tape.head
         subscriber.catchup = catchup
 
@@ -114,26 +128,28 @@ class Backfill:
         """Append what comes next, up to about CHUNK_BYTES, and move the cursor past it."""
         tape = self._tape
         catchup = subscriber.catchup
-        if catchup is None:
-            catchup = subscriber.catchup = CatchUp()
+        assert catchup is not None, "it is BEHIND"
         if subscriber.cursor > tape.head:
             return Outcome.AHEAD
         size = 0
         while size < CHUNK_BYTES:
             if catchup.page is None:
                 self._floors.excuse(subscriber, catchup)
-                self._expire(catchup, self._floors.expired(subscriber, catchup))
+                if lost := self._floors.expired(subscriber, catchup):
+                    # What they miss can't be sent any more; the other channels go on.
+                    catchup.start_over(lost, "POSITION_EXPIRED")
+            phase = catchup.phase
             before = len(blocks)
-            if catchup.sending:
+            if phase is Phase.ROWS:
                 self._append_rows(subscriber, catchup, blocks)
-                if catchup.sending:
+                if catchup.phase is Phase.ROWS:
                     return Outcome.MORE
-            elif catchup.snapshots:
+            elif phase is Phase.SNAPSHOT:
                 self._begin_snapshot(subscriber, catchup, blocks)
-            elif catchup.resume is not None:
-                self._append_resume(subscriber, catchup, catchup.resume, blocks)
-            elif catchup.page is not None:
-                self._append_page(subscriber, catchup, catchup.page, blocks)
+            elif phase is Phase.RESUME:
+                self._append_resume(subscriber, catchup, blocks)
+            elif phase is Phase.PAGE:
+                self._append_page(subscriber, catchup, blocks)
             elif self._floors.must_fetch(subscriber, catchup):
                 return Outcome.FETCH
             else:
@@ -171,31 +187,24 @@ class Backfill:
                 events[entry.seq] = self._tape.event(entry)
         floor = page.floors.__getitem__
         self._floors.excuse(subscriber, catchup, floor)
-        gaps = self._floors.gaps(subscriber, catchup, floor)
-        found = sorted(events.values(), key=attrgetter("seq"))
-        catchup.page = FetchedPage(found, held.upto, gaps)
-        self._expire(catchup, self._floors.expired(subscriber, catchup, floor))
-
-    def _expire(self, catchup: CatchUp, lost: tuple[str, ...]) -> None:
-        """Channels whose missing part can't be sent any more start over, the others go on."""
-        if lost:
-            catchup.snapshots.append((lost, "POSITION_EXPIRED"))
-            catchup.announce = True
-            catchup.page = None
+        if lost := self._floors.expired(subscriber, catchup, floor):
+            catchup.start_over(lost, "POSITION_EXPIRED")
+        else:
+            gaps = self._floors.gaps(subscriber, catchup, floor)
+            found = sorted(events.values(), key=attrgetter("seq"))
+            catchup.keep_page(FetchedPage(found, held.upto, gaps))
 
     def _begin_snapshot(
         self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]
     ) -> None:
-        names, reason = catchup.snapshots.popleft()
-        head = self._tape.head
-        catchup.sending = names
-        catchup.rows_sent = 0
+        head, starts = self._tape.head, catchup.starts
+        names, reason = catchup.start_rows()
         for name in names:
-            catchup.starts[name] = head
+            starts[name] = head
         if not catchup.snapshots:
-            starts = [catchup.starts.get(name) for name in subscriber.selection.channels]
-            known = [seq for seq in starts if seq is not None]
-            if len(known) == len(starts):
+            channels = subscriber.selection.channels
+            known = [starts[name] for name in channels if name in starts]
+            if len(known) == len(channels):
                 # Nothing to resume: what is sent next comes after the earliest of the snapshots.
                 catchup.resume = None
                 subscriber.cursor = max(subscriber.cursor, min(known))
@@ -216,13 +225,14 @@ class Backfill:
         catchup.rows_sent = chunk.upto
         catchup.count += chunk.count
         if chunk.upto >= upto:
-            catchup.sending = ()
+            catchup.rows_end()
 
-    def _append_resume(
-        self, subscriber: Subscriber, catchup: CatchUp, start: Position, blocks: list[bytes]
-    ) -> None:
+    def _append_resume(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
         names = [name for name in subscriber.selection.channels if name not in catchup.starts]
+        start = catchup.resume
+        assert start is not None
         catchup.resume = None
+        catchup.move(Phase.EVENTS)
         if names:
             self._starts["RESUMED"] += 1
             blocks.append(subscriber.transport.message(messages.resume(self._now(), start, names)))
@@ -241,9 +251,9 @@ class Backfill:
                 subscriber.transport.message(messages.gap(self._now(), name, first, last))
             )
 
-    def _append_page(
-        self, subscriber: Subscriber, catchup: CatchUp, page: FetchedPage, blocks: list[bytes]
-    ) -> None:
+    def _append_page(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
+        page = catchup.page
+        assert page is not None
         self._append_gaps(page.gaps, subscriber, catchup, blocks)
         page.gaps = []
         size = sent = 0
@@ -259,7 +269,7 @@ class Backfill:
                 catchup.count += 1
         del page.events[:sent]
         if not page.events:
-            catchup.page = None
+            catchup.drop_page()
             subscriber.cursor = page.upto
 
     def _append_since(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from telecast.errors import Code, OwnFault, TelecastError
 from telecast.fanout.backfill import Backfill, Outcome
+from telecast.fanout.catchup import CatchUp
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.fetcher import Fetcher
 from telecast.fanout.flusher import Flusher
@@ -20,7 +21,7 @@ from telecast.fanout.index import Index
 from telecast.fanout.liveness import Liveness
 from telecast.fanout.sink import SinkGroup, Sinks
 from telecast.fanout.source import Floor, JournalPage, JournalReader
-from telecast.fanout.subscriber import CatchUp, State, Subscriber
+from telecast.fanout.subscriber import State, Subscriber
 from telecast.fanout.tally import Tally
 from telecast.fanout.wheel import Scheduler, Wheel
 from telecast.model import Event, Position
@@ -151,7 +152,7 @@ class Broadcaster:
         if start is not None:
             self._backfill.begin(subscriber, start)
         else:
-            subscriber.catchup = self._backfill.restart(subscriber, fresh)
+            self._backfill.restart(subscriber, fresh)
 
     def detach(self, subscriber: Subscriber) -> None:
         """Forget it; harmless when it is gone already."""
@@ -161,7 +162,7 @@ class Broadcaster:
         self._leave(subscriber)
         self._ahead.pop(subscriber, None)
         subscriber.move(State.CLOSED)
-        subscriber.catchup = None
+        self._backfill.end(subscriber)
         self._liveness.end(subscriber)
         if self.subscribers.get(subscriber.connection_id) is subscriber:
             del self.subscribers[subscriber.connection_id]
@@ -234,9 +235,8 @@ class Broadcaster:
 
     def _serve(self, subscriber: Subscriber) -> None:
         blocks: list[bytes] = []
-        if subscriber.catchup is None:
-            subscriber.catchup = CatchUp()
         catchup, conflated = subscriber.catchup, subscriber.conflated
+        assert catchup is not None, "it is BEHIND"
         count = catchup.count
         outcome = self._backfill.step(subscriber, blocks)
         room = True
@@ -296,9 +296,7 @@ class Broadcaster:
         """Its sink is full: its cursor stays where it is until the sink drains."""
         self._leave(subscriber)
         subscriber.move(State.FULL)
-        if subscriber.catchup is not None:
-            # Read again when there is room: nothing is kept for one who does not read.
-            subscriber.catchup.page = None
+        self._backfill.stall(subscriber)
         self.tally.stalls += 1
         self._liveness.full(subscriber)
         subscriber.sink.when_drained(lambda: self._drained(subscriber))

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Callable
 
 from telecast.errors import Code, OwnFault
+from telecast.fanout.catchup import CatchUp
 from telecast.fanout.source import JournalPage, JournalReader
-from telecast.fanout.subscriber import CatchUp, State, Subscriber
+from telecast.fanout.subscriber import State, Subscriber
 
 log = logging.getLogger(__name__)
 
@@ -39,12 +40,12 @@ class Fetcher:
 
     def fetch(self, subscriber: Subscriber) -> None:
         """Read one page after the subscriber's cursor."""
-        task = asyncio.ensure_future(self._fetch(subscriber))
+        task = asyncio.ensure_future(self._fetch(subscriber, subscriber.catchup))
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
-    async def _fetch(self, subscriber: Subscriber) -> None:
-        catchup, after = subscriber.catchup, subscriber.cursor
+    async def _fetch(self, subscriber: Subscriber, catchup: CatchUp | None) -> None:
+        after = subscriber.cursor
         assert self._journal is not None
         try:
             async with self._readers:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from telecast.fanout.catchup import CatchUp
 from telecast.fanout.source import Floor
-from telecast.fanout.subscriber import CatchUp, Subscriber
+from telecast.fanout.subscriber import Subscriber
 from telecast.tape.channel_log import Standing
 from telecast.tape.tape import Tape
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum
 
+from telecast.fanout.catchup import CatchUp
 from telecast.fanout.sink import Sink
 from telecast.fanout.watch import Watch
-from telecast.model import Event, Position
 from telecast.protocol.commands import Delivery
 from telecast.protocol.framing import Transport
-from telecast.protocol.messages import SnapshotReason
 from telecast.tape.selection import Selection
 
 
@@ -37,44 +34,6 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.LIVE: frozenset({State.FULL, State.QUEUED, State.CLOSED}),
     State.CLOSED: frozenset(),
 }
-
-
-@dataclass(slots=True)
-class FetchedPage:
-    """What there is of the whole past up to `upto`, and the gaps in it: (channel, from, to)."""
-
-    events: list[Event]
-    upto: int
-    gaps: list[tuple[str, int, int]]
-
-
-@dataclass(slots=True)
-class CatchUp:
-    """What stands between a subscriber and the head: snapshots first, then what came since."""
-
-    snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
-    sending: tuple[str, ...] = ()
-    """The channels of the snapshot that is being sent, and the seq up to which its rows were."""
-    rows_sent: int = 0
-    starts: dict[str, int] = field(default_factory=dict)
-    """Where channels go on whose snapshot was sent: later than the cursor of the others."""
-    resume: Position | None = None
-    """Set until the client has been sent that its resume is exact."""
-    announce: bool = False
-    """Whether the client waits for `live`, and how many events it was sent until then."""
-    count: int = 0
-    excused: dict[str, int] = field(default_factory=dict)
-    """From `earliest`: what had been trimmed up to here when it began needs no snapshot."""
-    gap_sent: dict[str, int] = field(default_factory=dict)
-    """Up to where the client knows, or from `earliest` does not ask, what exists no more."""
-    page: FetchedPage | None = None
-
-    @property
-    def unfinished(self) -> tuple[str, ...]:
-        """Channels of which the client does not hold all rows yet."""
-        return tuple(
-            dict.fromkeys((*self.sending, *(n for names, _ in self.snapshots for n in names)))
-        )
 
 
 class Subscriber:
@@ -134,6 +93,7 @@ class Subscriber:
         self.place: int | None = None
         """Where it is among the settled members of its cohort."""
         self.catchup: CatchUp | None = None
+        """Of one that is BEHIND, and of no other. The backfill alone changes it."""
         self.conflated = 0
         self.gaps = 0
         """Gaps that were sent to it."""

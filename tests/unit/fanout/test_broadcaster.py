@@ -966,6 +966,20 @@ def test_from_earliest_the_oldest_event_is_one_that_only_the_journal_still_has()
         assert not line.of("gap")
 
 
+def test_a_page_for_a_selection_that_changed_before_its_read_began_is_asked_for_again(
+    world: World,
+) -> None:
+    """Regression: the new catch-up passed for the one that had asked, and got the page although
+    its snapshot was to come first."""
+    long_past(world)
+    line = world.line(WS, MARKET, start=Start(Origin.EARLIEST), delivery="all")
+    world.loop.turn()
+    assert line.subscriber.state is State.FETCHING
+    world.change(line, EVERYTHING)
+    world.check_at_rest()
+    assert line.subscriber.state is State.LIVE
+
+
 @pytest.mark.parametrize("fault", [JournalUnavailable("away"), JournalCorrupt("bad page")])
 def test_one_whose_past_cannot_be_read_is_told_to_come_back(
     world: World, fault: TelecastError

@@ -47,6 +47,7 @@ PURE = (
     "protocol",
     "tape",
     "fanout.backfill",
+    "fanout.catchup",
     "fanout.cohort",
     "fanout.floors",
     "fanout.index",
