@@ -63,6 +63,8 @@ class Consumers:
         """What is durable."""
         self._asked: dict[Name, Consumer] = {}
         """What is to be written next."""
+        self._writing: dict[Name, Consumer] = {}
+        """What is being written."""
         self._waiting: dict[Name, list[asyncio.Future[Consumer]]] = {}
         self._per_key: Counter[str] = Counter()
         self._delivered: dict[Name, int] = {}
@@ -127,7 +129,7 @@ class Consumers:
     def _acknowledge(
         self, name: Name, position: Position, delivered: int | None, channels: tuple[str, ...]
     ) -> asyncio.Future[Consumer]:
-        known = self._asked.get(name) or self._kept.get(name)
+        known = self._asked.get(name) or self._writing.get(name) or self._kept.get(name)
         self._check(name, position, delivered, known)
         if known is not None and known.position.epoch == position.epoch:
             position = max(position, known.position, key=_seq)
@@ -177,7 +179,7 @@ class Consumers:
 
     def _admit(self, name: Name) -> None:
         limits = self._limits
-        unsaved = [each for each in self._asked if each not in self._kept]
+        unsaved = (self._asked.keys() | self._writing.keys()) - self._kept.keys()
         of_key = self._per_key[name.key_id] + sum(each.key_id == name.key_id for each in unsaved)
         for setting, most, has in (
             ("max_consumers", limits.most, len(self._kept) + len(unsaved)),
@@ -215,9 +217,9 @@ class Consumers:
             self._waiting.clear()
 
     async def _flush(self) -> None:
-        asked, self._asked = self._asked, {}
+        self._writing, self._asked = self._asked, {}
         waiting, self._waiting = self._waiting, {}
-        consumers = [self._highest(each) for each in asked.values()]
+        consumers = [self._highest(each) for each in self._writing.values()]
         for start in range(0, len(consumers), MAX_BATCH):
             some = consumers[start : start + MAX_BATCH]
             notes = tuple(Note(BOOK, str(each.name), each.as_note()) for each in some)
@@ -237,6 +239,7 @@ class Consumers:
                     for future in futures:
                         if not future.done():
                             future.set_result(each)
+        self._writing = {}
 
     def _highest(self, asked: Consumer) -> Consumer:
         """What was written since it was asked may be higher: positions never go back."""
@@ -270,6 +273,9 @@ class Consumers:
             self._per_key[consumer.name.key_id] += 1
         self._kept[consumer.name] = consumer
 
+    def _is_asked(self, name: Name) -> bool:
+        return name in self._asked or name in self._writing
+
     async def forget(self, name: Name) -> bool:
         """Whether there was one. Raises OwnFault, and then it is still there."""
         self._asked.pop(name, None)
@@ -277,7 +283,7 @@ class Consumers:
             self._waiting.pop(name, []),
             PeerFault(Code.CLIENT_NOT_FOUND, "An operator has had this consumer forgotten."),
         )
-        if name not in self._kept:
+        if name not in self._kept and name not in self._writing:
             return False
         await self._journal.append(Batch(notes=(Note(BOOK, str(name), None),)))
         self._drop(name)
@@ -301,7 +307,7 @@ class Consumers:
             for name in aged[:MAX_BATCH]
             if name in self._kept
             and self._kept[name].at < oldest
-            and name not in self._asked
+            and not self._is_asked(name)
             and not online(name)
         ]
         if gone:

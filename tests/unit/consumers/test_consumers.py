@@ -209,6 +209,62 @@ async def test_newcomers_are_refused_where_all_places_are_taken_and_the_known_ar
         await said(own, 1, Name("0000000a", "three"))
 
 
+async def under_way() -> None:
+    """What was asked is being written."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_newcomers_that_are_being_written_take_places_too() -> None:
+    """Regression: they were in none of the tables while the journal wrote them."""
+    journal = await journal_of(9)
+    async with running(journal, most_per_key=2) as own:
+        journal.let.clear()
+        waiting = [said(own, 7, Name("0000000a", f"bot-{n}")) for n in range(2)]
+        await under_way()
+        with pytest.raises(PeerFault, match="max_consumers_per_key"):
+            said(own, 7, Name("0000000a", "bot-2"))
+        journal.let.set()
+        await asyncio.gather(*waiting)
+        assert len(own) == 2
+
+
+async def test_one_that_comes_back_in_the_moment_of_the_look_is_not_forgotten() -> None:
+    """Regression: what was being written counted as not asked, and was erased behind the answer."""
+    journal, clock = await journal_of(9), Clock()
+    async with running(journal, clock) as own:
+        await said(own, 7)
+        clock.now += 31 * DAY
+        journal.let.clear()
+        back = said(own, 8)
+        await under_way()
+        look = asyncio.create_task(own.look({}, lambda name: False))
+        await under_way()
+        journal.let.set()
+        await asyncio.gather(back, look)
+        kept = own.get(BOT)
+        assert kept is not None
+        assert kept.position.seq == 8
+    async with running(journal, clock) as again:
+        assert len(again) == 1
+
+
+async def test_one_that_is_being_written_can_be_forgotten() -> None:
+    journal = await journal_of(9)
+    async with running(journal) as own:
+        journal.let.clear()
+        first = said(own, 7)
+        await under_way()
+        forgotten = asyncio.create_task(own.forget(BOT))
+        await under_way()
+        journal.let.set()
+        assert (await first).position.seq == 7
+        assert await forgotten
+        assert own.get(BOT) is None
+    async with running(journal) as again:
+        assert len(again) == 0
+
+
 async def test_one_that_is_gone_for_thirty_days_is_forgotten_and_one_that_is_here_is_not() -> None:
     journal, clock = await journal_of(9), Clock()
     here = Name("0000000a", "here")
