@@ -18,6 +18,7 @@ _HEAD = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Telecast: channels and calls</title>
+<link rel="icon" href="page/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="page/docs.css">
 </head>
 <body>

@@ -321,6 +321,12 @@ def test_pub_prints_its_receipt_and_sends_what_it_was_given(service):
     assert request.query["replace"] == "traderId:t1"
 
 
+def test_an_empty_pipe_is_named_as_one(service):
+    result = run("pub", "positions", "--url", service.url, input="\n")
+    assert result.exit_code == Exit.USAGE
+    assert "Standard input was empty." in result.stderr
+
+
 def test_pub_takes_stdin_and_files_and_tells_a_duplicate(service, tmp_path):
     service.data = {**RECEIPT, "duplicate": True}
     result = run("pub", "positions", "--url", service.url, input='{"id":"a"}\n\n{"id":"b"}\n')

@@ -16,8 +16,10 @@ from click.testing import CliRunner, Result
 
 from telecast.cli import main
 from telecast.cli.exits import Exit
+from telecast.journal.base import Batch
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.lock import FileLock
+from telecast.model import Record, Retention
 
 
 @pytest.fixture
@@ -130,6 +132,21 @@ async def test_a_folder_that_may_not_be_written_to_is_said_so() -> None:
         os.chmod(folder, 0o755)
     assert result.exit_code == Exit.ERROR
     assert "a directory that exists and that it may write to" in result.stderr
+
+
+async def test_info_knows_the_retention_of_channels_of_one_s_own(path: Path) -> None:
+    """Bug: a channel that the service streamed was an "unknown channel" here."""
+    file = path.with_name("channels.toml")
+    file.write_text('[orders]\nfields = { id = { type = "id" } }\nretention = { events = 777 }\n')
+    journal = SqliteJournal(path, {"orders": Retention(events=777, seconds=60.0)})
+    await journal.open()
+    await journal.append(Batch(records=(Record("orders", "o1", "upsert", False, b"{}"),)))
+    await journal.close()
+    command = ["journal", "info", str(path)]
+    assert "see --channels" in CliRunner().invoke(main, command).stdout
+    shown = CliRunner().invoke(main, [*command, "--channels", str(file)]).stdout
+    (line,) = (line for line in shown.splitlines() if line.startswith("orders"))
+    assert " 777 " in line
 
 
 def test_a_file_is_asked_for() -> None:

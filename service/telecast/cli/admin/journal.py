@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -70,12 +71,17 @@ def check_(file: str | None, flag: str | None) -> None:
 @command.command(name="info")
 @optional_file
 @journal_option
+@click.option(
+    "--channels",
+    type=click.Path(path_type=Path),
+    help="With the retention of this channels file.  [TELECAST_CHANNELS]",
+)
 @click.option("--json", "as_json", is_flag=True, help="As a JSON object.")
-def info_(file: str | None, flag: str | None, as_json: bool) -> None:
+def info_(file: str | None, flag: str | None, channels: Path | None, as_json: bool) -> None:
     """Show what the journal, or FILE, holds, and what its channels may come to cost."""
     path = _path(file, flag)
     found = info(path)
-    kept = read_catalogue(load_one("channels", {})).retention
+    kept = read_catalogue(load_one("channels", {"channels": channels})).retention
     costs = {
         each.name: found.cost(each, kept[each.name]) for each in found.channels if each.name in kept
     }
@@ -112,7 +118,7 @@ def info_(file: str | None, flag: str | None, as_json: bool) -> None:
                 rfc3339(each.oldest / 1000),
                 rfc3339(each.newest / 1000),
                 *(
-                    ("unknown channel", "-", "-")
+                    ("see --channels", "-", "-")
                     if cost is None
                     else (f"{cost.events:,}", _size(cost.disk_bytes), f"{cost.start_seconds:.1f} s")
                 ),

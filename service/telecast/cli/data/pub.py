@@ -126,7 +126,10 @@ def _read(source: str) -> bytes:
         return source.encode()
     if sys.stdin.isatty():
         raise click.UsageError("Give the payload as JSON or @FILE, or pipe it in.")
-    return sys.stdin.buffer.read()
+    piped = sys.stdin.buffer.read()
+    if not piped.strip():
+        raise click.UsageError("Standard input was empty. Give the payload as JSON or @FILE.")
+    return piped
 
 
 def _receipt_line(channel: str, receipt: dict[str, Any]) -> str:
