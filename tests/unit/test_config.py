@@ -229,8 +229,9 @@ def test_limits_that_contradict_each_other_are_told():
 
 
 def test_a_password_in_an_address_is_not_repeated():
-    (reported,) = problems({"journal": "postgres://me:hunter2@host"})
-    assert "hunter2" not in reported
+    for scheme in ("postgres", "nats"):
+        (reported,) = problems({"journal": f"{scheme}://me:hunter2@host/desk"})
+        assert "hunter2" not in reported
 
 
 def test_one_setting_alone_does_not_mind_the_others():

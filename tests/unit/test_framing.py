@@ -102,5 +102,5 @@ def test_an_error_is_a_fault_at_sse() -> None:
 
 
 def test_a_retry_is_no_event() -> None:
-    assert framing.sse_retry(1_500) == b"retry: 1500\n\n"
-    assert list(sse_events(framing.sse_retry(1_500))) == []
+    assert framing.sse_retry(1_500) == b"retry: 1500\n"
+    assert list(sse_events(framing.sse_retry(1_500) + b"\n")) == []

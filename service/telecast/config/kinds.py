@@ -85,7 +85,7 @@ class Journal(Text):
     said = "memory:, sqlite:PATH or nats://HOST:4222/NAME"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+|(nats|tls)://.+", value):
+        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+|(nats|tls)://[^@]+", value):
             return value
         raise ValidationError(WRONG)
 

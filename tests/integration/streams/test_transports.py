@@ -370,10 +370,9 @@ async def test_a_row_that_moves_between_filters_leaves_no_ghost() -> None:
     ("query", "says"),
     [
         ({"chanels": "positions"}, "Did you mean 'channels'?"),
-        ({"channels": ""}, "`channels` must name"),
         ({"channels": "positions", "delivery": "some"}, "`delivery`"),
         ({"channels": "positions", "replay": "no"}, "`replay`"),
-        ({"channels": "positions", "heartbeat": "4"}, "`heartbeat`"),
+        ({"channels": "positions", "heartbeat": "1"}, "`heartbeat`"),
         ({"channels": "positions", "heartbeat": "7.9"}, "`heartbeat`"),
         ({"channels": "positions", "heartbeat": "1_0"}, "`heartbeat`"),
         ({"channels": "positions", "heartbeat": "٣٠"}, "`heartbeat`"),
