@@ -1,4 +1,4 @@
-"""At the start: configured channels are held against what the journal has of them."""
+"""At the start: configured channels are held against what a SQLite journal has of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def settle_changes(journal: str, catalogue: Catalogue, accepted: Collection[str]
 
     Blocking, before the journal is opened. Only channels that have changed since the last start
     are looked at. Raises SettingsError with a sentence for each field, then nothing was changed;
-    and what opening the journal raises.
+    and what opening the journal raises. Journals of other kinds are not looked at.
     """
     unknown = [name for name in accepted if name not in catalogue or name in CHANNELS]
     own = {name: channel for name, channel in catalogue.items() if name not in CHANNELS}

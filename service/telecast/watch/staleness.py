@@ -61,7 +61,7 @@ class Staleness:
         return now
 
     def last_sign(self, channel: str) -> float | None:
-        """When the newest event was committed or a publisher was heard; None where never."""
+        """When an event was last committed or a publisher gave a sign of life; None: never."""
         last = self._tape.logs[channel].last
         signs = [] if last is None else [last.timestamp / 1000]
         if channel in self._alive:

@@ -274,7 +274,7 @@ METRICS = (
     Metric(
         "gauge",
         "telecast_channel_stale",
-        "1 while a channel is stale: nothing was committed, and no publisher heard, for too long.",
+        "1 while a channel is stale: no commit, and no sign of life of a publisher, for too long.",
         lambda parts: [
             ({"channel": name}, float(name in parts.staleness.stale))
             for name in parts.staleness.watched
