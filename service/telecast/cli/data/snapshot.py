@@ -38,7 +38,8 @@ def command(
         rows = rows_at(url, key, channel, at, filters)
         for row in rows:
             show(orjson.dumps(row) if as_json else row_line(row))
-        note(f"# {len(rows)} rows as they were at {at}")
+        when = f"{at[1:]} ago" if at.startswith("-") else f"at {at}"
+        note(f"# {len(rows)} rows as they were {when}")
         return
 
     async def ask() -> Snapshot:
