@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from telecast.errors import Conflict, IdempotencyConflict
-from telecast.journal.base import Batch, Floor, Receipt
-from telecast.model import Entry, Retention
+from telecast.journal.base import Batch, Receipt
+from telecast.model import Entry, Floor, Retention
 
 Outcome = Receipt | type[Exception]
 

@@ -29,7 +29,6 @@ from telecast.journal.base import (
     MAX_BATCH,
     MAX_NOTE_BYTES,
     Batch,
-    Floor,
     Idempotency,
     Journal,
     KeyLimits,
@@ -40,7 +39,7 @@ from telecast.journal.base import (
 from telecast.journal.memory import MemoryJournal
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.trimming import TRIM_MOST
-from telecast.model import MAX_SEQ, Entry, Op, Record, Retention
+from telecast.model import MAX_SEQ, Entry, Floor, Op, Record, Retention
 from tests.contract.journal_model import Model
 from tests.contract.journals import Clock, Kind
 

@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from telecast.errors import JournalUnavailable
-from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Journal, Note, Receipt
 from telecast.journal.memory import MemoryJournal
-from telecast.model import Entry, Retention, Row
+from telecast.model import Entry, Floor, Page, Retention, Row
 from telecast.tape.selection import Selection
 from tests.support.fakes import wanted
 

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import TelecastError
-from telecast.journal.base import Floor, Page
-from telecast.model import Entry, Event, Row
+from telecast.model import Entry, Event, Floor, Page, Row
 from telecast.protocol.messages import event_of
 from telecast.tape.selection import Selection
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import orjson
 
-from telecast.journal.base import Floor
-from telecast.model import Position
+from telecast.model import Floor, Position
 
 NEAR = 0.8
 """Of the events that the journal still has whole, a consumer may be behind by this share before it

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from telecast.consumers.consumer import Consumer, Name, Standing
 from telecast.errors import Code, JournalUnavailable, OwnFault, PeerFault
 from telecast.journal.ageing import Ageing, monotonic
-from telecast.journal.base import MAX_BATCH, Batch, Floor, Journal, Note, read_book
-from telecast.model import Position
+from telecast.journal.base import MAX_BATCH, Batch, Journal, Note, read_book
+from telecast.model import Floor, Position
 from telecast.turns import in_turns
 
 log = logging.getLogger(__name__)

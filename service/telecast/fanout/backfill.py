@@ -23,9 +23,8 @@ from operator import attrgetter
 
 from telecast.fanout.catchup import CatchUp, FetchedPage, Phase
 from telecast.fanout.floors import Floors, Gap
-from telecast.fanout.source import Floor, JournalPage
 from telecast.fanout.subscriber import Subscriber
-from telecast.model import Position
+from telecast.model import Floor, Page, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.tape.chunks import Chunks
@@ -167,7 +166,7 @@ class Backfill:
             size += sum(map(len, blocks[before:]))
         return Outcome.MORE
 
-    def take(self, subscriber: Subscriber, catchup: CatchUp, page: JournalPage) -> None:
+    def take(self, subscriber: Subscriber, catchup: CatchUp, page: Page) -> None:
         """Keep a page of the journal, read after the cursor, for the next step.
 
         It is joined with what the tape holds of the same range: either may have more of a

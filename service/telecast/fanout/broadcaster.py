@@ -20,11 +20,11 @@ from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
 from telecast.fanout.liveness import Liveness
 from telecast.fanout.sink import SinkGroup, Sinks
-from telecast.fanout.source import Floor, JournalPage, JournalReader
+from telecast.fanout.source import JournalReader
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.fanout.tally import Tally
 from telecast.fanout.wheel import Scheduler, Wheel
-from telecast.model import Event, Position
+from telecast.model import Event, Floor, Page, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Start
 from telecast.protocol.framing import Message, Transport
@@ -305,7 +305,7 @@ class Broadcaster:
         if subscriber.state is State.FULL:
             self._enqueue(subscriber)
 
-    def _fetched(self, subscriber: Subscriber, catchup: CatchUp | None, page: JournalPage) -> None:
+    def _fetched(self, subscriber: Subscriber, catchup: CatchUp | None, page: Page) -> None:
         """A page has come; a catch-up that was replaced meanwhile asks again."""
         if subscriber.state is not State.FETCHING:
             return

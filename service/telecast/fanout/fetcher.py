@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from telecast.errors import Code, OwnFault
 from telecast.fanout.catchup import CatchUp
-from telecast.fanout.source import JournalPage, JournalReader
+from telecast.fanout.source import JournalReader
 from telecast.fanout.subscriber import State, Subscriber
+from telecast.model import Page
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ class Fetcher:
         self,
         journal: JournalReader | None,
         *,
-        on_page: Callable[[Subscriber, CatchUp | None, JournalPage], None],
+        on_page: Callable[[Subscriber, CatchUp | None, Page], None],
         on_fault: Callable[[Subscriber, OwnFault], None],
     ) -> None:
         """`on_page` gets the catch-up that asked: it may have been replaced meanwhile."""

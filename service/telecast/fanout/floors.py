@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from telecast.fanout.catchup import CatchUp
-from telecast.fanout.source import Floor
 from telecast.fanout.subscriber import Subscriber
+from telecast.model import Floor
 from telecast.tape.channel_log import Standing
 from telecast.tape.tape import Tape
 

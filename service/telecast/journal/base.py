@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 
-from telecast.model import Entry, Record
+from telecast.model import Entry, Floor, Page, Record
 
 MAX_BATCH = 4096
 """Records in one batch: what an implementation may number within one message (4096 = 2**12)."""
@@ -79,32 +79,6 @@ class Receipt:
     last_seq: int
     timestamp: int
     duplicate: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """What trimming left of one channel.
-
-    Every entry after `whole_from` is there. After `compact_from` each key's newest entry, row
-    or tombstone, and every pinned entry are there. `compact_from <= whole_from`.
-    """
-
-    whole_from: int = 0
-    compact_from: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Entries of some channels in seq order.
-
-    All that the journal holds of these channels in (after, upto] is in `entries`; `more` says
-    that entries beyond `upto` may exist. `floors` were true after the entries were read.
-    """
-
-    entries: tuple[Entry, ...]
-    upto: int
-    more: bool
-    floors: Mapping[str, Floor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,19 +17,17 @@ from telecast.journal.base import (
     IDEMPOTENCY_SECONDS,
     Batch,
     Figures,
-    Floor,
     Idempotency,
     Journal,
     KeyLimits,
     Note,
-    Page,
     Receipt,
 )
 from telecast.journal.epoch import new_epoch
 from telecast.journal.group import Group, Known, Remembered, RowKey, check
 from telecast.journal.tail import Tail
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
-from telecast.model import Entry, Retention
+from telecast.model import Entry, Floor, Page, Retention
 
 _seq = attrgetter("seq")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from telecast.journal.base import Floor
+from telecast.model import Floor
 
 TRIM_MOST = 5000
 """Entries that one `trim` looks at: about 20 ms of the writer, which commits wait for."""

@@ -6,9 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from telecast.channels.catalogue import CHANNELS
-from telecast.journal.base import Page
 from telecast.journal.memory import MemoryJournal
-from telecast.model import Retention
+from telecast.model import Page, Retention
 from telecast.web.api.channels import READ
 from tests.support.payloads import position
 from tests.support.service.live import Live, served

@@ -28,14 +28,14 @@ from telecast.errors import (
     JournalUnavailable,
 )
 from telecast.journal.ageing import WAIT
-from telecast.journal.base import MAX_BATCH, Batch, Floor, Idempotency, Note, Receipt
+from telecast.journal.base import MAX_BATCH, Batch, Idempotency, Note, Receipt
 from telecast.journal.sqlite import procedures, schema, store, writer
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.mark import Mark
 from telecast.journal.sqlite.restored import restored
 from telecast.journal.sqlite.store import Store
 from telecast.journal.sqlite.writer import GROUP_RECORDS
-from telecast.model import Entry, Op, Record, Retention
+from telecast.model import Entry, Floor, Op, Record, Retention
 from tests.integration.journal import journal_child
 from tests.integration.journal.journal_child import CHANNELS, KEEP, numbered
 from tests.support.payloads import position

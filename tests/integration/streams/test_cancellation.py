@@ -12,8 +12,9 @@ import pytest
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.fanout.fetcher import READERS
-from telecast.journal.base import Batch, Page, Receipt
+from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
+from telecast.model import Page
 from tests.support.payloads import position, price, trader
 from tests.support.service.live import PATIENCE, Live, served
 from tests.support.sockets import raw

@@ -13,9 +13,9 @@ from telecast.channels.catalogue import CHANNELS
 from telecast.consumers import Consumer, ConsumerLimits, Consumers, Name, consumers
 from telecast.consumers.consumer import Standing
 from telecast.errors import JournalUnavailable, OwnFault, PeerFault
-from telecast.journal.base import Batch, Floor, Receipt
+from telecast.journal.base import Batch, Receipt
 from telecast.journal.memory import MemoryJournal
-from telecast.model import Position, Record
+from telecast.model import Floor, Position, Record
 
 BOT = Name("0000000a", "bot")
 DAY = 24 * 3600.0

@@ -22,8 +22,7 @@ from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, Telec
 from telecast.fanout import backfill, cohort, fetcher
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.subscriber import State, Subscriber
-from telecast.journal.base import Floor
-from telecast.model import Entry, Position, Row
+from telecast.model import Entry, Floor, Position, Row
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import SSE, WS, Transport

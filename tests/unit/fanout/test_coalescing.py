@@ -12,7 +12,7 @@ from telecast.fanout import cohort
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.flusher import PATIENCE, TURN
 from telecast.fanout.subscriber import Subscriber
-from telecast.journal.base import Floor
+from telecast.model import Floor
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import WS
 from telecast.tape.selection import Selection

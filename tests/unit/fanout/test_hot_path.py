@@ -25,9 +25,8 @@ from telecast.fanout.cohort import SLICE_MEMBERS, Cohort
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.ingress.checking import Checker, writable
 from telecast.ingress.derivation import Asked, Derivation
-from telecast.journal.base import Floor
 from telecast.journal.group import Group, check
-from telecast.model import SCOPES, Entry, Event, Principal
+from telecast.model import SCOPES, Entry, Event, Floor, Principal
 from telecast.net.plain import PlainWire
 from telecast.net.wire import Wire, Wires
 from telecast.protocol.commands import Origin, Start

@@ -11,11 +11,11 @@ from threading import Thread
 
 from telecast.errors import JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
-from telecast.journal.base import Figures, Floor
+from telecast.journal.base import Figures
 from telecast.journal.jetstream.copy import Applied, Copy, Place
 from telecast.journal.jetstream.log import Logged
 from telecast.journal.sqlite.lock import FileLock
-from telecast.model import Retention
+from telecast.model import Floor, Retention
 
 log = logging.getLogger(__name__)
 

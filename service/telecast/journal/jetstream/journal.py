@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Figures, Floor, Journal, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Journal, Note, Receipt
 from telecast.journal.group import check
 from telecast.journal.jetstream.applier import Applier, Due, Failed, Gone, Opened, Report, Step
 from telecast.journal.jetstream.copy import Place
@@ -20,7 +20,7 @@ from telecast.journal.jetstream.sender import Sender
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.reading import Reading
 from telecast.journal.tail import Tail
-from telecast.model import Entry, Retention
+from telecast.model import Entry, Floor, Page, Retention
 
 log = logging.getLogger(__name__)
 

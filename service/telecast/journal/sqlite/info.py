@@ -8,10 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from telecast.errors import JournalUnavailable
-from telecast.journal.base import Floor
 from telecast.journal.sqlite.faults import corrupt, explained
 from telecast.journal.sqlite.schema import connect, is_ours
-from telecast.model import Retention
+from telecast.model import Floor, Retention
 
 START_EVENTS_PER_SECOND = 65_000
 """How fast a start reads what is kept: 400,000 events in 6 s on two shared cores."""

@@ -12,7 +12,7 @@ from typing import Any
 from telecast.errors import JournalUnavailable
 from telecast.journal.ageing import monotonic
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Figures, Floor, Journal, KeyLimits, Note, Page, Receipt
+from telecast.journal.base import Batch, Figures, Journal, KeyLimits, Note, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.reading import Reading
@@ -28,7 +28,7 @@ from telecast.journal.sqlite.writer import (
     Writer,
 )
 from telecast.journal.tail import Tail
-from telecast.model import Entry, Retention
+from telecast.model import Entry, Floor, Page, Retention
 
 
 class _State(Enum):

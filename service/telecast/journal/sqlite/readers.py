@@ -11,10 +11,10 @@ from zlib import crc32
 import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
-from telecast.journal.base import Floor, Note, Page
+from telecast.journal.base import Note
 from telecast.journal.sqlite.faults import is_damage
 from telecast.journal.sqlite.schema import connect
-from telecast.model import Entry
+from telecast.model import Entry, Floor, Page
 
 MAX_READERS = 4
 """Reads at a time: each may hold a page of the largest events, and SQLite's log, meanwhile."""

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable
-from telecast.journal.base import Note, Page
+from telecast.journal.base import Note
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.readers import MAX_READERS, Readers
-from telecast.model import Entry
+from telecast.model import Entry, Page
 
 _T = TypeVar("_T")
 

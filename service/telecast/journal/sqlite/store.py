@@ -14,14 +14,7 @@ import orjson
 
 from telecast.errors import JournalFull, JournalUnavailable
 from telecast.journal.ageing import Times
-from telecast.journal.base import (
-    IDEMPOTENCY_SECONDS,
-    Batch,
-    Figures,
-    Floor,
-    KeyLimits,
-    Receipt,
-)
+from telecast.journal.base import IDEMPOTENCY_SECONDS, Batch, Figures, KeyLimits, Receipt
 from telecast.journal.group import Group, Known, Remembered, RowKey
 from telecast.journal.sqlite.faults import explained, is_busy, is_full, is_in_log, takes_no_more
 from telecast.journal.sqlite.mark import Mark
@@ -40,7 +33,7 @@ from telecast.journal.sqlite.procedures import (
 from telecast.journal.sqlite.readers import key_checksum
 from telecast.journal.sqlite.schema import connect, prepare, sync_directory, upgrade
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
-from telecast.model import Retention
+from telecast.model import Floor, Retention
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from threading import Thread
 
 from telecast.errors import JournalUnavailable, TelecastError
 from telecast.journal.ageing import Ageing, Times
-from telecast.journal.base import Batch, Figures, Floor, KeyLimits, Receipt
+from telecast.journal.base import Batch, Figures, KeyLimits, Receipt
 from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.store import Store
-from telecast.model import Entry, Retention
+from telecast.model import Entry, Floor, Retention
 
 log = logging.getLogger(__name__)
 
