@@ -17,14 +17,6 @@ def filter_of(fields: Mapping[str, frozenset[str]]) -> Filter:
     return tuple(sorted(fields.items()))
 
 
-def both(first: Filter, second: Filter) -> Filter:
-    """The filter that passes what both pass."""
-    joined = dict(first)
-    for name, values in second:
-        joined[name] = joined[name] & values if name in joined else values
-    return filter_of(joined)
-
-
 class Selection:
     """An immutable value, equal and hashed by its parts: (channel, filter) sorted by channel."""
 
@@ -51,14 +43,6 @@ class Selection:
             if value is not None and value not in values:
                 return False
         return True
-
-    def having(self, filters: Mapping[str, Filter]) -> Selection:
-        """With these channels added, or their filters replaced."""
-        return Selection({**self._filters, **filters})
-
-    def lacking(self, channels: Iterable[str]) -> Selection:
-        gone = set(channels)
-        return Selection({name: f for name, f in self._filters.items() if name not in gone})
 
     def only(self, channels: Iterable[str]) -> Selection:
         kept = set(channels)

@@ -909,7 +909,10 @@ def test_from_earliest_a_channel_that_began_anew_expires_as_any_other(world: Wor
     """Its rows were told, while of the other channels nothing was."""
     world.commit(price(0), *(trader(key) for key in range(4)))
     line = world.line(start=Start(Origin.EARLIEST))
-    world.change(line, EVERYTHING.having({"trader-status": (("symbol", frozenset({"XAU"})),)}))
+    world.change(
+        line,
+        Selection({**dict(EVERYTHING.parts), "trader-status": (("symbol", frozenset({"XAU"})),)}),
+    )
     line.sink.stall()
     line.sink.high = 1
     world.loop.run_for(0.1)
@@ -1272,7 +1275,7 @@ def test_a_channel_that_is_added_in_a_stall_starts_with_its_snapshot_and_goes_on
     fill(world, line)
     for number in range(4):
         world.commit(trader(number % 3, number % 2), price(0))
-    added = line.selection.having({"trader-status": ()})
+    added = Selection({**dict(line.selection.parts), "trader-status": ()})
     world.change(line, added)
     before = len(line.reported)
     for number in range(4):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecast.tape.selection import Filter, Selection, both, filter_of
+from telecast.tape.selection import Selection
 from tests.support.fakes import (
     NAMES,
     Change,
@@ -17,12 +17,6 @@ from tests.support.fakes import (
     wanted,
 )
 
-FILTERS = st.dictionaries(
-    st.sampled_from(("exchange", "symbol")),
-    st.frozensets(st.sampled_from(("one", "two", "XAU"))),
-    max_size=2,
-).map(filter_of)
-
 
 @given(histories(20), selections(least=0))
 def test_a_filter_is_or_within_a_field_and_and_between_fields_and_null_matches_all(
@@ -31,18 +25,6 @@ def test_a_filter_is_or_within_a_field_and_and_between_fields_and_null_matches_a
     for entry in commit(Ledger(), changes):
         event = event_of_entry(entry)
         assert selection.wants(event) == wanted(selection, event.channel, event.row)
-
-
-@given(histories(20), FILTERS, FILTERS)
-def test_both_filters_pass_what_each_of_them_passes(
-    changes: list[Change], first: Filter, second: Filter
-) -> None:
-    for entry in commit(Ledger(), changes):
-        event = event_of_entry(entry)
-        if event.channel == "risk-alerts":
-            continue
-        each = [Selection({event.channel: one}).wants(event) for one in (first, second)]
-        assert Selection({event.channel: both(first, second)}).wants(event) == all(each)
 
 
 @given(selections(least=0))
@@ -64,12 +46,8 @@ def test_changed_are_exactly_the_channels_that_are_new_or_filtered_otherwise(
     }
 
 
-@given(selections(least=0), selections(least=0), st.sets(st.sampled_from(NAMES)))
-def test_channels_are_added_replaced_kept_and_dropped(
-    one: Selection, two: Selection, names: set[str]
-) -> None:
-    assert dict(one.having(dict(two.parts)).parts) == {**dict(one.parts), **dict(two.parts)}
-    assert set(one.lacking(names).channels) == set(one.channels) - names
+@given(selections(least=0), st.sets(st.sampled_from(NAMES)))
+def test_only_the_channels_that_are_named_are_kept(one: Selection, names: set[str]) -> None:
     assert set(one.only(names).channels) == set(one.channels) & names
     assert bool(one) == bool(one.channels)
     assert all((name in one) == (name in one.channels) for name in NAMES)
