@@ -23,9 +23,9 @@ def typescript(channels: Iterable[Channel]) -> str:
     for channel in channels:
         ops = '"append"' if channel.mode == "log" else '"upsert" | "delete"'
         parts += [
-            f"/** {channel.description} As it is published. */\n"
+            f"/** {_remark(channel.description)} As it is published. */\n"
             f"export interface {payload_name(channel)} {_ts_object(payload(channel), '')}",
-            f"/** {channel.description} As subscribers get it. */\n"
+            f"/** {_remark(channel.description)} As subscribers get it. */\n"
             f"export interface {row_name(channel)} {_ts_object(row(channel), '')}",
             f"export interface {event_name(channel)} {{\n"
             '  type: "event";\n'
@@ -67,13 +67,18 @@ def python_types(channels: Iterable[Channel]) -> str:
     return "\n\n".join(parts) + f"\n\n\n{text}\n"
 
 
+def _remark(text: str) -> str:
+    """What may stand in a comment of TypeScript, and does not end it."""
+    return text.replace("*/", "* /")
+
+
 def _ts_object(schema: Schema, indent: str) -> str:
     inner = indent + "  "
     required = set(schema.get("required", ()))
     lines = []
     for name, said in schema["properties"].items():
         if "description" in said:
-            lines.append(f"{inner}/** {said['description'].replace('*/', '* /')} */")
+            lines.append(f"{inner}/** {_remark(said['description'])} */")
         lines.append(f"{inner}{name}{'' if name in required else '?'}: {_ts(said, inner)};")
     return "{\n" + "".join(f"{line}\n" for line in lines) + indent + "}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from telecast import turns
 from telecast.clients import Client
@@ -438,6 +440,23 @@ async def test_what_is_no_name_gets_into_no_log_and_no_audit(name: str, said: st
         status, error = await kick(live, **{name: said})
         assert (status, error["code"]) == (400, "BAD_REQUEST")
         assert len(live.parts.audit) == 0
+
+
+async def test_an_address_that_a_proxy_passes_on_as_it_came_breaks_no_list() -> None:
+    async with service(behind_proxy=True) as live:
+        reader, writer = await asyncio.open_connection("127.0.0.1", URL(live.url).port)
+        head = (
+            "GET /sse/telemetry?channels=positions HTTP/1.1\r\nHost: here\r\n"
+            f"X-API-Key: {live.secrets['bot']}\r\nX-Forwarded-For: "
+        )
+        writer.write(head.encode() + b"\xff\xe2\x80\xae<b>\r\n\r\n")
+        await reader.readuntil(b"event: live")
+        (shown,) = await clients(live)
+        assert shown["address"] == r"\udcff\u202e<b>"
+        writer.close()
+        await writer.wait_closed()
+        (gone,) = await ended(live, 1)
+        assert gone["address"] == shown["address"]
 
 
 async def test_a_ban_that_meets_nobody_is_not_said_to_hold() -> None:

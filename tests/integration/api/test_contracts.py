@@ -104,3 +104,19 @@ async def test_the_lines_of_the_page_have_the_prefix_of_the_service() -> None:
         live.session.get(live.url + "/docs") as response,
     ):
         assert f"{live.url}/telecast/sse/telemetry" in await response.text()
+
+
+@pytest.mark.parametrize(
+    ("behind_proxy", "said", "scheme"),
+    [(True, "https", "https"), (True, "javascript", "http"), (False, "https", "http")],
+)
+async def test_the_lines_of_the_page_have_the_scheme_that_a_proxy_reports(
+    behind_proxy: bool, said: str, scheme: str
+) -> None:
+    async with (
+        served(behind_proxy=behind_proxy) as live,
+        live.session.get(live.url + "/docs", headers={"X-Forwarded-Proto": said}) as response,
+    ):
+        page = await response.text()
+    assert f"{scheme}://127.0.0.1:" in page
+    assert f"'{scheme.replace('http', 'ws')}://" in page.replace("&#x27;", "'")

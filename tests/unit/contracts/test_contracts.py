@@ -194,3 +194,14 @@ def test_the_page_escapes_what_it_shows_and_asks_nobody_else() -> None:
     assert "://" not in page.replace("http://127.0.0.1:8080", "").replace("ws://127.0.0.1:8080", "")
     for name in CATALOGUE:
         assert f'id="{name}"' in page
+
+
+def test_no_description_ends_the_comment_that_it_stands_in() -> None:
+    text = (
+        '[orders]\ndescription = "*/ evil(); /*"\n'
+        '[orders.fields]\nid = { type = "id", description = "*/ evil(); /*" }\n'
+    )
+    made = typescript([catalogue_from(text)["orders"]])
+    outside = re.sub(r"/\*.*?\*/", "", made, flags=re.DOTALL)
+    assert "evil" in made
+    assert "evil" not in outside

@@ -18,6 +18,7 @@ from telecast.contracts.page import docs_page
 from telecast.contracts.types import python_types, typescript
 from telecast.web.auth.cookies import holder
 from telecast.web.auth.credentials import authenticate, key_holder
+from telecast.web.front.peer import scheme_of
 from telecast.web.page.files import HEADERS
 from telecast.web.parts import parts_from
 
@@ -97,7 +98,7 @@ def _base(request: web.Request) -> str:
     """Where the reader finds the service: the Host that it names, if a line to copy into a shell
     can hold it. What is no such Host is anybody's text."""
     host = request.host if _HOST.fullmatch(request.host) else "127.0.0.1"
-    return f"{request.scheme}://{host}{parts_from(request).settings.path_prefix}"
+    return f"{scheme_of(request)}://{host}{parts_from(request).settings.path_prefix}"
 
 
 def _visible(request: web.Request) -> tuple[Channel, ...]:

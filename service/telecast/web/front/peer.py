@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from telecast.logs import one_line
 from telecast.web.parts import parts_from
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -29,8 +30,19 @@ def address_of(request: web.BaseRequest) -> str:
         if match is not None:
             last = match[1] or match[2]
         if last:
-            return last[:64]
+            # It may be anybody's: bytes that are no UTF-8 come as lone surrogates, of which no
+            # JSON can be made, and a list of clients is made of JSON.
+            return one_line(last[:64])
     return request.remote or "unknown"
+
+
+def scheme_of(request: web.BaseRequest) -> str:
+    """http or https, as the browser used it as far as we know: behind a proxy that says so."""
+    if parts_from(request).settings.behind_proxy:  # type: ignore[arg-type]
+        forwarded = request.headers.get("X-Forwarded-Proto", "").rsplit(",", 1)[-1].strip().lower()
+        if forwarded in ("http", "https"):
+            return forwarded
+    return request.scheme
 
 
 def host_of(origin: str) -> tuple[str, int | None] | None:
