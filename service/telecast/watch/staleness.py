@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from telecast.channels.catalogue import Catalogue
 from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.subscriber import Subscriber
+from telecast.journal.ageing import monotonic
 from telecast.protocol import messages
 from telecast.protocol.framing import Message
 from telecast.tape.tape import Tape
@@ -32,6 +33,7 @@ class Staleness:
         broadcaster: Broadcaster,
         *,
         now: Callable[[], float],
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
         self._watched = {
             name: channel.stale_after
@@ -44,6 +46,10 @@ class Staleness:
         self._began = now()
         self._alive: dict[str, float] = {}
         self._stale: dict[str, float] = {}
+        self._elapsed = elapsed
+        self._seen: dict[str, tuple[object, float]] = {}
+        """The last sign of each channel, and when a look first found it, in monotonic time: a clock
+        that is set back must not make a dead feed look alive."""
 
     @property
     def stale(self) -> Mapping[str, float]:
@@ -78,7 +84,7 @@ class Staleness:
         for name, seconds in self._watched.items():
             last = self.last_sign(name)
             since = self._began if last is None else last
-            if now - since < seconds:
+            if max(now - since, self._quiet(name)) < seconds:
                 if self._stale.pop(name, None) is not None:
                     fresh.append(name)
             elif name not in self._stale:
@@ -91,6 +97,15 @@ class Staleness:
             log.info("channel fresh", extra={"channel": name})
             await self._send(name, messages.fresh(int(now * 1000), name))
         return stale, fresh
+
+    def _quiet(self, name: str) -> float:
+        """For how long the looks have found nothing new, whatever the clock says."""
+        last = self._tape.logs[name].last
+        sign = (None if last is None else last.seq, self._alive.get(name))
+        elapsed = self._elapsed()
+        if name not in self._seen or self._seen[name][0] != sign:
+            self._seen[name] = sign, elapsed
+        return elapsed - self._seen[name][1]
 
     def greet(self, subscriber: Subscriber, channels: Iterable[str]) -> None:
         """Send a newcomer which of its channels are stale now."""

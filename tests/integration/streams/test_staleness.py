@@ -117,3 +117,21 @@ async def test_metrics_and_stats_say_which_channel_is_stale_and_who_published_la
         assert reported["telecast_publisher_last_publish_timestamp_seconds", key_id] == START
         channels = (await live.get("/api/v1/stats"))["channels"]
         assert (channels["market-data"]["stale"], channels["positions"]["stale"]) == (True, False)
+
+
+async def test_a_clock_that_is_set_back_hides_no_dead_feed() -> None:
+    clock, elapsed = [1_800_000_000.0], [0.0]
+    async with served(now=lambda: clock[0]) as live:
+        staleness = live.parts.staleness
+        staleness._elapsed = lambda: elapsed[0]
+        staleness._seen.clear()
+        await live.publish("market-data", price())
+        await staleness.look()
+        clock[0] -= 3_600
+        for each in (clock, elapsed):
+            each[0] += 60
+        await staleness.look()
+        assert "market-data" in staleness.stale
+        staleness.alive("market-data")
+        await staleness.look()
+        assert "market-data" not in staleness.stale
