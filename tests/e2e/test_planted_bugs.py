@@ -355,7 +355,8 @@ def cursor_forgotten_in_a_piece(patch: pytest.MonkeyPatch) -> None:
 
     def forgetful(self: Broadcaster, subscriber: Any) -> None:
         live = subscriber.state is State.LIVE
-        reported = self._cohort_of(subscriber)._flushed_from if live else subscriber.cursor
+        flush = self._cohort_of(subscriber)._flush if live else None
+        reported = self.position(subscriber).seq if flush is None else flush.since
         fill(self, subscriber)
         subscriber.cursor = reported
 

@@ -4,8 +4,8 @@ all.
 The invariant: at any moment `position` gives the newest seq up to which a member was sent all. It
 holds without a cursor for each, because the settled members were sent the same: what differs is
 only whether the write of the piece under way has come to their place yet. So all that is kept is
-how far the flush has come (`_reached`) and what it has written before and is writing (`_base`,
-`_end`). A newcomer has a cursor of its own until it has been sent what the others were.
+how far the flush has come (`reached`) and what it has written before and is writing (`base`,
+`end`). A newcomer has a cursor of its own until it has been sent what the others were.
 
 This would break it: a write that skips a settled member and does not take it out of the cohort; a
 member that joins without all that was committed before the batch under way; an event that enters
@@ -40,10 +40,31 @@ _seq = attrgetter("seq")
 
 
 @dataclass(slots=True)
-class _Flushed:
-    """What a piece came to, over all members that it was sent to."""
+class _Flush:
+    """A batch that is being written: what is the same for all of its pieces, and how far it is.
 
-    events: Counter[str] = field(default_factory=Counter)
+    Settled members who have a place below `reached` were sent up to `end`, the others up to
+    `base`. Nobody lacks what was committed up to `since`.
+    """
+
+    since: int
+    conflated: Sequence[int]
+    """The seqs that the batch leaves out."""
+    now: int
+    on_full: Callable[[Subscriber], None]
+    base: int
+    end: int = 0
+    reached: int = 0
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A part of a batch, and what writing it came to, over all members that it was sent to."""
+
+    events: list[Event]
+    frames: list[bytes]
+    sent: Counter[str] = field(default_factory=Counter)
+    """Channel to events."""
     conflated: int = 0
     size: int = 0
 
@@ -57,19 +78,15 @@ class Cohort:
     """
 
     __slots__ = (
-        "_base",
         "_conflated",
-        "_end",
-        "_flushed_from",
+        "_flush",
         "_group",
         "_newcomers",
         "_newest",
         "_places",
-        "_reached",
         "_transport",
         "_vacant",
         "due_at",
-        "flushing",
         "max_rate",
         "pending",
         "pending_from",
@@ -85,7 +102,6 @@ class Cohort:
         self.pending: list[Event] = []
         self.pending_from = 0
         """The position just before the first event that is pending."""
-        self.flushing = False
         self.due_at = 0.0
         """Rated cohorts: not before this time, by the loop's clock."""
         self._transport = transport
@@ -94,12 +110,8 @@ class Cohort:
         """Who is settled, at the place that its sink has in the group; None where one has left."""
         self._vacant = 0
         self._newcomers: dict[Subscriber, None] = {}
-        self._flushed_from = 0
-        self._base = 0
-        self._end = 0
-        self._reached = 0
-        """While a piece is written: who has a place below this was sent up to `_end`, and the
-        other settled members up to `_base`."""
+        self._flush: _Flush | None = None
+        """The flush that is under way."""
         self._newest: dict[tuple[str, str], int] = {}
         self._conflated = array("q")
         """The seqs of what the next batch leaves out: a member whose sink fills up within it was
@@ -136,15 +148,13 @@ class Cohort:
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was sent everything, at any moment."""
-        if member.place is None:
-            sent = member.cursor
-        elif self.flushing:
-            sent = self._end if member.place < self._reached else self._base
-        else:
-            sent = 0
-        if self.flushing:
-            return max(sent, self._flushed_from)
-        return max(sent, self.pending_from if self.pending else head)
+        flush, place = self._flush, member.place
+        if flush is None:
+            sent = member.cursor if place is None else 0
+            return max(sent, self.pending_from if self.pending else head)
+        if place is None:
+            return max(member.cursor, flush.since)
+        return max(flush.end if place < flush.reached else flush.base, flush.since)
 
     def _settle(self, newcomer: Subscriber) -> None:
         """It has been sent what the settled ones were."""
@@ -199,16 +209,18 @@ class Cohort:
         were conflated, bytes.
         """
         pending, self.pending = self.pending, []
-        self._flushed_from = self._base = self.pending_from
-        conflated, self._conflated = sorted(self._conflated), array("q")
-        self._newest.clear()
+        since = self.pending_from
+        conflated: Sequence[int] = ()
         if self.max_rate is not None:
             pending.sort(key=_seq)
+            conflated, self._conflated = sorted(self._conflated), array("q")
+            self._newest.clear()
         if self._vacant:
             self._close_ranks()
-        for member in [each for each in self._newcomers if each.cursor <= self._flushed_from]:
-            self._settle(member)
-        self.flushing = True
+        if self._newcomers:
+            for member in [each for each in self._newcomers if each.cursor <= since]:
+                self._settle(member)
+        flush = self._flush = _Flush(since, conflated, now, on_full, base=since)
         try:
             first = 0
             while first < len(pending):
@@ -218,30 +230,22 @@ class Cohort:
                     last += 1
                 if first:
                     yield
-                piece, flushed = pending[first:last], _Flushed()
-                frames = [self._transport.event(event, epoch) for event in piece]
-                yield from self._write(piece, frames, conflated, now, on_full, flushed)
+                events = pending[first:last]
+                piece = _Piece(events, [self._transport.event(event, epoch) for event in events])
+                yield from self._write(flush, piece)
                 if self._newcomers:
-                    yield from self._catch_up(piece, frames, conflated, now, on_full, flushed)
-                on_flushed(self._transport.name, flushed.events, flushed.conflated, flushed.size)
+                    yield from self._catch_up(flush, piece)
+                on_flushed(self._transport.name, piece.sent, piece.conflated, piece.size)
                 first = last
         finally:
-            self.flushing = False
+            self._flush = None
 
-    def _write(
-        self,
-        piece: list[Event],
-        frames: list[bytes],
-        conflated: Sequence[int],
-        now: int,
-        on_full: Callable[[Subscriber], None],
-        flushed: _Flushed,
-    ) -> Iterator[None]:
+    def _write(self, flush: _Flush, piece: _Piece) -> Iterator[None]:
         """Write a piece to those who are settled."""
-        end = piece[-1].seq
-        data, lacking = self._joined(frames, conflated, self._base, end, now)
+        end = piece.events[-1].seq
+        data, lacking = self._joined(flush, piece.frames, flush.base, end)
         step = max(1, min(SLICE_MEMBERS, SLICE_BYTES // len(data)))
-        self._end, count = end, len(self._places)
+        flush.end, count = end, len(self._places)
         writes = 0
         for start in range(0, count, step):
             if start:
@@ -253,64 +257,58 @@ class Cohort:
             if lacking:
                 for member in filter(None, self._places[start:stop]):
                     member.conflated += lacking
-                    flushed.conflated += lacking
+                    piece.conflated += lacking
             full = self._group.write(data, start, stop)
-            self._reached = stop
+            flush.reached = stop
             for place in full:
                 member_full = self._places[place]
                 if member_full is not None:
-                    on_full(member_full)
-        self._base, self._reached = end, 0
-        flushed.size += writes * len(data)
-        for event in piece:
-            flushed.events[event.channel] += writes
+                    flush.on_full(member_full)
+        flush.base, flush.reached = end, 0
+        piece.size += writes * len(data)
+        for event in piece.events:
+            piece.sent[event.channel] += writes
 
-    def _catch_up(
-        self,
-        piece: list[Event],
-        frames: list[bytes],
-        conflated: Sequence[int],
-        now: int,
-        on_full: Callable[[Subscriber], None],
-        flushed: _Flushed,
-    ) -> Iterator[None]:
+    def _catch_up(self, flush: _Flush, piece: _Piece) -> Iterator[None]:
         """Write a piece to those newcomers who lack some of it. It is the first that they are sent
         of the batch."""
-        end = piece[-1].seq
+        end = piece.events[-1].seq
         parts: dict[int, tuple[bytes, int, Counter[str]]] = {}
-        slice_ends = flushed.size + SLICE_BYTES
+        slice_ends = piece.size + SLICE_BYTES
         for number, member in enumerate(list(self._newcomers), 1):
             cursor = member.cursor
             if member not in self._newcomers or cursor >= end:
                 continue
             part = parts.get(cursor)
             if part is None:
-                index = bisect_right(piece, cursor, key=_seq)
-                channels = Counter(event.channel for event in piece[index:])
+                index = bisect_right(piece.events, cursor, key=_seq)
+                channels = Counter(event.channel for event in piece.events[index:])
                 part = parts[cursor] = (
-                    *self._joined(frames[index:], conflated, cursor, end, now),
+                    *self._joined(flush, piece.frames[index:], cursor, end),
                     channels,
                 )
             data, lacking, channels = part
             member.cursor = end
             member.conflated += lacking
-            flushed.conflated += lacking
-            flushed.events.update(channels)
-            flushed.size += len(data)
+            piece.conflated += lacking
+            piece.sent.update(channels)
+            piece.size += len(data)
             if member.write(data):
                 self._settle(member)
             else:
-                on_full(member)
-            if number % SLICE_MEMBERS == 0 or flushed.size >= slice_ends:
+                flush.on_full(member)
+            if number % SLICE_MEMBERS == 0 or piece.size >= slice_ends:
                 yield
-                slice_ends = flushed.size + SLICE_BYTES
+                slice_ends = piece.size + SLICE_BYTES
 
     def _joined(
-        self, frames: list[bytes], conflated: Sequence[int], after: int, end: int, now: int
+        self, flush: _Flush, frames: list[bytes], after: int, end: int
     ) -> tuple[bytes, int]:
         """What one at `after` is sent up to `end`, and of how many that are left out."""
-        lacking = bisect_right(conflated, end) - bisect_right(conflated, after)
+        lacking, conflated = 0, flush.conflated
+        if conflated:
+            lacking = bisect_right(conflated, end) - bisect_right(conflated, after)
         if lacking:
-            notice = messages.conflated(now, after + 1, end, lacking)
+            notice = messages.conflated(flush.now, after + 1, end, lacking)
             frames = [self._transport.message(notice), *frames]
         return self._transport.join(frames), lacking

@@ -37,7 +37,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 
 
 class Subscriber:
-    """One connection. The broadcaster alone changes it after it is attached."""
+    """One connection, from `attach` on changed by the fan-out alone.
+
+    The broadcaster moves its state, the backfill its catch-up, and liveness its watch. The cursor
+    belongs to the backfill while it is BEHIND and to its cohort while it is LIVE.
+    """
 
     __slots__ = (
         "catchup",
