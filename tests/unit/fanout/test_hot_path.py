@@ -270,7 +270,8 @@ def test_what_a_turn_of_a_snapshot_costs_does_not_grow_with_the_rows_there_are(
 ) -> None:
     """Regression: its rows were listed in one turn, 6 to 20 ms for 100,000."""
     costs = []
-    for rows in (3_000, 12_000):
+    # The first is not compared: Python 3.13 counts less where code is traced for the first time.
+    for rows in (3_000, 3_000, 12_000):
         tape = Tape(CHANNELS)
         for seq in range(1, rows + 1):
             tape.apply(quote(seq, f"S{seq}"))
@@ -281,4 +282,4 @@ def test_what_a_turn_of_a_snapshot_costs_does_not_grow_with_the_rows_there_are(
         backfill.begin(member, Start(Origin.SNAPSHOT))
         costs.append(steps(partial(backfill.step, member, [])))
         assert member.catchup is not None, "not all in one turn"
-    assert costs[1] <= costs[0] + 50  # as many comparisons more as a bisection makes
+    assert costs[2] <= costs[1] + 50  # as many comparisons more as a bisection makes
