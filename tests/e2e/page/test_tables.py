@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.browser import HEALS_MS, MINUS, desk, shows, signed_in, visitor, word
-from tests.support.payloads import position, price
+from tests.support.browser import HEALS_MS, MINUS, cut, desk, shows, signed_in, visitor, word
+from tests.support.payloads import position, price, trader
 from tests.support.service.live import Live, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -194,3 +194,29 @@ async def test_a_desk_is_kept_and_goes_along_in_a_link(browser):
         await elsewhere.click("#hidden-panels summary")
         await elsewhere.click("#hidden-panels button:has-text('Messages')")
         await elsewhere.wait_for_selector("#raw", state="visible")
+
+
+async def test_a_trader_says_what_it_holds_and_leads_there(browser):
+    async with served() as live, visitor(browser, outages=True) as visiting:
+        await live.publish(
+            "trader-status",
+            *(trader(id, name=name) for id, name in (("t1", "Ada"), ("t2", "Bob"), ("t3", "Cy"))),
+        )
+        await holdings(live)
+        page = await signed_in(visiting, live)
+        await shows(page, "#trader-status tr[data-key=t1] .holds", "2 \u00b7 +0.3 USDT")
+        await shows(page, "#trader-status tr[data-key=t2] .holds", "2 \u00b7 2 currencies")
+        each = f"{MINUS}9,007,199,254,740,993.5 BTC \u00b7 +10 USD"
+        assert await page.get_attribute("#trader-status tr[data-key=t2] .holds", "title") == each
+        await shows(page, "#trader-status tr[data-key=t3] .holds", "none")
+        await live.publish("positions", position("p5", "t3", unrealizedPnL="-7"))
+        await shows(page, "#trader-status tr[data-key=t3] .holds", f"1 \u00b7 {MINUS}7 USDT")
+        await page.click("#trader-status tr[data-key=t2] .holds")
+        await until_symbols(page, ["SOLBTC", "XBTUSD"])
+        await shows(page, "#filter-words", "t2")
+        focused = "() => document.activeElement.closest('.panel')?.id === 'positions'"
+        await page.wait_for_function(focused)
+        # It looks as old as the positions that it is made of.
+        await page.context.set_offline(True)
+        cut(live)
+        await page.wait_for_selector("#trader-status .holds[data-stale]")

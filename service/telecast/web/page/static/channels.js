@@ -102,11 +102,23 @@ export const VIEWS = {
           text: row.status, tone: STATUS_TONE[row.status] ?? "calm", chip: true, sub: row.reason ?? "", title: row.reason ?? "",
         }),
       },
+      {
+        id: "positions", title: C.positions, numeric: true, mid: true, compare: compareDecimals,
+        value: (row, key, context) => context.holdings.countOf(key), create: (context, key) => context.holdings.button(key),
+        update: (element, row, key, context) => context.holdings.fill(element, row.name, key),
+      },
       metric("profit", C.profit, "netProfit", (text) => signedMoney(text)),
       metric("drawdown", C.drawdown, "maxDrawdown", (text) => ({ text: decimal(shorten(text, 2)), title: text }), { mid: true }),
       metric("won", C.won, "winRate", (ratio) => ({ text: percent(ratio, { places: 0 }) }), { mid: true }),
       metric("sharpe", C.sharpe, "sharpeRatio", (ratio) => ({ text: ratio.toFixed(2) }), { wide: true }),
       metric("trades", C.trades, "totalTrades", (total) => ({ text: String(total) }), { wide: true }),
+      {
+        id: "line", title: C.line, name: "trail", wide: true, create: sparkline,
+        update: (svg, row, key, context) => {
+          const values = context.profitOf(key);
+          draw(svg, values, values.length > 1 && values.at(-1) < values[0] ? "loss" : "gain");
+        },
+      },
       metric("uptime", C.uptime, "uptime", (text) => ({ text: duration(text) }), { extra: true }),
       {
         id: "signal", title: C.signal, wide: true, value: ({ metrics }) => Date.parse(metrics?.lastSignalTime ?? "") || 0,

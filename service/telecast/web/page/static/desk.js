@@ -1,15 +1,17 @@
 // Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
 
 import {
-  Client, Clock, Rows, States, delayOf, foldLink, freshness, judgedByService, newLink, staleAfterOf,
+  Client, Clock, Rows, States, foldLink, freshness, judgedByService, newLink, staleAfterOf,
 } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
 import { KNOWN, RESOLVED_VIEW, VIEWS, genericView, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
+import { columnChoice, groupChoice } from "./choices.js";
 import { Detail } from "./detail.js";
-import { button, find, make, menu, say, set } from "./dom.js";
-import { count, milliseconds, setZone, span, time, toneOf, zoneName } from "./format.js";
-import { totals, totalsInWords } from "./group.js";
+import { button, find, make, say, set } from "./dom.js";
+import { count, setZone, time, zoneName } from "./format.js";
+import { Glance } from "./glance.js";
+import { Holdings } from "./holdings.js";
 import { listenToKeys } from "./keyboard.js";
 import { Layout } from "./panel.js";
 import { Prefs } from "./prefs.js";
@@ -18,7 +20,6 @@ import { Raw } from "./raw.js";
 import { Resolved } from "./resolved.js";
 import * as session from "./session.js";
 import { Share } from "./share.js";
-import { draw, sparkline } from "./spark.js";
 import { foldStory, headline, newStory } from "./story.js";
 import { Table } from "./table.js";
 import { toolbar } from "./toolbar.js";
@@ -60,6 +61,12 @@ export class Desk {
       },
     });
     this.tables = new Map();
+    this.holdings = new Holdings({
+      show: (trader) => {
+        this.filter({ ...this.prefs.get("filter"), traderId: [trader] });
+        this.layout.go("positions", { whole: true });
+      },
+    });
     for (const channel of KNOWN) this.#addTable(channel, VIEWS[channel]);
     this.#addResolved();
     this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel));
@@ -77,7 +84,7 @@ export class Desk {
         this.alerts.take(selected);
       },
     });
-    this.rateLine = find("sum-rate-note").appendChild(sparkline());
+    this.glance = new Glance(this.rows);
     this.prefs.onchange((name) => this.#preferred(name));
     this.layout.changed = () => this.schedule();
     set(find("who"), me.name);
@@ -97,13 +104,16 @@ export class Desk {
     });
     panel.body.append(table.element);
     this.tables.set(channel, table);
-    if (view.groups) this.#groupChoice(panel, table, view);
-    this.#columnChoice(panel, table, view);
+    if (view.groups) groupChoice(panel, table, view, this.prefs);
+    columnChoice(panel, table, view, this.prefs, () => this.schedule());
   }
 
   // What cells know beside their row.
   #context() {
-    return { alerts: this.alerts, traderName: (id) => this.#names.get(id) };
+    return {
+      alerts: this.alerts, traderName: (id) => this.#names.get(id), holdings: this.holdings,
+      profitOf: (trader) => this.charts?.profitOf(trader) ?? [],
+    };
   }
 
   #addResolved() {
@@ -115,49 +125,17 @@ export class Desk {
       },
       changed: (after) => this.schedule(after),
     });
-    const filters = () => this.catalogue?.get("risk-alerts")?.filters ?? [];
     this.resolved = new Resolved({
       panel: this.layout.panels.get("risk-alerts"), table, prefs: this.prefs, changed: () => this.schedule(),
-      history: (page) => {
-        const filter = Object.entries(this.prefs.get("filter")).filter(([field]) => filters().includes(field));
-        return this.client.history("risk-alerts", { ...page, filter: Object.fromEntries(filter) });
-      },
+      history: (page) => this.#history("risk-alerts", page),
     });
   }
 
-  #groupChoice(panel, table, view) {
-    const select = panel.tools.appendChild(make("select", "group-by"));
-    select.setAttribute("aria-label", T.group);
-    for (const name of ["", ...Object.keys(view.groups)]) {
-      const option = select.appendChild(make("option", "", T.groups[name]));
-      option.value = name;
-    }
-    select.value = this.prefs.table(table.id).group;
-    select.addEventListener("change", () => {
-      this.prefs.setTable(table.id, { group: select.value });
-      table.resort();
-    });
-  }
-
-  #columnChoice(panel, table, view) {
-    const { details, body } = menu(T.columnChoice, `${T.columnChoice}: ${panel.title}`);
-    for (const column of view.columns) {
-      const label = body.appendChild(make("label"));
-      const box = label.appendChild(make("input"));
-      box.type = "checkbox";
-      box.checked = table.columns.includes(column);
-      label.append(column.title);
-      box.addEventListener("change", () => {
-        const shown = new Set(table.columns.map(({ id }) => id));
-        if (box.checked) shown.add(column.id);
-        else shown.delete(column.id);
-        const hidden = view.columns.map(({ id }) => id).filter((id) => !shown.has(id));
-        this.prefs.setTable(table.id, { hidden });
-        table.columnsChanged();
-        this.schedule();
-      });
-    }
-    panel.tools.append(details);
+  // A page of events, with as much of the filter as the channel knows.
+  #history(channel, page) {
+    const fields = this.catalogue?.get(channel)?.filters ?? [];
+    const filter = Object.entries(this.prefs.get("filter")).filter(([field]) => fields.includes(field));
+    return this.client.history(channel, { ...page, filter: Object.fromEntries(filter) });
   }
 
   start() {
@@ -203,6 +181,8 @@ export class Desk {
     this.link = newLink(Date.now());
     for (const channel of [...this.rows.whole]) this.rows.forget(channel);
     this.resolved.forget();
+    this.charts.forget();
+    this.#filled = false;
     this.connect();
     this.schedule();
   }
@@ -267,7 +247,10 @@ export class Desk {
     if (this.#filled || this.#position === null) return;
     this.#filled = true;
     const visible = (channel) => this.catalogue?.has(channel);
-    await this.charts.fill(this.client, this.#position, visible).catch(() => (this.#filled = false));
+    const history = (channel, page) => this.#history(channel, page);
+    const now = Date.now() + this.clock.offset;
+    await this.charts.fill(history, this.#position, visible, now).catch(() => (this.#filled = false));
+    this.tables.get("trader-status").repaint();
   }
 
   tick() {
@@ -366,6 +349,7 @@ export class Desk {
     const dirty = this.rows.takeDirty();
     if (dirty.has("trader-status")) this.#learnNames();
     const states = [];
+    this.#renderHoldings(now);
     for (const [channel, table] of this.tables) {
       const state = this.freshness(channel, now);
       states.push([this.titleOf(channel), state, channel]);
@@ -380,11 +364,33 @@ export class Desk {
     const stateOf = new Map(states.map(([, state, channel]) => [channel, state]));
     this.resolved.render({ state: stateOf.get("risk-alerts"), now, offset: this.clock.offset });
     this.#renderState(states, now);
-    this.#renderSums(stateOf);
-    this.#renderPace(now);
-    if (!this.layout.panels.get("charts").section.hidden) this.charts.render(now);
+    this.glance.sums(stateOf, this.#renderTitle(now));
+    this.glance.pace(this, now);
+    this.#renderCharts(stateOf, now);
     this.detail.render();
     if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
+  }
+
+  #renderHoldings(now) {
+    const { rows, left, whole } = this.rows;
+    const changed = this.holdings.refresh({
+      rows: rows.get("positions") ?? new Map(), whole: whole.has("positions"), left: left.get("positions") ?? 0,
+      state: this.freshness("positions", now).state, staleAfter: this.staleAfter("positions"), now, offset: this.clock.offset,
+    });
+    if (changed) this.tables.get("trader-status").repaint();
+  }
+
+  // The panel says how fresh that is which its line is made of.
+  #renderCharts(states, now) {
+    const panel = this.layout.panels.get("charts");
+    if (panel.section.hidden) return;
+    const about = {
+      states, offset: this.clock.offset, staleAfter: (channel) => this.staleAfter(channel),
+      whole: (channel) => this.rows.whole.has(channel) && !this.rows.left.get(channel),
+    };
+    this.charts.render(now, about);
+    const state = states.get(this.charts.source.channel);
+    if (this.charts.what.value && state) panel.state(state, now);
   }
 
   #learnNames() {
@@ -430,49 +436,6 @@ export class Desk {
     );
   }
 
-  #renderSums(states) {
-    const rows = (channel) => [...this.rows.of(channel).values()].map(({ data }) => data);
-    const known = (channel) => this.rows.whole.has(channel) && states.get(channel).state !== States.NOT_VISIBLE;
-    for (const [tile, channel] of [["pnl", "positions"], ["traders", "trader-status"], ["alerts", "risk-alerts"]]) {
-      find(`sum-${tile}`).parentElement.dataset.state = states.get(channel).state;
-    }
-    const word = (channel) => T.panelWords[states.get(channel).state] ?? "";
-    const positions = rows("positions");
-    const [first, ...rest] = totals(positions, VIEWS.positions.total).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
-    set(find("sum-pnl"), known("positions") && first ? totalsInWords([first]) : "–");
-    find("sum-pnl").dataset.tone = known("positions") && first ? toneOf(first[1]) : "";
-    const others = totalsInWords(rest);
-    const many = positions.length ? T.sums.positions(positions.length) : T.sums.noPositions;
-    set(find("sum-pnl-note"), known("positions") ? [others, many].filter(Boolean).join(" · ") : word("positions"));
-    const traders = rows("trader-status");
-    const errors = traders.filter(({ status }) => status === "ERROR").length;
-    const running = traders.filter(({ status }) => status === "RUNNING").length;
-    set(find("sum-traders"), known("trader-status") ? count(running) : "–");
-    const about = [T.sums.running(count(traders.length)), errors ? T.sums.errors(errors) : ""].filter(Boolean).join(", ");
-    set(find("sum-traders-note"), known("trader-status") ? about : word("trader-status"));
-    find("sum-traders-note").dataset.tone = errors ? "loss" : "";
-    const { untaken, critical } = this.#renderTitle(Date.now());
-    set(find("sum-alerts"), known("risk-alerts") ? count(this.rows.of("risk-alerts").size) : "–");
-    find("sum-alerts").dataset.tone = critical ? "loss" : "";
-    const seen = critical ? T.critical(critical) : untaken ? T.unseen(untaken) : T.allTaken;
-    set(find("sum-alerts-note"), known("risk-alerts") ? seen : word("risk-alerts"));
-  }
-
-  #renderPace(now) {
-    const rate = this.rate.now(now);
-    set(find("sum-rate"), rate >= 10 ? count(Math.round(rate)) : rate.toFixed(1));
-    const second = Math.floor(now / 1000);
-    if (this.rateLine.dataset.second !== String(second)) {
-      this.rateLine.dataset.second = String(second);
-      draw(this.rateLine, this.rate.history(now), "calm", 0);
-    }
-    const { offset, doubt } = this.clock;
-    const delay = delayOf(this.link, now);
-    set(find("sum-lag"), delay === null || this.link.lag === null ? "–" : milliseconds(delay));
-    find("sum-lag").dataset.tone = delay !== null && delay > 2000 ? "loss" : "";
-    set(find("sum-lag-note"), doubt === null ? T.clocks.unknown : skewInWords(offset, doubt));
-  }
-
   async copyLink() {
     const link = this.prefs.link();
     try {
@@ -491,10 +454,4 @@ export class Desk {
 
 function monotonic() {
   return performance.timeOrigin + performance.now();
-}
-
-function skewInWords(offset, doubt) {
-  const sure = `${Math.max(1, Math.round(doubt))} ms`;
-  if (Math.abs(offset) < 50) return T.clocks.agree(sure);
-  return T.clocks.corrected(`${span(Math.abs(offset))} ${offset > 0 ? T.clocks.slow : T.clocks.fast}`, sure);
 }

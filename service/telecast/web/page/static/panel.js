@@ -14,6 +14,7 @@ export class Panel {
     Object.assign(this, { id, title, layout });
     this.section = make("section", "panel");
     this.section.id = id;
+    this.section.tabIndex = -1;
     this.section.setAttribute("aria-labelledby", `${id}-title`);
     this.head = this.section.appendChild(make("div", "panel-head"));
     this.heading = this.head.appendChild(make("h2", "", title));
@@ -134,13 +135,13 @@ export class Layout {
     return true;
   }
 
-  // Where the keyboard goes.
-  go(id) {
+  // Where the keyboard goes: to what the panel holds, or to the `whole` of it while that changes.
+  go(id, { whole = false } = {}) {
     const panel = this.panels.get(id);
     if (panel === undefined) return;
     if (this.#maximised !== null && this.#maximised !== id) this.restore();
     if (this.prefs.get("hidden").includes(id)) this.show(id, true);
-    const target = panel.section.querySelector(".scroller:not([hidden], [hidden] *), [tabindex]:not([hidden] *)") ?? panel.section;
+    const target = whole ? panel.section : panel.section.querySelector(".scroller:not([hidden], [hidden] *), [tabindex]:not([hidden] *)") ?? panel.section;
     panel.section.scrollIntoView({ block: "nearest" });
     target.focus({ preventScroll: true });
   }

@@ -1,11 +1,13 @@
-// A chart in SVG of our own: an area, a line, levels across it, a crosshair. What is computed is
-// pure and apart from what is drawn.
+// A chart in SVG of our own: an area with its line, or candles; levels across it, a crosshair. What is
+// computed is pure and apart from what is drawn.
 
-import { LANGUAGE } from "./texts.js";
+import { drawCandles, stepOf } from "./candles.js";
+import { LANGUAGE, T } from "./texts.js";
 import { make } from "./dom.js";
-import { time } from "./format.js";
+import { decimal, time } from "./format.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const CANDLE_PX = 5; // narrower ones are nothing to look at
 const PAD = { left: 8, right: 78, top: 10, bottom: 22 };
 
 // At most 2 x `most` points of a long line, with every peak and trough kept: the least and the
@@ -38,12 +40,6 @@ export function ticks(low, high, about) {
   return found;
 }
 
-// How far below its best until then each value is.
-export function drawdowns(points) {
-  let best = -Infinity;
-  return points.map(([at, value]) => [at, value - (best = Math.max(best, value))]);
-}
-
 export class Plot {
   #points = [];
   #cross = null; // the index of the point under the crosshair
@@ -69,26 +65,32 @@ export class Plot {
     new ResizeObserver(() => this.draw()).observe(this.element);
   }
 
-  // `points` are [ms, value] in order, `levels` [name, value, tone].
-  show({ points, levels = [], title, tone = "calm", zero = false }) {
-    Object.assign(this, { all: points, levels, tone, zero });
-    this.element.setAttribute("aria-label", this.label(title, points.length));
+  // `points` are [ms, number, exact text] in order, `levels` [name, value, tone]; `candles` stand in
+  // place of points.
+  show({ points = [], candles = null, levels = [], title, tone = "calm", zero = false }) {
+    Object.assign(this, { all: points, candles, levels, tone, zero });
+    this.element.setAttribute("aria-label", this.label(title, (candles ?? points).length));
     this.draw();
   }
 
   draw() {
     const [width, height] = [this.element.clientWidth, this.element.clientHeight];
     if (!this.all || width < 50 || height < 40) return;
-    const points = (this.#points = thin(this.all, Math.max(50, width)));
+    const candles = this.candles?.slice(-Math.floor((width - PAD.left - PAD.right) / CANDLE_PX));
+    const points = (this.#points = candles
+      ? candles.map((each) => [each.at, Number(each.close), T.charts.candle(each, decimal)])
+      : thin(this.all, Math.max(50, width)).map(([at, value, text]) => [at, value, decimal(text)]));
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.replaceChildren();
     if (points.length < 2) return;
     const values = [...points.map(([, value]) => value), ...this.levels.map(([, value]) => value)];
+    for (const { low, high } of candles ?? []) values.push(Number(low), Number(high));
     if (this.zero) values.push(0);
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const room = (high - low || Math.abs(high) || 1) * 0.06;
     const [bottom, top] = [low - room, high + room];
-    const [from, to] = [points[0][0], points.at(-1)[0]];
+    const half = candles ? stepOf(candles) / 2 : 0;
+    const [from, to] = [points[0][0] - half, points.at(-1)[0] + half];
     this.x = (at) => PAD.left + ((at - from) / (to - from || 1)) * (width - PAD.left - PAD.right);
     this.y = (value) => height - PAD.bottom - ((value - bottom) / (top - bottom)) * (height - PAD.top - PAD.bottom);
     const right = width - PAD.right;
@@ -103,10 +105,8 @@ export class Plot {
       const anchor = step === 0 ? "start" : step === steps ? "end" : "middle";
       this.#add("text", { x: this.x(at), y: height - 6, class: "axis", "text-anchor": anchor }, time(at));
     }
-    const path = points.map(([at, value], index) => `${index ? "L" : "M"}${this.x(at).toFixed(1)} ${this.y(value).toFixed(1)}`).join("");
-    const floor = this.y(this.zero ? 0 : bottom).toFixed(1);
-    this.#add("path", { d: `${path}L${this.x(to).toFixed(1)} ${floor}L${PAD.left} ${floor}Z`, class: "area", "data-tone": this.tone });
-    this.#add("path", { d: path, class: "line", "data-tone": this.tone });
+    if (candles) drawCandles(candles, { add: (...what) => this.#add(...what), x: this.x, y: this.y });
+    else this.#line(points, bottom);
     for (const [name, value, tone] of this.levels) {
       this.#add("line", { x1: PAD.left, x2: right, y1: this.y(value), y2: this.y(value), class: "level", "data-tone": tone });
       this.#add("text", { x: PAD.left + 4, y: this.y(value) - 4, class: "axis", "data-tone": tone }, name);
@@ -114,6 +114,13 @@ export class Plot {
     this.cross = this.#add("line", { class: "cross", y1: PAD.top, y2: height - PAD.bottom });
     this.dot = this.#add("circle", { class: "cross-dot", r: 3.5 });
     this.#mark(this.#cross !== null && this.#cross < points.length ? this.#cross : null);
+  }
+
+  #line(points, bottom) {
+    const path = points.map(([at, value], index) => `${index ? "L" : "M"}${this.x(at).toFixed(1)} ${this.y(value).toFixed(1)}`).join("");
+    const floor = this.y(this.zero ? 0 : bottom).toFixed(1);
+    this.#add("path", { d: `${path}L${this.x(points.at(-1)[0]).toFixed(1)} ${floor}L${PAD.left} ${floor}Z`, class: "area", "data-tone": this.tone });
+    this.#add("path", { d: path, class: "line", "data-tone": this.tone });
   }
 
   #add(name, attributes, text) {
@@ -138,7 +145,7 @@ export class Plot {
     if (!this.cross?.isConnected) return;
     const point = index === null ? null : this.#points[index];
     for (const each of [this.cross, this.dot]) each.style.display = point ? "" : "none";
-    this.tip.textContent = point ? `${time(point[0])}  ${point[1].toLocaleString(LANGUAGE, { maximumSignificantDigits: 10 })}` : "";
+    this.tip.textContent = point ? `${time(point[0])}  ${point[2]}` : "";
     if (!point) return;
     for (const end of ["x1", "x2"]) this.cross.setAttribute(end, this.x(point[0]));
     this.dot.setAttribute("cx", this.x(point[0]));

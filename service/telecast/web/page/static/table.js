@@ -236,7 +236,7 @@ export class Table {
       if (!wanted || textOf(key, data).includes(wanted) || joined().includes(wanted)) entries.push([key, data]);
     }
     const column = sort && this.view.columns.find(({ id }) => id === sort[0]);
-    const usual = entries.map(([key, row]) => ({ key, row, place: this.view.sort(row, key), value: column?.value(row) }));
+    const usual = entries.map(([key, row]) => ({ key, row, place: this.view.sort(row, key), value: column?.value(row, key, this.context) }));
     const order = column?.compare ?? plainOrder;
     usual.sort((a, b) => (column ? sort[1] * order(a.value, b.value) : 0) || listOrder(a.place, b.place));
     entries = usual.map(({ key, row }) => [key, row]);

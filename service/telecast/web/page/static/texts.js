@@ -46,7 +46,8 @@ export const T = {
     updated: "Updated", exchange: "Exchange", leverage: "Leverage", opened: "Opened", severity: "Severity",
     alert: "Alert", since: "Since", act: "Action", trader: "Trader", status: "Status",
     profit: "Net profit", won: "Won", trades: "Trades", drawdown: "Drawdown", sharpe: "Sharpe", uptime: "Uptime",
-    signal: "Last signal", resolved: "Resolved", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
+    signal: "Last signal", resolved: "Resolved",
+    positions: "Positions", line: "Profit", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
   },
   group: "Group by",
   groups: { "": "No groups", trader: "Trader", symbol: "Symbol", exchange: "Exchange", quote: "Quote currency" },
@@ -60,6 +61,8 @@ export const T = {
   },
   hidden: "Hidden panels",
   allTraders: "all traders",
+  currencies: (count) => `${count} currencies`,
+  positionsOf: (name, words) => `Positions of ${name}: ${words}`,
   resolved: {
     show: "Resolved today", title: "Resolved today", by: (who) => `taken by ${who}`,
     left: (most) => `Only the newest ${most} are shown.`,
@@ -111,7 +114,13 @@ export const T = {
     was: "before", is: "now", position: (position) => `position ${position}`,
   },
   charts: {
-    price: "Price", profit: "Net profit", drawdown: "Drawdown", pnl: "Open P&L",
+    price: "Price", profit: "Net profit", drawdown: "Drawdown", pnl: "Open P&L", day: "P&L of the day", candles: "Candles",
+    all: (what, currency) => `${what}: all traders (${currency})`,
+    candle: ({ open, high, low, close, volume, closed }, decimal) =>
+      `open ${decimal(open)}, high ${decimal(high)}, low ${decimal(low)}, close ${decimal(close)}` +
+      `${volume == null ? "" : `, volume ${decimal(volume)}`}${closed ? "" : " (not closed yet)"}`,
+    counted: (total, since) => `${total} since ${since}, the first that is known of the day.`,
+    hole: (from, to) => `Nothing is drawn from ${from} to ${to}: too many events.`,
     ranges: { 300: "5 min", 3600: "1 h", 86400: "1 day", 0: "All" },
     nothing: "Nothing to draw yet.", entry: "entry", stop: "stop", what: "What to draw", range: "Range",
     label: (title, count) => `${title}: ${count} points. Left and right arrows move the crosshair.`,

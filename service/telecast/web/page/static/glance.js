@@ -1,0 +1,67 @@
+// The figures at the top. They are as fresh as the channel that they are made of, and look so.
+
+import { States, delayOf } from "../client/telecast.js";
+import { VIEWS } from "./channels.js";
+import { find, set } from "./dom.js";
+import { count, milliseconds, span, toneOf } from "./format.js";
+import { totals, totalsInWords } from "./group.js";
+import { draw, sparkline } from "./spark.js";
+import { T } from "./texts.js";
+
+export class Glance {
+  // `rows` are the Rows of the page.
+  constructor(rows) {
+    this.rows = rows;
+    this.line = find("sum-rate-note").appendChild(sparkline());
+  }
+
+  // `states` has the freshness of each channel; `alerts` are {untaken, critical}.
+  sums(states, { untaken, critical }) {
+    const rows = (channel) => [...this.rows.of(channel).values()].map(({ data }) => data);
+    const known = (channel) => this.rows.whole.has(channel) && states.get(channel).state !== States.NOT_VISIBLE;
+    for (const [tile, channel] of [["pnl", "positions"], ["traders", "trader-status"], ["alerts", "risk-alerts"]]) {
+      find(`sum-${tile}`).parentElement.dataset.state = states.get(channel).state;
+    }
+    const word = (channel) => T.panelWords[states.get(channel).state] ?? "";
+    const positions = rows("positions");
+    const [first, ...rest] = totals(positions, VIEWS.positions.total).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
+    set(find("sum-pnl"), known("positions") && first ? totalsInWords([first]) : "–");
+    find("sum-pnl").dataset.tone = known("positions") && first ? toneOf(first[1]) : "";
+    const others = totalsInWords(rest);
+    const many = positions.length ? T.sums.positions(positions.length) : T.sums.noPositions;
+    set(find("sum-pnl-note"), known("positions") ? [others, many].filter(Boolean).join(" · ") : word("positions"));
+    const traders = rows("trader-status");
+    const errors = traders.filter(({ status }) => status === "ERROR").length;
+    const running = traders.filter(({ status }) => status === "RUNNING").length;
+    set(find("sum-traders"), known("trader-status") ? count(running) : "–");
+    const about = [T.sums.running(count(traders.length)), errors ? T.sums.errors(errors) : ""].filter(Boolean).join(", ");
+    set(find("sum-traders-note"), known("trader-status") ? about : word("trader-status"));
+    find("sum-traders-note").dataset.tone = errors ? "loss" : "";
+    set(find("sum-alerts"), known("risk-alerts") ? count(this.rows.of("risk-alerts").size) : "–");
+    find("sum-alerts").dataset.tone = critical ? "loss" : "";
+    const seen = critical ? T.critical(critical) : untaken ? T.unseen(untaken) : T.allTaken;
+    set(find("sum-alerts-note"), known("risk-alerts") ? seen : word("risk-alerts"));
+  }
+
+  // How fast events come, how late, and whether the clocks agree.
+  pace({ rate, link, clock }, now) {
+    const perSecond = rate.now(now);
+    set(find("sum-rate"), perSecond >= 10 ? count(Math.round(perSecond)) : perSecond.toFixed(1));
+    const second = Math.floor(now / 1000);
+    if (this.line.dataset.second !== String(second)) {
+      this.line.dataset.second = String(second);
+      draw(this.line, rate.history(now), "calm", 0);
+    }
+    const { offset, doubt } = clock;
+    const delay = delayOf(link, now);
+    set(find("sum-lag"), delay === null || link.lag === null ? "–" : milliseconds(delay));
+    find("sum-lag").dataset.tone = delay !== null && delay > 2000 ? "loss" : "";
+    set(find("sum-lag-note"), doubt === null ? T.clocks.unknown : skewInWords(offset, doubt));
+  }
+}
+
+function skewInWords(offset, doubt) {
+  const sure = `${Math.max(1, Math.round(doubt))} ms`;
+  if (Math.abs(offset) < 50) return T.clocks.agree(sure);
+  return T.clocks.corrected(`${span(Math.abs(offset))} ${offset > 0 ? T.clocks.slow : T.clocks.fast}`, sure);
+}
