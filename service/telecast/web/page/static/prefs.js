@@ -7,7 +7,7 @@ const WIDE = 2000;
 // Twelfths of the width, and the height in px.
 const DEFAULTS = {
   desk: {
-    "risk-alerts": [4, 400], positions: [8, 400], "trader-status": [5, 330], "market-data": [7, 330],
+    "risk-alerts": [4, 400], positions: [8, 400], "trader-status": [6, 330], "market-data": [6, 330],
     charts: [12, 300], raw: [12, 260],
   },
   wide: {
