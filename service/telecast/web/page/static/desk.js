@@ -244,7 +244,7 @@ export class Desk {
   #filled = false;
 
   async #fillCharts() {
-    if (this.#filled || this.#position === null) return;
+    if (this.#filled || this.#position === null || this.link.phase !== "live") return; // else the position may be of another journal
     this.#filled = true;
     const visible = (channel) => this.catalogue?.has(channel);
     const history = (channel, page) => this.#history(channel, page);
