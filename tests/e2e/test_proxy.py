@@ -153,11 +153,20 @@ async def test_a_client_that_is_closed_hears_why(behind: Behind) -> None:
 
 
 async def test_a_page_of_the_proxys_own_host_may_connect_and_no_other(behind: Behind) -> None:
-    async with behind.stream("ws", {"Origin": behind.url}) as reader:
-        await reader.expect("welcome")
+    """By a ticket, as a page does: with a key in a header the Origin decides nothing."""
+
+    async def connected(origin: str) -> None:
+        url = f"{behind.url}/api/v1/tickets"
+        async with behind.session.post(url, headers=behind.own.headers) as answer:
+            ticket = (await answer.json())["data"]["ticket"]
+        async with behind.session.ws_connect(
+            f"{behind.url}/ws/telemetry", headers={"Origin": origin}, params={"ticket": ticket}
+        ) as line:
+            await WsReader(line).expect("welcome")
+
+    await connected(behind.url)
     with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-        async with behind.stream("ws", {"Origin": "https://elsewhere.example"}):
-            pass
+        await connected("https://elsewhere.example")
     assert refused.value.status == 403
 
 
