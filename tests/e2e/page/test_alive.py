@@ -88,6 +88,8 @@ async def test_a_key_signs_in_and_out(browser):
             await tab.wait_for_selector("#sign-in:not([hidden])")
         assert await visiting.context.cookies() == []
         await live.everybody_gone()
+        # The tab that takes over the stream may ask just as the session ends; Chromium logs that.
+        visiting.problems = [each for each in visiting.problems if "status of 401" not in each]
 
 
 async def test_a_wrong_key_is_told(browser):
