@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from telecast.model import Entry, Event, Position
 from telecast.protocol import framing, messages
-from telecast.protocol.framing import SSE, SSE_HTTP10, WS, Message
+from telecast.protocol.framing import (
+    SSE,
+    SSE_HTTP10,
+    SSE_HTTP10_POSITIONED,
+    SSE_POSITIONED,
+    WS,
+    WS_POSITIONED,
+    Message,
+)
 from telecast.protocol.messages import event_of
 from tests.support.fakes import EPOCH, dechunked, messages_in, sse_events, ws_frames
 
@@ -48,6 +56,21 @@ def test_a_row_of_a_snapshot_has_no_id(event: Event) -> None:
     block = SSE.row(event)
     assert list(sse_events(block)) == [("market-data", event.json.decode(), None)]
     assert b"id:" not in block.splitlines()[0]
+
+
+@given(events())
+def test_a_position_that_was_asked_for_is_one_member_more_and_changes_nothing_else(
+    event: Event,
+) -> None:
+    ((_, ws, _),) = ws_frames(WS_POSITIONED.event(event, EPOCH))
+    ((_, sse, at),) = sse_events(SSE_HTTP10_POSITIONED.event(event, EPOCH))
+    assert sse.encode() == ws
+    said = orjson.loads(ws)
+    assert said.pop("position") == at == f"{EPOCH}:{event.seq}"
+    assert said == orjson.loads(event.json)
+    assert list(said)[-1] == "timestamp"
+    for transport in (WS_POSITIONED, SSE_POSITIONED):
+        assert b'"position":"' + EPOCH.encode() not in transport.row(event)
 
 
 @given(TEXT, TEXT)

@@ -9,6 +9,7 @@ from typing import Any
 
 from telecast import __version__
 from telecast.channels.channel import Channel
+from telecast.contracts.links import links_of
 from telecast.contracts.shapes import (
     ANYTHING,
     COUNT,
@@ -55,16 +56,21 @@ class _Detail:
 _IDEMPOTENCY: Mapping[str, Schema] = {
     "Idempotency-Key": {"type": "string", "minLength": 1, "maxLength": 128}
 }
+_CONDITION: Mapping[str, Schema] = {"If-None-Match": TEXT}
 _AUDIT_LIMIT: Schema = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
 _CLIENTS = ("principal", "clientId", "transport", "channel", "stale")
 _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("get", "/channels"): _Detail(scope="read"),
     ("get", "/channels/{channel}"): _Detail(scope="read"),
     ("get", "/channels/{channel}/snapshot"): _Detail(
-        scope="read", query={"limit": _ROWS_LIMIT, "cursor": TEXT}
+        scope="read", query={"limit": _ROWS_LIMIT, "cursor": TEXT}, headers=_CONDITION
     ),
     ("get", "/channels/{channel}/events"): _Detail(
         scope="read", query={"limit": _ROWS_LIMIT, "after": TEXT, "from": TEXT, "to": TEXT}
+    ),
+    ("get", "/channels/{channel}/rows/{key}"): _Detail(scope="read", headers=_CONDITION),
+    ("get", "/channels/{channel}/rows"): _Detail(
+        scope="read", query={"key": TEXT}, headers=_CONDITION
     ),
     ("post", "/channels/{channel}/events"): _Detail(
         status=201, query={"replace": TEXT}, headers=_IDEMPOTENCY
@@ -202,6 +208,10 @@ def _operation(call: Call, below: str, channel: Channel | None) -> dict[str, Any
             "default": {"$ref": "#/components/responses/Refusal"},
         },
     }
+    if detail.headers is _CONDITION:
+        operation["responses"]["304"] = {"description": "It is what `If-None-Match` names."}
+    if channel is not None and (links := links_of(method, path, channel, _name)):
+        operation["responses"][str(detail.status)]["links"] = links
     scope = detail.scope
     if scope is None and channel is not None:
         scope = channel.publish_scope
@@ -228,15 +238,17 @@ def _answer(method: str, path: str, channel: Channel | None) -> Schema:
         return ANYTHING
     if (method, path) in _DETAILS and method in ("post", "delete"):
         return {"$ref": "#/components/schemas/Receipt"}
+    one = record(
+        {
+            "key": TEXT,
+            "seq": COUNT,
+            "updatedAt": INSTANT,
+            "data": {"$ref": f"#/components/schemas/{row_name(channel)}"},
+        }
+    )
+    if "/rows" in path:
+        return one
     if path.endswith("/snapshot"):
-        one = record(
-            {
-                "key": TEXT,
-                "seq": COUNT,
-                "updatedAt": INSTANT,
-                "data": {"$ref": f"#/components/schemas/{row_name(channel)}"},
-            }
-        )
         page = {"rows": {"type": "array", "items": one}, "position": POSITION}
         return record({**page, "more": {"type": "boolean"}}, {"cursor": TEXT})
     if path.endswith("/events"):

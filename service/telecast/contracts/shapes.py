@@ -69,6 +69,7 @@ def event(channel: Channel) -> Schema:
             "key": TEXT,
             "data": {"$ref": f"#/components/schemas/{row_name(channel)}"},
         },
+        {"position": POSITION},
     )
 
 

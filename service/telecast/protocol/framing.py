@@ -87,6 +87,12 @@ def http_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def with_position(event: Event, epoch: str) -> bytes:
+    """An event's JSON with its position as a member, before the time, which is its last."""
+    body, _, time = event.json.rpartition(b',"timestamp":')
+    return b'%b,"position":"%b:%d","timestamp":%b' % (body, epoch.encode(), event.seq, time)
+
+
 class WebSocketTransport:
     name = "ws"
     ping = WS_PING
@@ -102,6 +108,13 @@ class WebSocketTransport:
 
     def join(self, blocks: Sequence[bytes]) -> bytes:
         return b"".join(blocks)
+
+
+class PositionedWebSocket(WebSocketTransport):
+    """For those who ask for a position in each event."""
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        return ws_text(with_position(event, epoch))
 
 
 class SseTransport:
@@ -139,7 +152,21 @@ class SseTransport:
         return http_chunk(data) if self._chunked else data
 
 
+class PositionedSse(SseTransport):
+    """For those who ask for a position in each event, beside the one in its `id`."""
+
+    def event(self, event: Event, epoch: str) -> bytes:
+        position = Position(epoch, event.seq)
+        return sse_block(event.channel, with_position(event, epoch), position)
+
+
 WS = WebSocketTransport()
+WS_POSITIONED = PositionedWebSocket()
 SSE = SseTransport(chunked=True)
 SSE_HTTP10 = SseTransport(chunked=False)
-TRANSPORTS: tuple[Transport, ...] = (WS, SSE, SSE_HTTP10)
+SSE_POSITIONED = PositionedSse(chunked=True)
+SSE_HTTP10_POSITIONED = PositionedSse(chunked=False)
+TRANSPORTS: tuple[Transport, ...] = (
+    *(WS, SSE, SSE_HTTP10),
+    *(WS_POSITIONED, SSE_POSITIONED, SSE_HTTP10_POSITIONED),
+)

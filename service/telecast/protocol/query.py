@@ -34,7 +34,7 @@ LAST_EVENT_IDS = ("lastEventId", "lastEventID", "Last-Event-ID", "last-event-id"
 CACHE_BUSTERS = frozenset({"_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebust", "cacheBuster"})
 """Parameters that libraries add by themselves. They mean nothing here."""
 
-_SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat")
+_SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat", "position")
 _WHOLE = re.compile(r"[0-9]{1,4}", re.ASCII)
 _RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 
@@ -50,6 +50,8 @@ class StreamQuery:
     delivery: Delivery = "conflated"
     max_rate: float | None = None
     heartbeat: int = HEARTBEAT[2]
+    positioned: bool = False
+    """Whether each event has its position as a member."""
 
 
 def parse_query(
@@ -101,13 +103,12 @@ def parse_query(
         delivery="all" if delivery == "all" else "conflated",
         max_rate=max_rate,
         heartbeat=_heartbeat(single["heartbeat"]) if "heartbeat" in single else HEARTBEAT[2],
+        positioned=_flag(single, "position", usual="false"),
     )
 
 
 def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
-    replay = single.get("replay", "true")
-    if replay not in ("true", "false"):
-        raise PeerFault(Code.BAD_REQUEST, "`replay` must be true or false.")
+    replay = _flag(single, "replay", usual="true")
     since = parse_since(single["since"]) if "since" in single else None
     if last_event_id:
         try:
@@ -116,7 +117,14 @@ def _start(single: Mapping[str, str], last_event_id: str | None) -> Start:
             return Start(Origin.MALFORMED)
     if since is not None:
         return since
-    return Start(Origin.SNAPSHOT if replay == "true" else Origin.LIVE)
+    return Start(Origin.SNAPSHOT if replay else Origin.LIVE)
+
+
+def _flag(single: Mapping[str, str], name: str, *, usual: str) -> bool:
+    text = single.get(name, usual)
+    if text not in ("true", "false"):
+        raise PeerFault(Code.BAD_REQUEST, f"`{name}` must be true or false.")
+    return text == "true"
 
 
 def _rate(text: str) -> float:

@@ -15,6 +15,7 @@ from telecast.web.api import (
     keys,
     metrics,
     publish,
+    rows,
     sessions,
     stats,
 )
@@ -34,6 +35,8 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/channels/{{channel}}/events", channels.history),
         web.post(f"{API}/channels/{{channel}}/events", publish.publish),
         web.post(f"{API}/channels/{{channel}}/alive", publish.alive),
+        web.get(f"{API}/channels/{{channel}}/rows/{{key:.+}}", rows.row),
+        web.get(f"{API}/channels/{{channel}}/rows", rows.row),
         web.delete(f"{API}/channels/{{channel}}/rows/{{key:.+}}", publish.withdraw),
         web.delete(f"{API}/channels/{{channel}}/rows", publish.withdraw),
         web.post(f"{API}/{{channel}}/{{id:[^/]+}}/acknowledge", alerts.acknowledge),

@@ -123,6 +123,31 @@ async def test_an_event_is_the_same_bytes_at_every_transport_live_replayed_and_i
             assert b"[" + b",".join(heard) + b"]" in await response.read()
 
 
+@TRANSPORTS
+async def test_who_asks_for_positions_has_them_in_events_and_nobody_else_does(
+    transport: str,
+) -> None:
+    async with served() as live, live.transport(transport, channels="positions") as beside:
+        await beside.opening()
+        await live.publish("positions", position("p1"))
+        asked = {"channels": "positions", "position": "true"}
+        async with live.transport(transport, **asked) as reader:
+            row = next(each for each in await reader.opening() if each.type == "event")
+            assert "position" not in row.body, "a row of a snapshot proves none"
+            await live.publish("positions", position("p2"))
+            (with_it,) = await reader.events()
+            assert with_it.body["position"] == live.at(2)
+        plain = (await beside.events(2))[-1].body
+        assert {**plain, "position": live.at(2)} == with_it.body
+        resumed = await opened(live, transport, since=live.at(0), **asked)
+        assert [each.body["position"] for each in resumed if each.type == "event"] == [
+            live.at(1),
+            live.at(2),
+        ]
+        error = await refusal(live, transport, channels="positions", position="1")
+        assert error["message"] == "`position` must be true or false."
+
+
 # --- resume
 
 

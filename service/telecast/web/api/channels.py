@@ -13,7 +13,7 @@ from aiohttp import web
 from telecast.channels.catalogue import Channel, nearest
 from telecast.errors import Code, PeerFault
 from telecast.journal.lookup import seq_before
-from telecast.model import Event, Position, Principal, rfc3339
+from telecast.model import Position, Principal
 from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
 from telecast.protocol.query import parse_query
@@ -21,6 +21,7 @@ from telecast.protocol.subscription import grant, narrowed
 from telecast.tape.selection import Selection, filter_of
 from telecast.tape.tape import Tape
 from telecast.turns import AnyTurn
+from telecast.web.api.rows import readable, row_bytes, rows_tag, unless_known, validators
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok, ok_bytes
 from telecast.web.front.body import holding
@@ -70,13 +71,17 @@ async def catalogue(request: web.Request) -> web.Response:
 
 
 async def channel(request: web.Request) -> web.Response:
-    entry, _ = _readable(request)
+    entry, _ = readable(request)
     return ok(describe(entry))
 
 
 async def snapshot(request: web.Request) -> web.Response:
-    """Live rows in seq order. All pages carry the first one's position: resume from there."""
-    entry, principal = _readable(request)
+    """Live rows in seq order. All pages carry the first one's position: resume from there.
+
+    The `ETag` names the rows as they were before any was read: what changes meanwhile makes the
+    next question a new one.
+    """
+    entry, principal = readable(request)
     parts = parts_from(request)
     limit, cursor = _limit(request), request.query.get("cursor")
     selection = _selection(request, entry, principal, ("limit", "cursor"))
@@ -88,6 +93,10 @@ async def snapshot(request: web.Request) -> web.Response:
         position, after = Position.parse(match[1]), int(match[2])
         if position.epoch != parts.journal.epoch:
             raise _other_epoch()
+    tag = rows_tag(parts.tape, parts.journal.epoch, entry.name, selection)
+    known = unless_known(request, tag)
+    if known is not None:
+        return known
     async with holding(request, _held(limit)):
         rows, upto, more = await _rows(
             parts.tape, selection, after, limit, parts.turns.of(principal.key_id)
@@ -95,7 +104,7 @@ async def snapshot(request: web.Request) -> web.Response:
     answer = {"position": str(position), "more": more}
     if more:
         answer["cursor"] = f"{position}.{upto}"
-    return ok_bytes(_with_list(answer, "rows", rows))
+    return ok_bytes(_with_list(answer, "rows", rows), headers=validators(tag))
 
 
 async def _rows(
@@ -115,7 +124,7 @@ async def _rows(
             if len(found) >= limit or size >= PAGE_BYTES:
                 return [*found.values()], after, True
             size -= len(found.pop(event.key, b""))
-            found[event.key] = row = _row(event)
+            found[event.key] = row = row_bytes(event)
             size += len(row)
             after = event.seq
             if turn.over():
@@ -127,7 +136,7 @@ async def _rows(
 
 async def history(request: web.Request) -> web.Response:
     """Events after a position or a time, up to another, in seq order, as the journal has them."""
-    entry, principal = _readable(request)
+    entry, principal = readable(request)
     parts = parts_from(request)
     limit, asked = _limit(request), request.query.get("after", request.query.get("from"))
     selection = _selection(request, entry, principal, ("limit", "after", "from", "to"))
@@ -214,14 +223,6 @@ async def _place(parts: Parts, channel: str, name: str, text: str) -> int:
     return position.seq
 
 
-def _readable(request: web.Request) -> tuple[Channel, Principal]:
-    principal = require(request, "read")
-    entry = parts_from(request).catalogue.named(request.match_info["channel"])
-    if not entry.reached_by(principal):
-        raise PeerFault(Code.FORBIDDEN, f"This key may not read {entry.name!r}.")
-    return entry, principal
-
-
 def _selection(
     request: web.Request, entry: Channel, principal: Principal, parts: tuple[str, ...]
 ) -> Selection:
@@ -256,11 +257,6 @@ def _limit(request: web.Request) -> int:
 
 def _other_epoch() -> PeerFault:
     return PeerFault(Code.POSITION_UNKNOWN, "This position is of another journal.")
-
-
-def _row(event: Event) -> bytes:
-    answer = {"key": event.key, "seq": event.seq, "updatedAt": rfc3339(event.timestamp / 1000)}
-    return b'%b,"data":%b}' % (orjson.dumps(answer)[:-1], orjson.dumps(event.row))
 
 
 def _with_list(answer: Mapping[str, Any], name: str, items: list[bytes]) -> bytes:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import aiohttp_cors
 from aiohttp import web
 
-ACCEPTED = ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID")
+ACCEPTED = ("Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID")
 ACCEPTED_OURS = ("X-API-Key", "X-Correlation-ID", "Cache-Control")
-EXPOSED = ("X-Correlation-ID", "Retry-After")
+EXPOSED = ("X-Correlation-ID", "Retry-After", "ETag")
 PREFLIGHT_SECONDS = 600
 
 

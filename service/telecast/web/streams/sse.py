@@ -14,7 +14,14 @@ from telecast.errors import Code, PeerFault, TelecastError
 from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
-from telecast.protocol.framing import SSE, SSE_HTTP10, SseTransport, sse_retry
+from telecast.protocol.framing import (
+    SSE,
+    SSE_HTTP10,
+    SSE_HTTP10_POSITIONED,
+    SSE_POSITIONED,
+    SseTransport,
+    sse_retry,
+)
 from telecast.protocol.subscription import ALL
 from telecast.web.front.answers import SSE_CACHING, SSE_TYPE, retry_after, stream_refusal
 from telecast.web.streams.stream import ServedStream, now_ms
@@ -24,6 +31,14 @@ RETRY_MS = (1_000, 3_000)
 FAREWELL_SECONDS = 2.0
 UNREAD_BYTES = 64 * 1024
 """Bytes that a client may send behind its request: another request or two of a confused proxy."""
+
+_FRAMINGS = {
+    (True, False): SSE,
+    (True, True): SSE_POSITIONED,
+    (False, False): SSE_HTTP10,
+    (False, True): SSE_HTTP10_POSITIONED,
+}
+"""By whether the body is chunked, and whether each event has its position as a member."""
 
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
@@ -35,7 +50,8 @@ async def telemetry(request: web.Request) -> web.StreamResponse:
     head.headers["Cache-Control"] = SSE_CACHING
     # Or a client would send its next request into a connection that ends with the stream.
     head.headers["Connection"] = "close"
-    transport = SSE if request.version >= HttpVersion11 else SSE_HTTP10
+    chunked, positioned = request.version >= HttpVersion11, stream.query.positioned
+    transport = _FRAMINGS[chunked, positioned]
     rejected = [each.as_json() for each in asked.rejected]
 
     def serve(wire: Wire, _: bytes) -> None:

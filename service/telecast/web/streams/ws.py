@@ -29,7 +29,7 @@ from telecast.protocol.commands import (
     Unsubscribe,
 )
 from telecast.protocol.frames import BINARY, PING, Frame, FrameFault
-from telecast.protocol.framing import WS, Message, ws_pong
+from telecast.protocol.framing import WS, WS_POSITIONED, Message, ws_pong
 from telecast.protocol.limits import TokenBucket
 from telecast.protocol.messages import ReqId
 from telecast.web.front.answers import refusal, retry_after
@@ -79,7 +79,8 @@ class _WsStream:
         self._session = stream.session
         self._broadcaster = stream.parts.broadcaster
         self._wire = wire
-        self._subscriber: Subscriber = stream.subscriber(WS, wire, expects_life=True)
+        transport = WS_POSITIONED if stream.query.positioned else WS
+        self._subscriber: Subscriber = stream.subscriber(transport, wire, expects_life=True)
         self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
