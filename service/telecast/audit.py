@@ -11,6 +11,7 @@ once, so each takes others, and more than one, or the journal would keep what no
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,12 +19,16 @@ from typing import Any
 
 import orjson
 
-from telecast.journal.base import Batch, Journal, Note, read_book
+from telecast.journal.base import Batch, Journal, Note
+from telecast.journal.books import follow_book
 from telecast.model import Principal, rfc3339
 
 BOOK = "audit"
 MOST = 10_000
 """Entries that are kept. One takes some 400 bytes in memory and in the journal."""
+NODES = 1000
+"""An id's last three digits are a number that each node draws at its start, so that two nodes that
+act in the same microsecond give two ids."""
 MOST_TARGET = 512
 """Characters of a target that are kept: it may quote what a request said."""
 ERASED = 8
@@ -70,24 +75,31 @@ class Audit:
         self._gone: dict[str, None] = {}
         """Entries that are kept no more, and may still be in the journal."""
         self._last = 0
+        self._node = secrets.randbelow(NODES)
 
     async def open(self) -> None:
         """Read what was kept. Raises JournalUnavailable and JournalCorrupt."""
-        for key, value in (await read_book(self._journal, BOOK)).items():
-            said = orjson.loads(value)
-            self._keep(
-                AuditEntry(
-                    id=key,
-                    at=said["at"],
-                    principal=said["principal"],
-                    key_id=said["keyId"],
-                    action=said["action"],
-                    target=said["target"],
-                    fields=said["fields"],
-                    details=said["details"],
-                )
+        await follow_book(self._journal, BOOK, self._take)
+
+    def _take(self, note: Note) -> None:
+        """A note has committed, here or at another node."""
+        if note.value is None:
+            self._gone.pop(note.key, None)
+            return
+        said = orjson.loads(note.value)
+        self._keep(
+            AuditEntry(
+                id=note.key,
+                at=said["at"],
+                principal=said["principal"],
+                key_id=said["keyId"],
+                action=said["action"],
+                target=said["target"],
+                fields=said["fields"],
+                details=said["details"],
             )
-            self._last = max(self._last, int(key))
+        )
+        self._last = max(self._last, int(note.key))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -104,7 +116,8 @@ class Audit:
         """An entry of this moment, that is not kept yet. `details` are JSON-ready."""
         seconds = self._now()
         # A clock that was set back must not put an entry among older ones.
-        self._last = max(self._last + 1, int(seconds * 1_000_000))
+        now = max(self._last // NODES + 1, int(seconds * 1_000_000))
+        self._last = now * NODES + self._node
         erases = tuple(islice(self._gone, ERASED))
         for each in erases:  # the next entry takes others first
             del self._gone[each]
@@ -128,14 +141,11 @@ class Audit:
             *(Note(BOOK, key, None) for key in entry.erases),
         )
 
-    def committed(self, entry: AuditEntry) -> None:
-        """Its notes are in the journal."""
-        for each in entry.erases:
-            self._gone.pop(each, None)
-        self._keep(entry)
-
     def _keep(self, entry: AuditEntry) -> None:
+        late = bool(self._entries) and entry.id < next(reversed(self._entries))
         self._entries[entry.id] = entry
+        if late:  # of a node whose clock is behind: they stand in the order of their ids
+            self._entries = dict(sorted(self._entries.items()))
         self._by_key.setdefault(entry.key_id, {})[entry.id] = None
         while len(self._entries) > MOST:
             self._drop_one()
@@ -154,7 +164,6 @@ class Audit:
         """Keep an entry by itself; it is durable once this returns. Raises JournalUnavailable."""
         entry = self.entry(principal, action, target, **details)
         await self._journal.append(Batch(notes=self.notes(entry)))
-        self.committed(entry)
         return entry
 
     def before(self, key: str | None) -> Iterator[AuditEntry]:

@@ -102,6 +102,7 @@ class LateJournal(Journal):
         """`slowness`: seconds that an answer takes at the most; `turns` counts the loop's."""
         self.inner = MemoryJournal(retention, now=now, elapsed=now)
         self.epoch = self.inner.epoch
+        self.books = self.inner.books
         self.failing = 0.0
         """How often a read or an append fails."""
         self.faults = 0

@@ -4,8 +4,9 @@ An acknowledgement is cumulative, so of each consumer only the highest counts, a
 within a second are written as one: the disk does the same however many acknowledge, and however
 often. What is answered has been committed before, so an answered position is never lost. What was
 not answered may be lost, and then the consumer gets the same events again. This would break it: an
-answer before the commit; an older position that is written after a newer one (there is one writer,
-`run`, and it keeps the highest); a position beyond what was delivered, which skips events for good.
+answer before the commit; an older position that is written after a newer one and stays (`run`
+writes the highest, and what another node wrote lower is written over); a position beyond what was
+delivered, which skips events for good.
 See docs/protocol.md, section 7, tests/unit/consumers/test_consumers.py, and the simulation.
 """
 
@@ -15,12 +16,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from telecast.consumers.consumer import Consumer, Name, Standing
 from telecast.errors import Code, JournalUnavailable, OwnFault, PeerFault
 from telecast.journal.ageing import Ageing, monotonic
-from telecast.journal.base import MAX_BATCH, Batch, Journal, Note, read_book
+from telecast.journal.base import MAX_BATCH, Batch, Journal, Note
+from telecast.journal.books import follow_book
 from telecast.model import Floor, Position
 from telecast.turns import in_turns
 
@@ -80,9 +83,7 @@ class Consumers:
     async def open(self) -> None:
         """Read what is kept. Raises OwnFault."""
         self._before_start = self._journal.head
-        for key, value in (await read_book(self._journal, BOOK)).items():
-            consumer = Consumer.of_note(key, value)
-            self._keep(consumer)
+        await follow_book(self._journal, BOOK, self._take)
         newest = max((each.at / 1000 for each in self._kept.values()), default=None)
         self._ageing.start(self._now(), self._elapsed(), newest)
 
@@ -233,7 +234,6 @@ class Consumers:
             else:
                 self._warned = ""
                 for each in some:
-                    self._keep(each)
                     futures = waiting.pop(each.name, [])
                     self.answered["committed"] += len(futures)
                     for future in futures:
@@ -268,6 +268,21 @@ class Consumers:
                 self._asked[each.name] = each
         self._wanted.set()
 
+    def _take(self, note: Note) -> None:
+        """A note has committed, here or at another node."""
+        if note.value is None:
+            self._drop(Name.parse(note.key))
+            return
+        consumer = Consumer.of_note(note.key, note.value)
+        kept = self._kept.get(consumer.name)
+        if kept is not None and _behind(consumer.position, kept.position):
+            # Two nodes wrote at once, and the lower one came last: it must not stay in the book.
+            if consumer.name not in self._asked:
+                self._asked[consumer.name] = kept
+                self._wanted.set()
+            return
+        self._keep(consumer)
+
     def _keep(self, consumer: Consumer) -> None:
         if consumer.name not in self._kept:
             self._per_key[consumer.name.key_id] += 1
@@ -286,7 +301,6 @@ class Consumers:
         if name not in self._kept and name not in self._writing:
             return False
         await self._journal.append(Batch(notes=(Note(BOOK, str(name), None),)))
-        self._drop(name)
         return True
 
     def _drop(self, name: Name) -> None:
@@ -311,14 +325,10 @@ class Consumers:
             and not online(name)
         ]
         if gone:
-            try:
+            with suppress(JournalUnavailable):  # else at the next look
                 await self._journal.append(
                     Batch(notes=tuple(Note(BOOK, str(name), None) for name in gone))
                 )
-            except JournalUnavailable:
-                return  # at the next look
-            for name in gone:
-                self._drop(name)
 
     def _look(self, floors: Mapping[str, Floor], oldest: float, aged: list[Name]) -> Iterator[None]:
         head, epoch = self._journal.head, self._journal.epoch
@@ -330,6 +340,10 @@ class Consumers:
             if consumer.at < oldest:
                 aged.append(name)
             yield
+
+
+def _behind(position: Position, other: Position) -> bool:
+    return position.epoch == other.epoch and position.seq < other.seq
 
 
 def _seq(position: Position) -> int:

@@ -14,7 +14,7 @@ from itertools import islice
 
 import orjson
 
-from telecast.audit import Audit, AuditEntry
+from telecast.audit import Audit
 from telecast.channels import alerts
 from telecast.channels.channel import Channel
 from telecast.errors import Code, PeerFault, TelecastError
@@ -184,8 +184,6 @@ class Alerts:
         note: str | None = None,
         key: str | None = None,
     ) -> asyncio.Future[Published]:
-        entries: list[AuditEntry] = []
-
         def notes(before: Row, after: Row, now: str) -> tuple[Note, ...]:
             entry = self._audit.entry(
                 principal,
@@ -196,15 +194,9 @@ class Alerts:
                 before=before["status"],
                 after=after["status"],
             )
-            entries[:] = [entry]
             return self._audit.notes(entry)
 
-        change = Change(
-            key=alert_id,
-            apply=apply,
-            notes=notes,
-            committed=lambda: self._audit.committed(entries[0]),
-        )
+        change = Change(key=alert_id, apply=apply, notes=notes)
         idempotency = None
         if key is not None:
             asked = orjson.dumps([self.channel.name, action, alert_id, note])

@@ -24,13 +24,12 @@ class Change:
 
     `apply` gets that row and the server's time, and returns the row that it becomes: the same
     object where nothing changes. `notes` gets both, for what the journal is to keep beside the
-    change; `committed` is called once it is there.
+    change.
     """
 
     key: str
     apply: Callable[[Row, str], Row]
     notes: Callable[[Row, Row, str], tuple[Note, ...]]
-    committed: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -311,6 +311,9 @@ class Ingress:
                 self._refuse(waiting, OwnFault(Code.INTERNAL, "Something broke; the log has it."))
             else:
                 raise result
+        if again:
+            # What another node has committed must be on the tape before it is derived from again.
+            await self._reached(self._journal.head)
         for waiting in reversed(again):
             self._backlog.put_back(waiting)
 
@@ -332,8 +335,6 @@ class Ingress:
             self.tally.published[waiting.asked.channel] += receipt.count
             self.tally.published_by(waiting.asked.principal.key_id, self._now())
             self.tally.commit.observe(time.monotonic() - waiting.since)
-            if receipt.count and waiting.asked.change is not None:
-                waiting.asked.change.committed()
         if not waiting.future.done():
             audience = 0 if receipt.duplicate else await self._audience(events)
         if not waiting.future.done():

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from telecast.journal.peers import Alone, Peers
 from telecast.model import Entry, Floor, Page, Record
 
 MAX_BATCH = 4096
@@ -93,6 +94,32 @@ class Figures:
     """Steps of the system's clock that deletion by age has waited out, since the start."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogPlace:
+    """How far a node is with the log: its last message that was applied here, and how many more
+    the log is known to have."""
+
+    sequence: int
+    behind: int
+
+
+class Books:
+    """Hands each note that has committed to the owner of its book. See `journal.books`."""
+
+    def __init__(self) -> None:
+        self._takers: dict[str, Callable[[Note], object]] = {}
+
+    def follow(self, book: str, take: Callable[[Note], object]) -> None:
+        """From now on this book's notes go here. A book has one owner."""
+        self._takers[book] = take
+
+    def committed(self, notes: Iterable[Note]) -> None:
+        for note in notes:
+            take = self._takers.get(note.book)
+            if take is not None:
+                take(note)
+
+
 class Journal(ABC):
     """The one truth: it numbers what is committed and keeps it.
 
@@ -113,6 +140,13 @@ class Journal(ABC):
     """Names this journal's life: `[0-9a-z]{4,16}`. Another life never has the same."""
     head: int
     """The seq of the last committed entry, 0 before the first."""
+    books: Books
+    """Each note that commits, on this node or another, arrives here once: on the loop, in the
+    order of the commits, before the `append` that wrote it returns."""
+    shared: bool = False
+    """Whether other nodes may commit to it too."""
+    peers: Peers = Alone()
+    """The other nodes that share it."""
 
     @abstractmethod
     async def open(self) -> None:
@@ -178,6 +212,10 @@ class Journal(ABC):
     @abstractmethod
     def failure(self) -> str | None:
         """Why the journal takes no batches just now, or None when it does."""
+
+    def place(self) -> LogPlace | None:
+        """How far this node is with a log that several nodes share; None where there is none."""
+        return None
 
     @abstractmethod
     def figures(self) -> Figures:

@@ -16,6 +16,7 @@ from telecast.journal.ageing import Ageing, monotonic
 from telecast.journal.base import (
     IDEMPOTENCY_SECONDS,
     Batch,
+    Books,
     Figures,
     Idempotency,
     Journal,
@@ -23,6 +24,7 @@ from telecast.journal.base import (
     Note,
     Receipt,
 )
+from telecast.journal.books import notes_of
 from telecast.journal.epoch import new_epoch
 from telecast.journal.group import Group, Known, Remembered, RowKey, check
 from telecast.journal.tail import Tail
@@ -88,6 +90,7 @@ class MemoryJournal(Journal):
         self._remembered = Remembered(limits or KeyLimits())
         self._books: dict[str, dict[str, bytes]] = {}
         self._tail = Tail()
+        self.books = Books()
 
     async def open(self) -> None:
         """Nothing to recover."""
@@ -119,6 +122,7 @@ class MemoryJournal(Journal):
             self._write(book, key, value)
         self.head = group.head
         self._tail.add(tuple(group.entries))
+        self.books.committed(notes_of(group.notes.items()))
         return receipt
 
     def _log(self, channel: str) -> _Log:

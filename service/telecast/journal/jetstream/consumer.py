@@ -40,6 +40,8 @@ class Consumer:
         self._wake = asyncio.Event()
         self._number = 0
         """The consumer's own number of its last delivery."""
+        self.pending = 0
+        """Messages behind the last delivery that were in the stream when it was sent."""
         self._doubt = False
         self._subscription: Subscription | None = None
 
@@ -124,4 +126,5 @@ class Consumer:
             self.doubt()
             return None
         self._number = number
+        self.pending = int(parts[8 + shift])
         return Logged(sequence, at // 1_000_000, message.data)

@@ -28,7 +28,8 @@ import orjson
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.ageing import Times
-from telecast.journal.base import Figures, Receipt
+from telecast.journal.base import Figures, Note, Receipt
+from telecast.journal.books import notes_of
 from telecast.journal.jetstream.log import Logged
 from telecast.journal.jetstream.message import VERSION, Message, NewerVersion, decode
 from telecast.journal.jetstream.nodes import Nodes, Verdict
@@ -70,6 +71,7 @@ class Applied:
     verdict: Verdict
     outcomes: tuple[Outcome, ...]
     entries: tuple[Entry, ...]
+    notes: tuple[Note, ...]
     head: int
     trimmed: int | None
 
@@ -123,6 +125,7 @@ class Copy:
             logged.sequence, timestamp, crc32(orjson.dumps(judged), self.place.chain)
         )
         self._remember()
+        notes = notes_of(group.notes.items())
         group.notes[BOOK, PLACE] = orjson.dumps(
             {
                 "applied": self.place.applied,
@@ -139,6 +142,7 @@ class Copy:
             verdict,
             tuple(outcomes),
             tuple(group.entries),
+            notes,
             self.store.head,
             trimmed,
         )

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Figures, Journal, Note, Receipt
+from telecast.journal.base import Batch, Books, Figures, Journal, LogPlace, Note, Receipt
 from telecast.journal.group import check
 from telecast.journal.jetstream.applier import Applier, Due, Failed, Gone, Opened, Report, Step
 from telecast.journal.jetstream.copy import Place
@@ -58,6 +58,8 @@ class JetStreamJournal(Journal):
     `head` and `floors()` change on the loop only. An instance is opened once.
     """
 
+    shared = True
+
     def __init__(
         self,
         log: Log,
@@ -80,6 +82,8 @@ class JetStreamJournal(Journal):
         self._figures = Figures()
         self._place = Place()
         self._tail = Tail()
+        self.books = Books()
+        self.peers = log.peers
         self._courtesy = Courtesy()
         self._reading = Reading(
             self._path,
@@ -247,6 +251,7 @@ class JetStreamJournal(Journal):
         for applied in step.applied:
             self.head, self._place = applied.head, applied.place
             self._tail.add(applied.entries)
+            self.books.committed(applied.notes)
             self._sender.judged(applied)
         self._moved.set()
 
@@ -302,6 +307,10 @@ class JetStreamJournal(Journal):
 
     def figures(self) -> Figures:
         return self._figures
+
+    def place(self) -> LogPlace:
+        sequence = self._place.applied
+        return LogPlace(sequence, max(0, self._log.end - sequence))
 
     def failure(self) -> str | None:
         if self._state is not _State.OPEN:

@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from telecast.journal.peers import Alone, Peers
+
 
 @dataclass(frozen=True, slots=True)
 class Logged:
@@ -41,6 +43,10 @@ class Log(ABC):
     """Names the log's life: `[0-9a-z]{4,16}`. A log that is made anew or restored has another."""
     most_bytes: int
     """The largest message that it takes."""
+    end: int = 0
+    """The sequence of the last message that it is known to have: it may have more by now."""
+    peers: Peers = Alone()
+    """The other nodes on it."""
 
     @abstractmethod
     async def open(self) -> None:

@@ -155,6 +155,14 @@ class Servers:
         inbox = client.new_inbox()
         return inbox, await client.subscribe(inbox, cb=take)
 
+    async def listen(self, subject: str, take: Callable[[Msg], Awaitable[None]]) -> Subscription:
+        """Have `take` called with what is published there; `*` stands for one word."""
+        return await self._connected().subscribe(subject, cb=take)
+
+    async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
+        """To whoever listens now. Raises what TROUBLE names, JournalUnavailable."""
+        await self._connected().publish(subject, data, reply)
+
     async def answer(self, subject: str) -> None:
         await self._connected().publish(subject)
 

@@ -23,6 +23,7 @@ from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.consumer import Consumer
 from telecast.journal.jetstream.log import Extent, Log, Logged
+from telecast.journal.jetstream.peers import NatsPeers
 from telecast.journal.jetstream.servers import TROUBLE, Refused, Servers
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class JetStreamLog(Log):
         self._address = address
         self._replicas = replicas
         self._servers = Servers(address, access, self._doubt)
+        self.peers = self._nodes = NatsPeers(self._servers)
         self._subject = ""
         self._consumer: Consumer | None = None
         self._closed = False
@@ -134,6 +136,7 @@ class JetStreamLog(Log):
             )
         life = metadata["telecast.epoch"]
         self._subject = f"telecast.{name}.{life}"
+        self._nodes.place(f"{self._subject}.nodes")
         # `created` changes when a stream is restored or made anew, and only then.
         named = f"{name} {life} {info['created']}"
         self.epoch = hashlib.sha256(named.encode()).hexdigest()[:10]
@@ -157,6 +160,7 @@ class JetStreamLog(Log):
         except TROUBLE as error:
             raise self._silent(error) from error
         first, last = state["first_seq"], state["last_seq"]
+        self.end = max(self.end, last)
         return Extent(first if state["messages"] else last + 1, last)
 
     async def timestamp_of(self, sequence: int) -> int | None:
@@ -204,6 +208,7 @@ class JetStreamLog(Log):
                                 f"The log {self._address} has lost message {after}: it goes on "
                                 f"with {each.sequence}."
                             )
+                    self.end = max(self.end, after + consumer.pending)
                     yield logged
             except (Refused, JournalUnavailable, *TROUBLE) as error:
                 log.debug("no consumer yet", extra={"reason": repr(error)})
@@ -214,6 +219,7 @@ class JetStreamLog(Log):
     async def close(self) -> None:
         self._closed = True
         self._doubt()
+        await self._nodes.end()
         await self._servers.close()
 
 

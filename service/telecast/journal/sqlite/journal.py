@@ -12,7 +12,7 @@ from typing import Any
 from telecast.errors import JournalUnavailable
 from telecast.journal.ageing import monotonic
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Figures, Journal, KeyLimits, Note, Receipt
+from telecast.journal.base import Batch, Books, Figures, Journal, KeyLimits, Note, Receipt
 from telecast.journal.group import check
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.reading import Reading
@@ -84,6 +84,7 @@ class SqliteJournal(Journal):
         self._why = "The journal is not open."
         self._floors: Mapping[str, Floor] = {}
         self._tail = Tail()
+        self.books = Books()
         self._courtesy = Courtesy()
         self._reading = Reading(
             self._path,
@@ -200,6 +201,7 @@ class SqliteJournal(Journal):
         self.head = report.head
         self._tail.add(report.entries)
         self._settle(report.full, report.failed)
+        self.books.committed(report.notes)
         for future, outcome in report.answers:
             answer(future, outcome)
 

@@ -14,7 +14,8 @@ from threading import Thread
 
 from telecast.errors import JournalUnavailable, TelecastError
 from telecast.journal.ageing import Ageing, Times
-from telecast.journal.base import Batch, Figures, KeyLimits, Receipt
+from telecast.journal.base import Batch, Figures, KeyLimits, Note, Receipt
+from telecast.journal.books import notes_of
 from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Floor, Retention
@@ -56,6 +57,7 @@ class Committed:
 
     answers: Answers
     entries: tuple[Entry, ...]
+    notes: tuple[Note, ...]
     head: int
     full: str | None
     failed: str | None
@@ -228,6 +230,7 @@ class Writer:
     def _commit(self, store: Store, jobs: list[Append]) -> Committed:
         answers: list[tuple[asyncio.Future[Receipt], Receipt | Exception]] = []
         entries: tuple[Entry, ...] = ()
+        notes: tuple[Note, ...] = ()
         try:
             group = store.group([job.batch for job in jobs], self._times())
             for job in jobs:
@@ -237,12 +240,13 @@ class Writer:
                     answers.append((job.answer, refusal))
             entries = tuple(group.entries)
             store.commit(group)
+            notes = notes_of(group.notes.items())
         except Exception as error:
             # Refusals fall too: they may rest on a batch of the group that is not there.
             faults = [_fault(store, error) for _ in jobs]
             answers = [(job.answer, fault) for job, fault in zip(jobs, faults, strict=True)]
             entries = ()
-        return Committed(answers, entries, store.head, store.full, store.failed)
+        return Committed(answers, entries, notes, store.head, store.full, store.failed)
 
     def _trim(self, store: Store, job: Trim) -> Trimmed:
         outcome: int | Exception
