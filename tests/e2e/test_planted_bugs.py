@@ -234,7 +234,7 @@ def resume_repeats(patch: pytest.MonkeyPatch) -> None:
     def early(self: Backfill, subscriber: Any, start: Any) -> None:
         begin(self, subscriber, start)
         if subscriber.catchup.resume is not None:
-            subscriber.cursor = max(0, subscriber.cursor - 1)
+            subscriber.catchup.cursor = max(0, subscriber.catchup.cursor - 1)
 
     patch.setattr(Backfill, "begin", early)
 
@@ -291,10 +291,10 @@ def gap_not_sent(patch: pytest.MonkeyPatch) -> None:
 @bug("a gap is reported for the whole way to the head", "untrue")
 def gap_where_nothing_is_missing(patch: pytest.MonkeyPatch) -> None:
     def always(self: Floors, subscriber: Any, catchup: Any, floor: Any = None) -> Any:
-        if subscriber.delivery != "all" or catchup.gap_sent or subscriber.cursor >= self._tape.head:
+        if subscriber.delivery != "all" or catchup.gap_sent or catchup.cursor >= self._tape.head:
             return []
         return [
-            (name, subscriber.cursor + 1, self._tape.head) for name in subscriber.selection.channels
+            (name, catchup.cursor + 1, self._tape.head) for name in subscriber.selection.channels
         ]
 
     patch.setattr(Floors, "gaps", always)
@@ -358,7 +358,7 @@ def cursor_forgotten_in_a_piece(patch: pytest.MonkeyPatch) -> None:
         flush = self._cohort_of(subscriber)._flush if live else None
         reported = self.position(subscriber).seq if flush is None else flush.since
         fill(self, subscriber)
-        subscriber.cursor = reported
+        subscriber.catchup.cursor = reported
 
     patch.setattr(Broadcaster, "_fill", forgetful)
 
@@ -371,7 +371,7 @@ def pieces_lost_by_one_who_fills_up(patch: pytest.MonkeyPatch) -> None:
         live = subscriber.state is State.LIVE
         fill(self, subscriber)
         if live:
-            subscriber.cursor = self.tape.head
+            subscriber.catchup.cursor = self.tape.head
 
     patch.setattr(Broadcaster, "_fill", hasty)
 

@@ -240,10 +240,10 @@ class Clients:
     def note_end(
         self, client: Client, at: float, fault: TelecastError | None, *, head: int
     ) -> None:
-        """Remember how a stream ended. Its subscriber must still be there, and detached: so its
-        cursor is exact. `head` is the seq of the newest event."""
+        """Remember how a stream ended. Its subscriber must still be there, and detached: so it
+        knows how far it came. `head` is the seq of the newest event."""
         self._ended_count += 1
-        seq = 0 if client.subscriber is None else client.subscriber.cursor
+        seq = 0 if client.subscriber is None else client.subscriber.last
         code, reason = (None, None) if fault is None else (str(fault.code), fault.message)
         self.left[client.transport, code or BY_ITSELF] += 1
         facts = client.facts(seq, head)

@@ -62,16 +62,15 @@ class Backfill:
 
     def begin(self, subscriber: Subscriber, start: Start) -> None:
         """Give a new subscriber its first catch-up."""
-        tape, selection = self._tape, subscriber.selection
-        catchup = CatchUp(announce=bool(selection))
-        subscriber.cursor = tape.head
+        selection = subscriber.selection
+        catchup = CatchUp(self._tape.head, announce=bool(selection))
         subscriber.catchup = catchup
         names = selection.channels
         position = start.position
         if not names or start.origin is Origin.LIVE:
             return
         if start.origin is Origin.EARLIEST:
-            subscriber.cursor = 0
+            catchup.cursor = 0
             catchup.resume_from(Position(self._epoch, 0))
             catchup.excused = dict.fromkeys(names, 0)
         elif start.origin is Origin.SNAPSHOT:
@@ -81,22 +80,24 @@ class Backfill:
         elif position.epoch != self._epoch:
             catchup.start_over(names, "EPOCH_CHANGED")
         else:
-            subscriber.cursor = position.seq
+            catchup.cursor = position.seq
             catchup.resume_from(position)
             if anew := tuple(name for name in names if name in start.anew):
                 catchup.start_over(anew, "RIGHTS_CHANGED")
 
+    def take_over(self, subscriber: Subscriber, cursor: int) -> None:
+        """It has left its cohort, where it was sent everything up to here."""
+        subscriber.catchup = CatchUp(cursor)
+
     def restart(self, subscriber: Subscriber, fresh: tuple[str, ...]) -> None:
         """Its selection has changed: snapshots of `fresh` and of what was unfinished."""
-        before = subscriber.catchup
-        catchup = CatchUp()
-        if before is not None:
-            catchup.announce = before.announce
-            if before.resume is not None:
-                catchup.resume_from(before.resume)
-            catchup.excused, catchup.gap_sent = before.excused, before.gap_sent
-            catchup.starts = dict(before.starts)
-            fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
+        before = _catchup_of(subscriber)
+        catchup = CatchUp(before.cursor, announce=before.announce)
+        if before.resume is not None:
+            catchup.resume_from(before.resume)
+        catchup.excused, catchup.gap_sent = before.excused, before.gap_sent
+        catchup.starts = dict(before.starts)
+        fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
         fresh = tuple(name for name in fresh if name in subscriber.selection)
         if fresh:
             catchup.start_over(fresh, "NEW")
@@ -105,30 +106,27 @@ class Backfill:
     def stall(self, subscriber: Subscriber) -> None:
         """Its sink is full: it goes on from its cursor. Nothing is kept for one who does not
         read: a page is read again when there is room."""
-        if subscriber.catchup is None:
-            subscriber.catchup = CatchUp()
-        else:
-            subscriber.catchup.drop_page()
+        _catchup_of(subscriber).drop_page()
 
-    def end(self, subscriber: Subscriber) -> None:
-        """It has gone."""
+    def end(self, subscriber: Subscriber) -> int:
+        """It is BEHIND no more; returns its cursor."""
+        cursor = _catchup_of(subscriber).cursor
         subscriber.catchup = None
+        return cursor
 
     def forget(self, subscriber: Subscriber) -> None:
         """The position that it waits for is not known: start over with a snapshot."""
         names = subscriber.selection.channels
-        catchup = CatchUp()
+        catchup = CatchUp(self._tape.head)
         if names:
             catchup.start_over(names, "POSITION_UNKNOWN")
-        subscriber.cursor = self._tape.head
         subscriber.catchup = catchup
 
     def step(self, subscriber: Subscriber, blocks: list[bytes]) -> Outcome:
         """Append what comes next, up to about CHUNK_BYTES, and move the cursor past it."""
         tape = self._tape
-        catchup = subscriber.catchup
-        assert catchup is not None, "it is BEHIND"
-        if subscriber.cursor > tape.head:
+        catchup = _catchup_of(subscriber)
+        if catchup.cursor > tape.head:
             return Outcome.AHEAD
         size = 0
         while size < CHUNK_BYTES:
@@ -155,13 +153,14 @@ class Backfill:
                 gaps = self._floors.gaps(subscriber, catchup)
                 self._append_gaps(gaps, subscriber, catchup, blocks)
                 self._append_since(subscriber, catchup, blocks)
-                if subscriber.cursor < tape.head:
+                if catchup.cursor < tape.head:
                     return Outcome.MORE
                 if catchup.announce:
-                    position = Position(self._epoch, subscriber.cursor)
+                    position = Position(self._epoch, catchup.cursor)
                     live = messages.live(self._now(), position, catchup.count)
                     blocks.append(subscriber.transport.message(live))
-                subscriber.catchup = None
+                # Should its sink be full now, it goes on from here without a past to be sent.
+                subscriber.catchup = CatchUp(catchup.cursor)
                 return Outcome.DONE
             size += sum(map(len, blocks[before:]))
         return Outcome.MORE
@@ -175,7 +174,7 @@ class Backfill:
         """
         held = self._tape.read(
             subscriber.selection,
-            subscriber.cursor,
+            catchup.cursor,
             conflate=False,
             most_bytes=CHUNK_BYTES,
             upto=page.upto,
@@ -206,7 +205,7 @@ class Backfill:
             if len(known) == len(channels):
                 # Nothing to resume: what is sent next comes after the earliest of the snapshots.
                 catchup.resume = None
-                subscriber.cursor = max(subscriber.cursor, min(known))
+                catchup.cursor = max(catchup.cursor, min(known))
         self._starts[reason] += 1
         blocks.append(subscriber.transport.message(messages.snapshot(self._now(), names, reason)))
 
@@ -245,7 +244,7 @@ class Backfill:
     ) -> None:
         for name, first, last in gaps:
             catchup.gap_sent[name] = last
-            subscriber.gaps += 1
+            subscriber.lose(1)
             blocks.append(
                 subscriber.transport.message(messages.gap(self._now(), name, first, last))
             )
@@ -261,7 +260,7 @@ class Backfill:
             if size >= CHUNK_BYTES:
                 break
             sent += 1
-            subscriber.cursor = event.seq
+            catchup.cursor = event.seq
             if subscriber.selection.wants(event) and event.seq > starts.get(event.channel, 0):
                 blocks.append(subscriber.transport.event(event, self._epoch))
                 size += len(blocks[-1])
@@ -269,10 +268,10 @@ class Backfill:
         del page.events[:sent]
         if not page.events:
             catchup.drop_page()
-            subscriber.cursor = page.upto
+            catchup.cursor = page.upto
 
     def _append_since(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
-        after = subscriber.cursor
+        after = catchup.cursor
         chunk = self.chunks.since(
             subscriber.selection,
             subscriber.transport,
@@ -283,6 +282,12 @@ class Backfill:
         )
         if chunk.block:
             blocks.append(chunk.block)
-        subscriber.cursor = chunk.upto
-        subscriber.conflated += chunk.conflated
+        catchup.cursor = chunk.upto
+        subscriber.miss(chunk.conflated)
         catchup.count += chunk.count
+
+
+def _catchup_of(subscriber: Subscriber) -> CatchUp:
+    catchup = subscriber.catchup
+    assert catchup is not None, "it is BEHIND"
+    return catchup

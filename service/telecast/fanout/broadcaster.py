@@ -89,10 +89,13 @@ class Broadcaster:
 
     def position(self, subscriber: Subscriber) -> Position:
         """Everything up to here has been handed to the subscriber's sink."""
-        seq = subscriber.cursor
+        return Position(self.epoch, self._reached(subscriber))
+
+    def _reached(self, subscriber: Subscriber) -> int:
         if subscriber.state is State.LIVE:
-            seq = self._cohort_of(subscriber).position(subscriber, self.tape.head)
-        return Position(self.epoch, seq)
+            return self._cohort_of(subscriber).position(subscriber, self.tape.head)
+        catchup = subscriber.catchup
+        return subscriber.last if catchup is None else catchup.cursor
 
     def delivered(self, subscriber: Subscriber) -> int:
         """Everything up to here was handed to the sink of this subscriber, or had been when it was
@@ -101,7 +104,7 @@ class Broadcaster:
             return subscriber.proven
         if subscriber.catchup is not None and subscriber.catchup.unfinished:
             return 0
-        return min(self.position(subscriber).seq, self.tape.head)
+        return min(self._reached(subscriber), self.tape.head)
 
     async def audience(self, events: Iterable[Event]) -> int:
         """Live subscribers that want at least one of these events."""
@@ -158,11 +161,11 @@ class Broadcaster:
         """Forget it; harmless when it is gone already."""
         if subscriber.state is State.CLOSED:
             return
-        subscriber.proven = self.delivered(subscriber)
+        last, proven = self._reached(subscriber), self.delivered(subscriber)
         self._leave(subscriber)
         self._ahead.pop(subscriber, None)
-        subscriber.move(State.CLOSED)
         self._backfill.end(subscriber)
+        subscriber.close(last, proven)
         self._liveness.end(subscriber)
         if self.subscribers.get(subscriber.connection_id) is subscriber:
             del self.subscribers[subscriber.connection_id]
@@ -190,7 +193,7 @@ class Broadcaster:
         self._flusher.arm()
         if self._ahead:
             for subscriber in tuple(self._ahead):
-                if subscriber.cursor <= self.tape.head:
+                if self._reached(subscriber) <= self.tape.head:
                     del self._ahead[subscriber]
                     self._enqueue(subscriber)
 
@@ -274,18 +277,18 @@ class Broadcaster:
         if cohort is None:
             cohort = self._cohorts[where] = Cohort(*where, self._group())
             self._index.add(cohort)
-        cohort.join(subscriber)
+        cohort.join(subscriber, self._backfill.end(subscriber))
 
     def _cohort_of(self, subscriber: Subscriber) -> Cohort:
         """Of one that is LIVE."""
         return self._cohorts[_where(subscriber)]
 
     def _leave(self, subscriber: Subscriber) -> None:
-        """Out of its cohort, if it is LIVE; its state is to be moved next."""
+        """Out of its cohort and BEHIND, if it is LIVE; its state is to be moved next."""
         if subscriber.state is not State.LIVE:
             return
         cohort = self._cohort_of(subscriber)
-        cohort.leave(subscriber, self.tape.head)
+        self._backfill.take_over(subscriber, cohort.leave(subscriber, self.tape.head))
         if not cohort:
             self._index.discard(cohort)
             self._flusher.forget(cohort)
@@ -305,11 +308,11 @@ class Broadcaster:
         if subscriber.state is State.FULL:
             self._enqueue(subscriber)
 
-    def _fetched(self, subscriber: Subscriber, catchup: CatchUp | None, page: Page) -> None:
+    def _fetched(self, subscriber: Subscriber, catchup: CatchUp, page: Page) -> None:
         """A page has come; a catch-up that was replaced meanwhile asks again."""
         if subscriber.state is not State.FETCHING:
             return
-        if catchup is not None and subscriber.catchup is catchup:
+        if subscriber.catchup is catchup:
             self._backfill.take(subscriber, catchup, page)
         self._enqueue(subscriber)
 
@@ -320,8 +323,9 @@ class Broadcaster:
         transport = subscriber.transport
         blocks = [transport.ping] if transport.ping else []
         settled = subscriber.catchup is None or not subscriber.catchup.unfinished
-        if settled and subscriber.cursor <= self.tape.head:
-            beat = messages.heartbeat(self._now(), self.position(subscriber))
+        position = self.position(subscriber)
+        if settled and position.seq <= self.tape.head:
+            beat = messages.heartbeat(self._now(), position)
             blocks.insert(0, transport.message(beat))
         self._write(subscriber, blocks)
 

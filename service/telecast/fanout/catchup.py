@@ -46,6 +46,9 @@ class FetchedPage:
 class CatchUp:
     """Snapshots first, then what came since. The backfill alone changes it."""
 
+    cursor: int
+    """All that the selection holds up to here has been handed to the sink, but for the channels
+    that are `unfinished`."""
     phase: Phase = Phase.EVENTS
     snapshots: deque[tuple[tuple[str, ...], SnapshotReason]] = field(default_factory=deque)
     """Those that are to be started."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from telecast.fanout.seat import Seat
 from telecast.fanout.sink import SinkGroup
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Event
@@ -79,6 +80,7 @@ class Cohort:
 
     __slots__ = (
         "_conflated",
+        "_due_at",
         "_flush",
         "_group",
         "_newcomers",
@@ -86,7 +88,6 @@ class Cohort:
         "_places",
         "_transport",
         "_vacant",
-        "due_at",
         "max_rate",
         "pending",
         "pending_from",
@@ -102,16 +103,16 @@ class Cohort:
         self.pending: list[Event] = []
         self.pending_from = 0
         """The position just before the first event that is pending."""
-        self.due_at = 0.0
-        """Rated cohorts: not before this time, by the loop's clock."""
         self._transport = transport
         self._group = group
         self._places: list[Subscriber | None] = []
         """Who is settled, at the place that its sink has in the group; None where one has left."""
         self._vacant = 0
-        self._newcomers: dict[Subscriber, None] = {}
+        self._newcomers: dict[Subscriber, Seat] = {}
         self._flush: _Flush | None = None
         """The flush that is under way."""
+        self._due_at = 0.0
+        """Of a rated one: when its pace lets the next batch go, by the loop's clock."""
         self._newest: dict[tuple[str, str], int] = {}
         self._conflated = array("q")
         """The seqs of what the next batch leaves out: a member whose sink fills up within it was
@@ -126,21 +127,22 @@ class Cohort:
         yield from filter(None, self._places)
         yield from self._newcomers
 
-    def join(self, member: Subscriber) -> None:
+    def join(self, member: Subscriber, cursor: int) -> None:
         """Take in one that was sent everything up to its cursor: at the least what was committed
         before the batch that is being flushed."""
-        self._newcomers[member] = None
+        member.seat = self._newcomers[member] = Seat(cursor)
 
-    def leave(self, member: Subscriber, head: int) -> None:
-        """Let it go, with a cursor that is exact."""
-        member.cursor = self.position(member, head)
-        if member.place is None:
+    def leave(self, member: Subscriber, head: int) -> int:
+        """Let it go; returns its cursor, which is exact."""
+        cursor, place = self.position(member, head), _seat_of(member).place
+        if place is None:
             del self._newcomers[member]
         else:
-            self._places[member.place] = None
-            self._group.drop(member.place)
+            self._places[place] = None
+            self._group.drop(place)
             self._vacant += 1
-            member.place = None
+        member.seat = None
+        return cursor
 
     def drop(self) -> None:
         """Nobody is left for what is pending."""
@@ -148,18 +150,18 @@ class Cohort:
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was sent everything, at any moment."""
-        flush, place = self._flush, member.place
+        flush, seat = self._flush, _seat_of(member)
+        place = seat.place
         if flush is None:
-            sent = member.cursor if place is None else 0
+            sent = seat.cursor if place is None else 0
             return max(sent, self.pending_from if self.pending else head)
         if place is None:
-            return max(member.cursor, flush.since)
+            return max(seat.cursor, flush.since)
         return max(flush.end if place < flush.reached else flush.base, flush.since)
 
     def _settle(self, newcomer: Subscriber) -> None:
         """It has been sent what the settled ones were."""
-        del self._newcomers[newcomer]
-        self._seat(newcomer)
+        self._seat(newcomer, self._newcomers.pop(newcomer))
 
     def _close_ranks(self) -> None:
         staying = [*filter(None, self._places)]
@@ -167,14 +169,23 @@ class Cohort:
         self._group.clear()
         self._vacant = 0
         for member in staying:
-            self._seat(member)
+            self._seat(member, _seat_of(member))
 
-    def _seat(self, member: Subscriber) -> None:
-        member.place = len(self._places)
+    def _seat(self, member: Subscriber, seat: Seat) -> None:
+        seat.place = len(self._places)
         self._places.append(member)
         self._group.add(member.sink)
 
     # --- what they are sent
+
+    def wait(self, now: float) -> float:
+        """Seconds until its pace lets it be flushed; none are left where it may be now."""
+        return self._due_at - now
+
+    def keep_pace(self, now: float) -> None:
+        """It is flushed now: its next batch waits for its pace."""
+        if self.max_rate is not None:
+            self._due_at = now + 1 / self.max_rate
 
     def add(self, event: Event) -> bool:
         """Note an event that the selection wants; True if nothing was pending before it."""
@@ -218,7 +229,7 @@ class Cohort:
         if self._vacant:
             self._close_ranks()
         if self._newcomers:
-            for member in [each for each in self._newcomers if each.cursor <= since]:
+            for member in [each for each, seat in self._newcomers.items() if seat.cursor <= since]:
                 self._settle(member)
         flush = self._flush = _Flush(since, conflated, now, on_full, base=since)
         try:
@@ -256,7 +267,7 @@ class Cohort:
                 writes -= self._places[start:stop].count(None)
             if lacking:
                 for member in filter(None, self._places[start:stop]):
-                    member.conflated += lacking
+                    member.miss(lacking)
                     piece.conflated += lacking
             full = self._group.write(data, start, stop)
             flush.reached = stop
@@ -276,9 +287,10 @@ class Cohort:
         parts: dict[int, tuple[bytes, int, Counter[str]]] = {}
         slice_ends = piece.size + SLICE_BYTES
         for number, member in enumerate(list(self._newcomers), 1):
-            cursor = member.cursor
-            if member not in self._newcomers or cursor >= end:
+            seat = self._newcomers.get(member)
+            if seat is None or seat.cursor >= end:
                 continue
+            cursor = seat.cursor
             part = parts.get(cursor)
             if part is None:
                 index = bisect_right(piece.events, cursor, key=_seq)
@@ -288,8 +300,8 @@ class Cohort:
                     channels,
                 )
             data, lacking, channels = part
-            member.cursor = end
-            member.conflated += lacking
+            seat.cursor = end
+            member.miss(lacking)
             piece.conflated += lacking
             piece.sent.update(channels)
             piece.size += len(data)
@@ -312,3 +324,9 @@ class Cohort:
             notice = messages.conflated(flush.now, after + 1, end, lacking)
             frames = [self._transport.message(notice), *frames]
         return self._transport.join(frames), lacking
+
+
+def _seat_of(member: Subscriber) -> Seat:
+    seat = member.seat
+    assert seat is not None, "it is LIVE"
+    return seat

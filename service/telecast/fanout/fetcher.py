@@ -26,7 +26,7 @@ class Fetcher:
         self,
         journal: JournalReader | None,
         *,
-        on_page: Callable[[Subscriber, CatchUp | None, Page], None],
+        on_page: Callable[[Subscriber, CatchUp, Page], None],
         on_fault: Callable[[Subscriber, OwnFault], None],
     ) -> None:
         """`on_page` gets the catch-up that asked: it may have been replaced meanwhile."""
@@ -40,13 +40,14 @@ class Fetcher:
         return len(self._tasks)
 
     def fetch(self, subscriber: Subscriber) -> None:
-        """Read one page after the subscriber's cursor."""
+        """Read one page after the cursor of a subscriber that is BEHIND."""
+        assert subscriber.catchup is not None, "it is BEHIND"
         task = asyncio.ensure_future(self._fetch(subscriber, subscriber.catchup))
         self._tasks[task] = None
         task.add_done_callback(lambda done: self._tasks.pop(done, None))
 
-    async def _fetch(self, subscriber: Subscriber, catchup: CatchUp | None) -> None:
-        after = subscriber.cursor
+    async def _fetch(self, subscriber: Subscriber, catchup: CatchUp) -> None:
+        after = catchup.cursor
         assert self._journal is not None
         try:
             async with self._readers:

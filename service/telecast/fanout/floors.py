@@ -40,7 +40,7 @@ class Floors:
         self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
     ) -> None:
         """From `earliest`, what is gone before anything was sent is not missed."""
-        if subscriber.cursor:
+        if catchup.cursor:
             return
         for name in subscriber.selection.channels:
             if name in catchup.excused and name not in catchup.starts:
@@ -57,7 +57,7 @@ class Floors:
             for name in subscriber.selection.channels
             if name not in busy
             and self._compact_from(subscriber, name, floor)
-            > max(subscriber.cursor, starts.get(name, 0), excused.get(name, 0))
+            > max(catchup.cursor, starts.get(name, 0), excused.get(name, 0))
         )
 
     def gaps(
@@ -68,9 +68,7 @@ class Floors:
             return []
         gaps = []
         for name in subscriber.selection.channels:
-            after = max(
-                subscriber.cursor, catchup.starts.get(name, 0), catchup.gap_sent.get(name, 0)
-            )
+            after = max(catchup.cursor, catchup.starts.get(name, 0), catchup.gap_sent.get(name, 0))
             lost = self._lost(name, floor)
             if lost > after:
                 gaps.append((name, after + 1, lost))
@@ -80,13 +78,10 @@ class Floors:
         """Whether the journal has more than the tape of what this subscriber must be sent."""
         if subscriber.delivery != "all":
             return False
-        return any(
-            self._journal_has_more(name, subscriber.cursor, catchup)
-            for name in subscriber.selection.channels
-        )
+        return any(self._journal_has_more(name, catchup) for name in subscriber.selection.channels)
 
-    def _journal_has_more(self, name: str, cursor: int, catchup: CatchUp) -> bool:
-        after = max(cursor, catchup.starts.get(name, 0))
+    def _journal_has_more(self, name: str, catchup: CatchUp) -> bool:
+        after = max(catchup.cursor, catchup.starts.get(name, 0))
         if self._tape.standing(name, after) is Standing.EXACT:
             return False
         whole_from = self._journal_floor(name).whole_from

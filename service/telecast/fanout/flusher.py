@@ -81,14 +81,14 @@ class Flusher:
 
     def _pace(self, cohort: Cohort) -> None:
         """The first event since its last batch: have it flushed when its pace lets it."""
-        wait = cohort.due_at - self._scheduler.time()
+        wait = cohort.wait(self._scheduler.time())
         if wait <= 0:
             self._due[cohort] = None
         else:
             self._wheel.after(wait, lambda: self._come_due(cohort))
 
     def _come_due(self, cohort: Cohort) -> None:
-        if cohort.pending and cohort.due_at <= self._scheduler.time():
+        if cohort.pending and cohort.wait(self._scheduler.time()) <= 0:
             self._due[cohort] = None
             self.arm()
 
@@ -122,7 +122,7 @@ class Flusher:
         until = clock() + TURN
         for cohort in due:
             if cohort.max_rate is not None:
-                cohort.due_at = clock() + 1 / cohort.max_rate
+                cohort.keep_pace(clock())
             try:
                 for _ in self._flush(cohort):
                     yield

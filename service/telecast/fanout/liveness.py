@@ -33,9 +33,14 @@ class Liveness:
         self._stall_seconds = stall_seconds
         self._heartbeat = heartbeat
         self._evict = evict
+        self._watched: dict[Watch, Subscriber] = {}
+        """Timers hold the watch and not the subscriber: there is no cancelling on the wheel, and
+        one that has gone must not keep its filters and its sink in memory until the next heartbeat
+        would have been due."""
 
     def begin(self, subscriber: Subscriber) -> None:
         """From now on, a heartbeat every so many seconds, until it ends."""
+        self._watched[subscriber.watch] = subscriber
         self._beat_later(subscriber.heartbeat, subscriber.watch)
 
     def full(self, subscriber: Subscriber) -> None:
@@ -51,7 +56,7 @@ class Liveness:
 
     def end(self, subscriber: Subscriber) -> None:
         """It has gone: the timers that are still due find nobody."""
-        subscriber.watch.end()
+        self._watched.pop(subscriber.watch, None)
 
     def _look_later(self, watch: Watch) -> None:
         self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._look(watch))
@@ -60,7 +65,7 @@ class Liveness:
         self._wheel.after(seconds, lambda: self._beat(watch))
 
     def _look(self, watch: Watch) -> None:
-        subscriber = watch.subscriber
+        subscriber = self._watched.get(watch)
         if subscriber is None or subscriber.state is not State.FULL:
             watch.looking = False
             return
@@ -75,7 +80,7 @@ class Liveness:
             self._look_later(watch)
 
     def _beat(self, watch: Watch) -> None:
-        subscriber = watch.subscriber
+        subscriber = self._watched.get(watch)
         if subscriber is None:
             return
         self._beat_later(subscriber.heartbeat, watch)

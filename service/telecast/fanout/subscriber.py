@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from telecast.fanout.catchup import CatchUp
+from telecast.fanout.seat import Seat
 from telecast.fanout.sink import Sink
 from telecast.fanout.watch import Watch
 from telecast.protocol.commands import Delivery
@@ -39,22 +40,23 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Subscriber:
     """One connection, from `attach` on changed by the fan-out alone.
 
-    The broadcaster moves its state, the backfill its catch-up, and liveness its watch. The cursor
-    belongs to the backfill while it is BEHIND and to its cohort while it is LIVE.
+    Each part of it has one owner: the broadcaster its state, the backfill its catch-up, a cohort
+    its seat, liveness its watch. While it is BEHIND it has a catch-up and while it is LIVE a seat:
+    its cursor is there. `Broadcaster.position` tells how far it is in any state.
     """
 
     __slots__ = (
         "catchup",
         "conflated",
         "connection_id",
-        "cursor",
         "delivery",
         "expects_life",
         "gaps",
         "heartbeat",
+        "last",
         "max_rate",
-        "place",
         "proven",
+        "seat",
         "selection",
         "sink",
         "state",
@@ -89,22 +91,33 @@ class Subscriber:
         self.heartbeat = heartbeat
         self.expects_life = expects_life
         self.state = State.QUEUED
-        self.cursor = 0
-        """All that the selection holds up to here has been handed to the sink. While it is LIVE
-        its cohort knows better."""
+        self.catchup: CatchUp | None = CatchUp(0)
+        """Of one that is BEHIND, and of no other. The backfill alone sets and changes it."""
+        self.seat: Seat | None = None
+        """Of one that is LIVE, and of no other. Its cohort alone sets and changes it."""
+        self.last = 0
+        """Of a closed one: its position, and what it had been sent whole."""
         self.proven = 0
-        """Of a closed one: what it had been sent whole."""
-        self.place: int | None = None
-        """Where it is among the settled members of its cohort."""
-        self.catchup: CatchUp | None = None
-        """Of one that is BEHIND, and of no other. The backfill alone changes it."""
         self.conflated = 0
+        """Events that were conflated for it, and gaps that were sent to it."""
         self.gaps = 0
-        """Gaps that were sent to it."""
-        self.watch = Watch(self)
+        self.watch = Watch()
 
     def move(self, state: State) -> None:
         """The only way a state changes."""
         if state not in TRANSITIONS[self.state]:
             raise AssertionError(f"no way from {self.state.name} to {state.name}")
         self.state = state
+
+    def close(self, last: int, proven: int) -> None:
+        """It is gone, and had been sent so much."""
+        self.move(State.CLOSED)
+        self.last, self.proven = last, proven
+
+    def miss(self, conflated: int) -> None:
+        """So many events were left out of what it was sent."""
+        self.conflated += conflated
+
+    def lose(self, gaps: int) -> None:
+        """It was sent so many gaps."""
+        self.gaps += gaps

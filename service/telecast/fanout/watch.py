@@ -1,15 +1,6 @@
-"""What liveness knows of one subscriber, in a value of its own.
-
-Timers hold the watch and not the subscriber: there is no cancelling on the wheel, and one that has
-gone must not keep its filters and its sink in memory until the next heartbeat would have been due.
-"""
+"""What liveness knows of one subscriber, in a value of its own."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from telecast.fanout.subscriber import Subscriber
 
 
 class Watch:
@@ -22,12 +13,9 @@ class Watch:
         "stalled_bytes",
         "stalled_checks",
         "stuck_beats",
-        "subscriber",
     )
 
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber: Subscriber | None = subscriber
-        """None once it has gone."""
+    def __init__(self) -> None:
         self.silent_beats = 0
         """Heartbeats since the peer's last frame."""
         self.stuck_beats = 0
@@ -46,7 +34,3 @@ class Watch:
     def added(self, size: int) -> None:
         """We have written more into a sink that is full: that must not hide what the peer took."""
         self.stalled_bytes += size
-
-    def end(self) -> None:
-        """The subscriber has gone."""
-        self.subscriber = None

@@ -917,7 +917,7 @@ def test_from_earliest_a_channel_that_began_anew_expires_as_any_other(world: Wor
     line.sink.high = 1
     world.loop.run_for(0.1)
     assert event_seqs(line) == [2, 3, 4, 5]
-    assert line.subscriber.cursor == 0
+    assert world.broadcaster.position(line.subscriber).seq == 0
     world.commit(withdrawn(0, 0))
     for _ in range(10):
         world.commit(trader(1), withdrawn(0, 1), trader(2), withdrawn(0, 2))

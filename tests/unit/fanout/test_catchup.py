@@ -11,7 +11,7 @@ HERE = Position("abcd", 7)
 
 
 def test_snapshots_are_sent_before_the_word_that_the_resume_is_exact() -> None:
-    catchup = CatchUp()
+    catchup = CatchUp(0)
     catchup.resume_from(HERE)
     catchup.start_over(("positions",), "RIGHTS_CHANGED")
     assert catchup.phase is Phase.SNAPSHOT
@@ -21,7 +21,7 @@ def test_snapshots_are_sent_before_the_word_that_the_resume_is_exact() -> None:
 
 
 def test_a_snapshot_that_becomes_due_amid_another_waits_for_its_rows() -> None:
-    catchup = CatchUp()
+    catchup = CatchUp(0)
     catchup.start_over(("positions",), "NEW")
     assert catchup.start_rows() == (("positions",), "NEW")
     catchup.start_over(("market-data",), "POSITION_EXPIRED")
@@ -33,7 +33,7 @@ def test_a_snapshot_that_becomes_due_amid_another_waits_for_its_rows() -> None:
 
 
 def test_a_page_that_is_dropped_is_not_kept() -> None:
-    catchup = CatchUp()
+    catchup = CatchUp(0)
     catchup.drop_page()  # of one that has none
     catchup.keep_page(FetchedPage([], 3, []))
     catchup.drop_page()
@@ -42,7 +42,7 @@ def test_a_page_that_is_dropped_is_not_kept() -> None:
 
 
 def test_a_page_is_kept_only_where_nothing_else_is_to_be_sent_first() -> None:
-    catchup = CatchUp()
+    catchup = CatchUp(0)
     catchup.resume_from(HERE)
     with pytest.raises(AssertionError, match="no way from RESUME to PAGE"):
         catchup.keep_page(FetchedPage([], 3, []))

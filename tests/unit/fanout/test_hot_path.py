@@ -94,7 +94,7 @@ def cohort_of(size: int, transport: Transport = WS) -> Cohort:
             connection_id=str(number), transport=transport, sink=sink, selection=MARKET
         )
         member.move(State.LIVE)
-        cohort.join(member)
+        cohort.join(member, 0)
     flush(cohort, 1)  # newcomers find their places
     return cohort
 
