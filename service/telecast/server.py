@@ -90,7 +90,7 @@ class Server:
         """Refuse newcomers, end each stream with a notice, commit what was acknowledged."""
         try:
             own = parts_of(self._app)
-            own.draining = True
+            own.begin_drain()
             await asyncio.sleep(self._settings.drain_notice)
             for listener in self._listeners:
                 listener.close()

@@ -40,7 +40,7 @@ async def guard(parts: Parts, work: Callable[[], Awaitable[None]]) -> None:
     except Exception as fault:
         log.critical("a worker has died; the service is not ready any more", exc_info=True)
         reason = redact(f"{type(fault).__name__}: {fault}")
-    parts.broken = parts.broken or reason
+    parts.break_down(reason)
 
 
 async def stop(task: asyncio.Task[None]) -> None:
@@ -147,14 +147,7 @@ def reload_settings(parts: Parts, wanted: Settings) -> tuple[list[str], list[str
     before = parts.settings
     changed = [name for name in names if getattr(wanted, name) != getattr(before, name)]
     now = [name for name in changed if name in RELOADABLE]
-    parts.settings = dataclasses.replace(before, **{name: getattr(wanted, name) for name in now})
-    parts.clients.limit(
-        max_connections=parts.settings.max_connections,
-        max_connections_per_key=parts.settings.max_connections_per_key,
-        max_connections_per_address=parts.settings.max_connections_per_address,
-    )
-    for each in parts.alerts:
-        each.escalate_after = parts.settings.escalate_after
+    parts.change(dataclasses.replace(before, **{name: getattr(wanted, name) for name in now}))
     logging.getLogger().setLevel(parts.settings.log_level.upper())
     return now, [name for name in changed if name not in RELOADABLE]
 
@@ -165,7 +158,7 @@ async def drain(parts: Parts) -> None:
     The ends are spread over `drain_seconds`, and every client is given the same pause. So they
     come back as spread as they went, and none of them before the last one has gone.
     """
-    parts.draining = True
+    parts.begin_drain()
     parts.clients.close_admission()
     try:
         async with asyncio.timeout(COMMIT_SECONDS):

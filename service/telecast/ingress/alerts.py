@@ -72,12 +72,16 @@ class Alerts:
         self._tape = tape
         self._ingress = ingress
         self._audit = audit
-        self.escalate_after = escalate_after
+        self._escalate_after = escalate_after
         self._now = now
         self._upto = 0
         """The newest row that was looked at."""
         self._waiting: dict[str, float] = {}
         """Id of each critical alert that nobody has acknowledged, and since when it waits."""
+
+    def escalate_after(self, seconds: float) -> None:
+        """Let another patience hold from the next look on, 0 for endless."""
+        self._escalate_after = seconds
 
     def row(self, alert_id: str) -> Row | None:
         """The alert as it is now; None once it is resolved."""
@@ -142,13 +146,13 @@ class Alerts:
 
     def _sort(self, due: list[str]) -> Iterator[None]:
         """Let go of those that have ended, and find those that are due."""
-        latest = self._now() - self.escalate_after
+        latest = self._now() - self._escalate_after
         waiting = tuple(self._waiting)
         for first in range(0, len(waiting), SCAN):
             for alert_id in waiting[first : first + SCAN]:
                 if self._tape.row(self.channel.name, alert_id) is None:
                     del self._waiting[alert_id]
-                elif self.escalate_after and self._waiting[alert_id] <= latest:
+                elif self._escalate_after and self._waiting[alert_id] <= latest:
                     due.append(alert_id)
             yield
 

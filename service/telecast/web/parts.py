@@ -64,16 +64,39 @@ class Parts:
     staleness: Staleness
     now: Callable[[], float]
     """Seconds since 1970."""
-    frames_refused: Counter[str] = field(default_factory=Counter)
-    """Reason to WebSockets that were ended because of a frame."""
-    draining: bool = False
-    broken: str | None = None
-    """Why a worker has died: the service is then not ready for good."""
     started_at: float = field(init=False)
     """Seconds since 1970."""
+    frames_refused: Counter[str] = field(default_factory=Counter, init=False)
+    """Reason to WebSockets that were ended because of a frame."""
+    draining: bool = field(default=False, init=False)
+    broken: str | None = field(default=None, init=False)
+    """Why a worker has died: the service is then not ready for good."""
 
     def __post_init__(self) -> None:
         self.started_at = self.now()
+
+    def change(self, settings: Settings) -> None:
+        """Let other settings hold from now on: for new connections and requests."""
+        self.settings = settings
+        self.clients.limit(
+            max_connections=settings.max_connections,
+            max_connections_per_key=settings.max_connections_per_key,
+            max_connections_per_address=settings.max_connections_per_address,
+        )
+        for each in self.alerts:
+            each.escalate_after(settings.escalate_after)
+
+    def begin_drain(self) -> None:
+        """New work is not welcome any more."""
+        self.draining = True
+
+    def break_down(self, reason: str) -> None:
+        """A worker has died. The first reason stays."""
+        self.broken = self.broken or reason
+
+    def refuse_frame(self, reason: str) -> None:
+        """A WebSocket is ended because of a frame."""
+        self.frames_refused[reason] += 1
 
     @property
     def ready(self) -> bool:

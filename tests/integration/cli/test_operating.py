@@ -75,7 +75,7 @@ async def test_status_says_what_is_there_and_how_old() -> None:
         assert [line.split()[:3] for line in out.splitlines() if line.startswith("positions")] == [
             ["positions", "1", "0"]
         ]
-        live.parts.draining = True
+        live.parts.begin_drain()
         code, out, _ = await telecast(live, "status")
         assert code == 1
         assert "NOT READY" in out
@@ -147,7 +147,7 @@ async def test_doctor_finds_nothing_wrong_with_a_key_that_is_newer_than_the_last
 async def test_doctor_names_a_wrong_key_and_a_service_that_drains() -> None:
     async with served() as live:
         live.secrets["wrong"] = "tc_00000000_" + "0" * 64
-        live.parts.draining = True
+        live.parts.begin_drain()
         code, out, _ = await telecast(live, "doctor", who="wrong")
         assert code == 1
         assert "[--] readiness: it is not ready: accepting: draining" in out

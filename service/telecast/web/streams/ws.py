@@ -278,6 +278,6 @@ class _WsStream:
             self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
         code = fault.rule.close or 1011
         if isinstance(fault, FrameFault):
-            self._stream.parts.frames_refused[fault.reason] += 1
+            self._stream.parts.refuse_frame(fault.reason)
             code = fault.close
         self._socket.close(code, fault.message)
