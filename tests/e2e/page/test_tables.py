@@ -196,6 +196,61 @@ async def test_a_desk_is_kept_and_goes_along_in_a_link(browser):
         await elsewhere.wait_for_selector("#raw", state="visible")
 
 
+async def test_a_trader_holds_at_every_moment_what_the_positions_say(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await live.publish("trader-status", trader("t1", name="Ada"))
+        await holdings(live)
+        page = await signed_in(visiting, live)
+        await page.select_option("#positions .group-by", "trader")
+        await shows(page, "#positions tr.group", "Ada")
+        await page.evaluate(
+            """() => {
+                window.differ = [];
+                window.said = new Set();
+                const look = () => {
+                    const group = document.querySelector("#positions tr.group").innerText;
+                    const words = group.split("\u00b7").slice(1).map((each) => each.trim());
+                    const held = document.querySelector("#trader-status .holds").innerText;
+                    said.add(held);
+                    if (words.join(" \u00b7 ") !== held) differ.push([group, held]);
+                    requestAnimationFrame(look);
+                };
+                requestAnimationFrame(look);
+            }"""
+        )
+        for number in range(10):
+            await live.publish("positions", position("p1", "t1", traderName="Ada", unrealizedPnL=f"{number}.5"))
+            await shows(page, "#positions tr.group", f"+{number}.7 USDT")
+        await live.publish("positions", position("p9", "t1", traderName="Ada", unrealizedPnL="-0.125"))
+        await shows(page, "#trader-status .holds", "3 \u00b7 +9.57 USDT")
+        assert await page.evaluate("differ") == []
+        assert await page.evaluate("said.size") > 5
+
+
+async def test_a_pinned_row_stays_on_top(browser):
+    async with served() as live, visitor(browser) as visiting:
+        await holdings(live)
+        page = await signed_in(visiting, live)
+        await until_symbols(page, ["BTCUSDT", "ETHUSDT", "SOLBTC", "XBTUSD"])
+        await page.focus("#positions tr[data-key=p3]")
+        await page.keyboard.press("p")
+        await until_symbols(page, ["SOLBTC", "BTCUSDT", "ETHUSDT", "XBTUSD"])
+        await page.wait_for_function("() => document.activeElement.dataset.key === 'p3'")
+        await page.keyboard.press("ArrowDown")
+        await page.wait_for_function("() => document.activeElement.dataset.key === 'p1'")
+        await page.locator("#positions th button", has_text="P&L").click()
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
+        await live.publish("positions", position("p3", "t2", symbol="SOLBTC", unrealizedPnL="4"))
+        await shows(page, "#positions .pins", "+4")
+        await page.reload()
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
+        await page.click("#positions tr[data-key=p3]")
+        await page.click("#detail .pin")
+        await shows(page, "#detail .pin", "Pin to the top")
+        await page.keyboard.press("Escape")
+        await until_symbols(page, ["XBTUSD", "SOLBTC", "ETHUSDT", "BTCUSDT"])
+
+
 async def test_a_trader_says_what_it_holds_and_leads_there(browser):
     async with served() as live, visitor(browser, outages=True) as visiting:
         await live.publish(

@@ -28,6 +28,16 @@ test("nothing is live before a table is whole", () => {
   assert.equal(freshness(live(), FACTS, T).state, States.LIVE);
 });
 
+test("a channel that never was published to is not stale: there is nothing that could be old", () => {
+  const never = live(["stale", T, { type: "stale", channel: "market-data", since: null, timestamp: T }]);
+  const facts = { ...FACTS, rows: 0, lastAt: null, judged: true };
+  const found = freshness(never, facts, T);
+  assert.deepEqual([found.state, found.level], [States.NEVER, ""]);
+  assert.equal(rowIsFresh(found.state, T, 15_000, T), false);
+  const since = foldLink(never, { name: "fresh", at: T }, { type: "fresh", channel: "market-data" });
+  assert.equal(freshness(since, { ...facts, rows: 1, lastAt: T }, T).state, States.LIVE);
+});
+
 test("an event that took over two seconds is delayed, over ten is red", () => {
   for (const [lag, state, level] of [
     [2000, States.LIVE, ""], [2001, States.DELAYED, "amber"], [10_000, States.DELAYED, "amber"],

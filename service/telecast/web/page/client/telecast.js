@@ -26,7 +26,7 @@ const MOST_LOGGED = 1000;
 export const States = Object.freeze({
   LOADING: "loading", LIVE: "live", DELAYED: "delayed", RECONNECTING: "reconnecting",
   STALE: "stale", NOT_VISIBLE: "not visible", EMPTY: "empty", DOWN: "down", UNKNOWN: "unknown",
-  ENDED: "ended",
+  ENDED: "ended", NEVER: "never published",
 });
 
 // How the connection stands: a value, folded from what the stream reports.
@@ -42,7 +42,7 @@ export function newLink(now) {
     liveAt: null, // when it was last known to be live
     notice: null,
     ended: null,
-    stale: {}, // channel -> since when, where the service itself says so
+    stale: {}, // channel -> since when, where the service itself says so; null: it never was published to
   };
 }
 
@@ -107,6 +107,7 @@ export function foldLink(link, item, message, offset = 0) {
 }
 
 function sinceOf({ since, lastEventAt, timestamp }, otherwise) {
+  if (since === null) return null;
   const found = since ?? lastEventAt ?? timestamp;
   const at = typeof found === "string" ? Date.parse(found) : found;
   return Number.isFinite(at) ? at : otherwise;
@@ -157,6 +158,8 @@ export function freshness(link, facts, now, offset = 0) {
   if (!whole) return { ...line, state: States.LOADING, level: "", age };
   if (line.state === States.DELAYED) return { ...line, age };
   const said = link.stale[channel];
+  // Nothing that is old stands here: there never was anything.
+  if (said === null) return { ...line, state: States.NEVER, age: null };
   if (said !== undefined) return { state: States.STALE, level: "red", since: said - offset, age: now + offset - said };
   if (!judged && age !== null && staleAfter !== null && age > staleAfter) {
     return { state: States.STALE, level: "red", since: lastAt - offset, age };
@@ -776,9 +779,10 @@ export class Client {
     return this.call("POST", path, note ? { note } : {});
   }
 
-  history(channel, { after = null, limit = 1000, filter = {} } = {}) {
+  history(channel, { after = null, to = null, limit = 1000, filter = {} } = {}) {
     const query = new URLSearchParams({ limit: String(limit) });
     if (after) query.set("after", after);
+    if (to) query.set("to", to);
     for (const [name, value] of Object.entries(filter)) for (const each of [value].flat()) query.append(name, each);
     return this.call("GET", `/api/v1/channels/${encodeURIComponent(channel)}/events?${query}`);
   }

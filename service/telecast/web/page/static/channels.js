@@ -24,7 +24,7 @@ const money = (id, title, field, more = {}) => ({
 });
 const instant = (id, title, field, more = {}) => ({
   id, title, numeric: true, value: (row) => Date.parse(row[field] ?? "") || 0,
-  cell: (row) => ({ text: time(row[field]), tone: "faint" }), ...more,
+  cell: (row) => ({ text: time(row[field], Date.now(), row.exchange ?? null), tone: "faint" }), ...more,
 });
 const plain = (id, title, field, more = {}) => ({
   id, title, value: (row) => row[field] ?? "", cell: (row) => ({ text: row[field] ?? "–" }), ...more,

@@ -5,8 +5,7 @@
 import { States, rowIsFresh } from "../client/telecast.js";
 import { Candles } from "./candles.js";
 import { combine } from "./combine.js";
-import { totals } from "./group.js";
-import { VIEWS, trails } from "./channels.js";
+import { trails } from "./channels.js";
 import { button, make, options, set } from "./dom.js";
 import { dayStart, decimal, quoteOf, time } from "./format.js";
 import { Plot } from "./plot.js";
@@ -81,8 +80,9 @@ export class Charts {
   #known = "";
   #chosen = null; // what somebody chose; else the open P&L, as soon as there is any
 
-  constructor(panel, rows) {
-    this.rows = rows;
+  // `held()` is what the positions add up to.
+  constructor(panel, rows, held) {
+    Object.assign(this, { rows, held });
     this.what = panel.tools.appendChild(make("select"));
     this.what.id = "chart-what";
     this.what.setAttribute("aria-label", T.charts.what);
@@ -179,8 +179,7 @@ export class Charts {
   // The open P&L is no channel: it is what the positions add up to, now and then. What is not live
   // any more draws no line.
   #sample(now) {
-    const rows = [...this.rows("positions").values()].map(({ data }) => data);
-    for (const [currency, total] of totals(rows, VIEWS.positions.total)) this.#lines.add(`pnl ${currency}`, now, total);
+    for (const [currency, total] of this.held().totals) this.#lines.add(`pnl ${currency}`, now, total);
   }
 
   // `about` has the freshness of each channel: {states, staleAfter(channel), offset, whole}.

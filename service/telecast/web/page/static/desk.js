@@ -1,15 +1,12 @@
 // Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
 
-import {
-  Client, Clock, Rows, States, foldLink, freshness, judgedByService, newLink, staleAfterOf,
-} from "../client/telecast.js";
+import { Client, Clock, Rows, foldLink, freshness, judgedByService, newLink, staleAfterOf } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
-import { KNOWN, RESOLVED_VIEW, VIEWS, genericView, observe, tidy } from "./channels.js";
+import { KNOWN, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
-import { columnChoice, groupChoice } from "./choices.js";
 import { Detail } from "./detail.js";
-import { button, find, make, say, set } from "./dom.js";
-import { count, setZone, time, zoneName } from "./format.js";
+import { button, find, say, set } from "./dom.js";
+import { setZone, zoneName } from "./format.js";
 import { Glance } from "./glance.js";
 import { Holdings } from "./holdings.js";
 import { listenToKeys } from "./keyboard.js";
@@ -17,11 +14,11 @@ import { Layout } from "./panel.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
 import { Raw } from "./raw.js";
-import { Resolved } from "./resolved.js";
 import * as session from "./session.js";
 import { Share } from "./share.js";
-import { foldStory, headline, newStory } from "./story.js";
-import { Table } from "./table.js";
+import { Status } from "./status.js";
+import { foldStory, newStory } from "./story.js";
+import { Tables } from "./tables.js";
 import { toolbar } from "./toolbar.js";
 import { T } from "./texts.js";
 
@@ -48,34 +45,45 @@ export class Desk {
   #tickAt = Date.now();
   #skew = monotonic() - Date.now();
 
+  // `me` is who is signed in; `signedOut(why, share)` is called when that is over.
   constructor(me, signedOut) {
     Object.assign(this, { me, onSignedOut: signedOut });
+    const changed = (after) => this.schedule(after);
     this.layout = new Layout(find("desk"), this.prefs);
     this.alerts = new Alerts({
       rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: me.scopes.includes("operate"),
       act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.share.role !== "follower",
       traderName: (id) => this.#names.get(id),
       changed: (key) => {
-        this.tables.get("risk-alerts")?.follow(this.rows.of("risk-alerts"), new Set([key]));
+        this.tables.get("risk-alerts").follow(this.rows.of("risk-alerts"), new Set([key]));
         this.schedule();
       },
     });
-    this.tables = new Map();
     this.holdings = new Holdings({
       show: (trader) => {
         this.filter({ ...this.prefs.get("filter"), traderId: [trader] });
         this.layout.go("positions", { whole: true });
       },
     });
-    for (const channel of KNOWN) this.#addTable(channel, VIEWS[channel]);
-    this.#addResolved();
-    this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel));
-    this.raw = new Raw(this.layout.add("raw", T.panels.raw), KNOWN, () => this.schedule());
+    this.tables = new Tables({
+      layout: this.layout, prefs: this.prefs, rows: this.rows, changed,
+      open: (channel, key, ended) => this.detail.open(channel, key, ended),
+      history: (channel, page) => this.#history(channel, page), titleOf: (channel) => this.titleOf(channel),
+      context: {
+        alerts: this.alerts, traderName: (id) => this.#names.get(id), holdings: this.holdings,
+        profitOf: (trader) => this.charts?.profitOf(trader) ?? [],
+      },
+    });
+    this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel), () => this.holdings.all);
+    this.raw = new Raw(this.layout.add("raw", T.panels.raw), KNOWN, changed);
     this.detail = new Detail({
       client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
       only: (field, value) => this.filter({ ...this.prefs.get("filter"), [field]: [value] }),
       position: () => this.#position, filtersOf: (channel) => this.catalogue?.get(channel)?.filters ?? [],
+      pins: (channel) => this.tables.get(channel),
     });
+    this.status = new Status(this.alerts);
+    this.glance = new Glance(this.rows, () => this.holdings.all);
     toolbar(this);
     listenToKeys({
       layout: this.layout, search: find("search"), clear: () => this.search(""),
@@ -84,7 +92,6 @@ export class Desk {
         this.alerts.take(selected);
       },
     });
-    this.glance = new Glance(this.rows);
     this.prefs.onchange((name) => this.#preferred(name));
     this.layout.changed = () => this.schedule();
     set(find("who"), me.name);
@@ -94,41 +101,6 @@ export class Desk {
 
   titleOf(channel) {
     return T.channels[channel] ?? this.catalogue?.get(channel)?.title ?? channel;
-  }
-
-  #addTable(channel, view) {
-    const panel = this.layout.add(channel, this.titleOf(channel));
-    const table = new Table({
-      id: channel, view, prefs: this.prefs, context: this.#context(), open: (key) => this.detail.open(channel, key),
-      changed: (after) => this.schedule(after),
-    });
-    panel.body.append(table.element);
-    this.tables.set(channel, table);
-    if (view.groups) groupChoice(panel, table, view, this.prefs);
-    columnChoice(panel, table, view, this.prefs, () => this.schedule());
-  }
-
-  // What cells know beside their row.
-  #context() {
-    return {
-      alerts: this.alerts, traderName: (id) => this.#names.get(id), holdings: this.holdings,
-      profitOf: (trader) => this.charts?.profitOf(trader) ?? [],
-    };
-  }
-
-  #addResolved() {
-    const table = new Table({
-      id: "resolved", view: RESOLVED_VIEW, prefs: this.prefs, context: this.#context(),
-      open: (seq) => {
-        const row = this.resolved.rows.get(seq);
-        this.detail.open("risk-alerts", row.key, row);
-      },
-      changed: (after) => this.schedule(after),
-    });
-    this.resolved = new Resolved({
-      panel: this.layout.panels.get("risk-alerts"), table, prefs: this.prefs, changed: () => this.schedule(),
-      history: (page) => this.#history("risk-alerts", page),
-    });
   }
 
   // A page of events, with as much of the filter as the channel knows.
@@ -142,7 +114,7 @@ export class Desk {
     find("page").hidden = false;
     for (const name of ["theme", "palette", "density", "zone"]) this.#preferred(name);
     this.layout.apply();
-    for (const [channel, table] of this.tables) table.follow(this.rows.of(channel), null);
+    this.tables.refill();
     this.connect();
     this.measure();
     setInterval(() => this.measure(), MEASURE_MS);
@@ -180,7 +152,7 @@ export class Desk {
     this.#position = null;
     this.link = newLink(Date.now());
     for (const channel of [...this.rows.whole]) this.rows.forget(channel);
-    this.resolved.forget();
+    this.tables.resolved.forget();
     this.charts.forget();
     this.#filled = false;
     this.connect();
@@ -197,7 +169,7 @@ export class Desk {
     if (message.type === "event") {
       if (message.channel === "risk-alerts") {
         this.alerts.observe(message, live);
-        this.resolved.observe(message);
+        this.tables.resolved.observe(message);
       }
       observe(message);
       this.charts.observe(message);
@@ -205,7 +177,7 @@ export class Desk {
     }
     this.rows.apply(message);
     this.raw.add(item);
-    if (message.type === "snapshot") this.resolved.doubt();
+    if (message.type === "snapshot") this.tables.resolved.doubt();
     if (message.type === "ack") this.#learn();
     if (item.name === "~ended") this.measure(); // it says whether the session is over
     // A hidden tab draws no frame, and its title counts all the same.
@@ -215,7 +187,7 @@ export class Desk {
 
   load({ rows, link, story, position, raw }) {
     this.rows.load(rows);
-    this.resolved.doubt();
+    this.tables.resolved.doubt();
     Object.assign(this, { link, story });
     this.#position = position;
     for (const item of raw) this.raw.add(item);
@@ -227,13 +199,7 @@ export class Desk {
     try {
       const entries = await this.client.channels();
       this.catalogue = new Map(entries.map((entry) => [entry.name, entry]));
-      for (const entry of entries) {
-        if (!this.tables.has(entry.name)) {
-          this.#addTable(entry.name, genericView(entry.schema));
-          this.raw.know(entry.name);
-          this.tables.get(entry.name).follow(this.rows.of(entry.name), null);
-        }
-      }
+      for (const entry of entries) if (this.tables.know(entry)) this.raw.know(entry.name);
       this.layout.apply();
     } catch {
       setTimeout(() => this.catalogue === null && this.#learn(), 5000);
@@ -296,7 +262,7 @@ export class Desk {
 
   search(text) {
     if (find("search").value !== text) find("search").value = text;
-    for (const table of [...this.tables.values(), this.resolved.table]) table.search(text.trim());
+    this.tables.search(text.trim());
   }
 
   #preferred(name) {
@@ -305,11 +271,7 @@ export class Desk {
     if (name === "zone") {
       setZone(this.prefs.get("zone"));
       set(find("zone"), zoneName());
-      for (const [channel, table] of this.tables) {
-        table.columnsChanged();
-        table.follow(this.rows.of(channel), null);
-      }
-      this.resolved.table.columnsChanged();
+      this.tables.refill();
     }
     this.schedule();
   }
@@ -344,40 +306,41 @@ export class Desk {
     return this.catalogue.has(channel);
   }
 
+  // The freshness of each channel.
+  #states(now) {
+    return new Map(this.tables.channels.map((channel) => [channel, this.freshness(channel, now)]));
+  }
+
+  #titled(states) {
+    return [...states].map(([channel, state]) => [this.titleOf(channel), state]);
+  }
+
   render() {
     const now = Date.now();
     const dirty = this.rows.takeDirty();
+    const states = this.#states(now);
+    const { offset } = this.clock;
     if (dirty.has("trader-status")) this.#learnNames();
-    const states = [];
-    this.#renderHoldings(now);
-    for (const [channel, table] of this.tables) {
-      const state = this.freshness(channel, now);
-      states.push([this.titleOf(channel), state, channel]);
-      if (dirty.has(channel)) table.follow(this.rows.of(channel), dirty.get(channel));
-      const panel = this.layout.panels.get(channel);
-      panel.state(state, now);
-      const size = this.rows.of(channel).size;
-      set(panel.count, size ? count(size) : "");
-      if (panel.section.hidden) continue;
-      table.render({ state, staleAfter: this.staleAfter(channel), now, offset: this.clock.offset, left: this.rows.left.get(channel) ?? 0 });
-    }
-    const stateOf = new Map(states.map(([, state, channel]) => [channel, state]));
-    this.resolved.render({ state: stateOf.get("risk-alerts"), now, offset: this.clock.offset });
-    this.#renderState(states, now);
-    this.glance.sums(stateOf, this.#renderTitle(now));
+    this.#followHoldings(dirty.get("positions"), states.get("positions").state, now);
+    this.tables.render(states, dirty, (channel) => ({ staleAfter: this.staleAfter(channel), now, offset }));
+    const { link, story } = this;
+    const channels = this.#titled(states);
+    this.status.render({ link, story, channels, position: this.#position, role: this.share.role, now });
+    this.glance.sums(states, this.status.title(link, story, channels, now));
     this.glance.pace(this, now);
-    this.#renderCharts(stateOf, now);
+    this.#renderCharts(states, now);
     this.detail.render();
     if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
   }
 
-  #renderHoldings(now) {
+  #followHoldings(keys, state, now) {
     const { rows, left, whole } = this.rows;
-    const changed = this.holdings.refresh({
-      rows: rows.get("positions") ?? new Map(), whole: whole.has("positions"), left: left.get("positions") ?? 0,
-      state: this.freshness("positions", now).state, staleAfter: this.staleAfter("positions"), now, offset: this.clock.offset,
+    const traders = this.holdings.refresh({
+      rows: rows.get("positions") ?? new Map(), keys, whole: whole.has("positions"), left: left.get("positions") ?? 0,
+      state, staleAfter: this.staleAfter("positions"), now, offset: this.clock.offset,
     });
-    if (changed) this.tables.get("trader-status").repaint();
+    if (traders === null) this.tables.get("trader-status").repaint();
+    else if (traders.size) this.tables.get("trader-status").follow(this.rows.of("trader-status"), traders);
   }
 
   // The panel says how fresh that is which its line is made of.
@@ -397,43 +360,11 @@ export class Desk {
     const names = [...this.rows.of("trader-status")].map(([key, { data }]) => [key, data.name]);
     if (names.length === this.#names.size && names.every(([key, name]) => this.#names.get(key) === name)) return;
     this.#names = new Map(names);
-    for (const table of [this.tables.get("risk-alerts"), this.resolved.table]) table.repaint();
-  }
-
-  #headline(states, now) {
-    return headline(this.link, this.story, states.filter(([, { state }]) => state !== States.NOT_VISIBLE), now);
+    for (const table of [this.tables.get("risk-alerts"), this.tables.resolved.table]) table.repaint();
   }
 
   #renderTitle(now) {
-    const states = [...this.tables.keys()].map((channel) => [this.titleOf(channel), this.freshness(channel, now)]);
-    const { state, word } = this.#headline(states, now);
-    return this.alerts.render(state === States.LIVE ? T.appName : `${word} – ${T.appName}`);
-  }
-
-  #renderState(states, now) {
-    const { state, word, note, tone } = this.#headline(states, now);
-    find("state").dataset.tone = tone;
-    document.documentElement.dataset.state = state;
-    set(find("state-word"), word);
-    set(find("state-note"), note);
-    find("state-again").hidden = state !== States.ENDED;
-    const notice = this.link.notice;
-    find("notice").hidden = notice === null;
-    if (notice !== null) set(find("notice"), `${notice.message} (${notice.code})`);
-    set(find("foot-position"), this.#position === null ? "" : T.at(this.#position));
-    set(find("foot-share"), T.shared[this.share.role] ?? "");
-    document.documentElement.dataset.role = this.share.role ?? "";
-    const list = find("story-list");
-    const top = `${this.story.entries[0]?.at} ${this.story.entries[0]?.text}`;
-    if (list.dataset.top === top) return;
-    list.dataset.top = top;
-    list.replaceChildren(
-      ...this.story.entries.map(({ at, text }) => {
-        const li = make("li");
-        li.append(make("span", "at", time(at)), make("span", "", text));
-        return li;
-      }),
-    );
+    this.status.title(this.link, this.story, this.#titled(this.#states(now)), now);
   }
 
   async copyLink() {

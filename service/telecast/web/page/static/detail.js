@@ -2,11 +2,10 @@
 
 import { button, find, make, set } from "./dom.js";
 import { decimal, time } from "./format.js";
+import { RowHistory } from "./history.js";
 import { T } from "./texts.js";
 
 const D = T.detail;
-const HISTORY = 20_000;
-const MOST_SHOWN = 200;
 const FILTERS = ["traderId", "symbol", "exchange", "severity"];
 
 // [path, value] of every field, nested ones too.
@@ -33,8 +32,9 @@ export function difference(before, now) {
 export class Detail {
   #open = null; // {channel, key, ended, shown}
 
-  constructor({ client, row, title, only, position, filtersOf }) {
-    Object.assign(this, { client, row, title, only, position, filtersOf });
+  // `pins(channel)` has `pinnable`, `isPinned(key)` and `togglePin(key)`.
+  constructor({ client, row, title, only, position, filtersOf, pins }) {
+    Object.assign(this, { client, row, title, only, position, filtersOf, pins });
     this.dialog = find("detail");
     find("detail-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => (this.#open = null));
@@ -77,43 +77,56 @@ export class Detail {
         this.only(field, row.data[field]);
       }),
     );
+    const table = this.pins(channel);
+    if (held !== undefined && table?.pinnable) {
+      const pin = button("", () => {
+        table.togglePin(key);
+        say();
+      }, "pin");
+      const say = () => set(pin, table.isPinned(key) ? D.unpin : D.pin);
+      say();
+      chips.unshift(pin);
+    }
     find("detail-only").replaceChildren(...chips);
   }
 
-  // Of its channel's newest events, those of this row: the filters of the row make it few pages.
+  // The filters of the row make it few pages.
   async #history(open) {
     const { channel, key } = open;
+    const position = this.position();
+    if (position === null) return;
+    const data = (this.row(channel, key) ?? open.ended)?.data ?? {};
+    const filter = Object.fromEntries(
+      this.filtersOf(channel).filter((field) => typeof data[field] === "string").map((field) => [field, data[field]]),
+    );
+    const ask = (page) => this.client.history(channel, { ...page, filter });
+    const history = new RowHistory({ ask, key, head: position });
+    await this.#earlier(open, history);
+  }
+
+  async #earlier(open, history) {
     const target = find("detail-history");
-    const tell = (...nodes) => this.#open === open && target.replaceChildren(...nodes);
+    const show = (...nodes) => this.#open === open && target.replaceChildren(...nodes);
+    show(make("p", "quiet", D.loading));
     try {
-      const position = this.position();
-      if (position === null) return;
-      const [epoch, seq] = position.split(":");
-      const data = (this.row(channel, key) ?? open.ended)?.data ?? {};
-      const filter = Object.fromEntries(
-        this.filtersOf(channel).filter((field) => typeof data[field] === "string").map((field) => [field, data[field]]),
-      );
-      let after = `${epoch}:${Math.max(0, Number(seq) - HISTORY)}`;
-      let events = [];
-      for (let page = 0; page < 10; page++) {
-        const found = await this.client.history(channel, { after, limit: 5000, filter });
-        events = [...events, ...found.events.filter((event) => event.key === key)].slice(-MOST_SHOWN);
-        if (!found.more) break;
-        after = found.position;
-      }
-      if (!events.length) return tell(make("p", "quiet", D.none));
-      const list = make("ol", "history");
-      events.forEach((event, index) => {
-        const changed = index ? difference(events[index - 1].data, event.data).filter(([path]) => path !== "updatedAt") : [];
-        const li = make("li");
-        const words = changed.map(([path, , value]) => `${path} ${shown(value)}`).join(", ");
-        li.append(make("span", "at", time(event.timestamp)), make("span", "op", event.op), make("span", "", words));
-        list.prepend(li);
-      });
-      return tell(list);
+      await history.earlier();
     } catch (fault) {
-      return tell(make("p", "fault", D.failed(fault.message)));
+      return show(make("p", "fault", D.failed(fault.message)));
     }
+    const list = make("ol", "history");
+    const { events, whole, trimmed, since } = history;
+    events.forEach((event, index) => {
+      const changed = index ? difference(events[index - 1].data, event.data).filter(([path]) => path !== "updatedAt") : [];
+      const li = make("li");
+      const words = changed.map(([path, , value]) => `${path} ${shown(value)}`).join(", ");
+      li.append(make("span", "at", time(event.timestamp)), make("span", "op", event.op), make("span", "", words));
+      list.prepend(li);
+    });
+    const from = since === null ? "" : time(since);
+    const note = whole ? (trimmed && since !== null ? D.trimmed(from) : D.whole) : events.length ? D.since(from) : D.noneYet(from);
+    const foot = make("p", "quiet", whole && !events.length ? D.none : note);
+    if (!whole) foot.append(" ", button(D.earlier, () => this.#earlier(open, history), "earlier"));
+    return show(...(events.length ? [list] : []), foot);
   }
 }
 

@@ -2,23 +2,48 @@
 
 import { LANGUAGE, T } from "./texts.js";
 
-const DECIMAL = /^(-?)(\d+)(\.\d+)?$/;
+export const DECIMAL = /^(-?)(\d+)(\.\d+)?$/;
 const MINUS = "\u2212";
 const DAY_MS = 86_400_000;
-let zone; // undefined: the browser's
-let clockOf, dayOf;
+const ZONES = {}; // exchange -> where it is; filled below
+for (const [place, names] of Object.entries({
+  "America/New_York": "NYSE NASDAQ ARCA AMEX BATS IEX CBOE NYMEX COMEX",
+  "America/Chicago": "CME CBOT GLOBEX", "America/Toronto": "TSX", "America/Sao_Paulo": "B3 BOVESPA",
+  "Europe/London": "LSE LME ICE", "Europe/Berlin": "XETRA EUREX FRA", "Europe/Paris": "EURONEXT PAR",
+  "Europe/Zurich": "SIX", "Europe/Madrid": "BME", "Europe/Stockholm": "OMX", "Asia/Tokyo": "TSE JPX OSE",
+  "Asia/Hong_Kong": "HKEX SEHK", "Asia/Shanghai": "SSE SZSE", "Asia/Singapore": "SGX", "Asia/Seoul": "KRX",
+  "Asia/Kolkata": "NSE BSE", "Asia/Taipei": "TWSE", "Australia/Sydney": "ASX",
+})) for (const name of names.split(" ")) ZONES[name] = place;
+const formats = new Map(); // zone -> {clock, day}
+let shown = "local";
 
-// "local" or "UTC".
+// "local", "UTC", or "exchange": that of the exchange that a time belongs to.
 export function setZone(name) {
-  zone = name === "UTC" ? "UTC" : undefined;
-  clockOf = new Intl.DateTimeFormat(LANGUAGE, { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: zone });
-  dayOf = new Intl.DateTimeFormat(LANGUAGE, { day: "2-digit", month: "short", timeZone: zone });
+  shown = ["UTC", "exchange"].includes(name) ? name : "local";
 }
 
-setZone("local");
+// Where it is not known where an exchange is, it keeps UTC, as those of crypto do.
+export function zoneOf(exchange) {
+  if (shown === "local") return undefined; // the browser's
+  return (shown === "exchange" && ZONES[String(exchange ?? "").toUpperCase()]) || "UTC";
+}
+
+function formatsOf(zone) {
+  let found = formats.get(zone);
+  if (found === undefined) {
+    const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit" };
+    formats.set(zone, (found = {
+      clock: new Intl.DateTimeFormat(LANGUAGE, { ...clock, timeZone: zone }),
+      named: new Intl.DateTimeFormat(LANGUAGE, { ...clock, timeZone: zone, timeZoneName: "short" }),
+      day: new Intl.DateTimeFormat(LANGUAGE, { day: "2-digit", month: "short", timeZone: zone }),
+    }));
+  }
+  return found;
+}
 
 export function zoneName() {
-  return zone ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (shown === "exchange") return T.exchangeZone;
+  return zoneOf(null) ?? Intl.DateTimeFormat().resolvedOptions().timeZone;
 }
 
 export function decimal(text, { signed = false } = {}) {
@@ -36,34 +61,19 @@ export function toneOf(text) {
   return text.startsWith("-") || text.startsWith(MINUS) ? "loss" : "gain";
 }
 
-// The exact sum of decimal texts, as decimal text.
-export function sum(texts) {
-  let scale = 0;
-  const parts = [];
-  for (const text of texts) {
-    const match = DECIMAL.exec(text ?? "");
-    if (match === null) continue;
-    parts.push(match);
-    scale = Math.max(scale, (match[3] ?? ".").length - 1);
-  }
-  let total = 0n;
-  for (const [, minus, whole, rest = "."] of parts) {
-    const units = BigInt(whole + rest.slice(1).padEnd(scale, "0"));
-    total += minus ? -units : units;
-  }
-  const digits = (total < 0n ? -total : total).toString().padStart(scale + 1, "0");
-  const cut = digits.length - scale;
-  return (total < 0n ? "-" : "") + digits.slice(0, cut) + (scale ? "." + digits.slice(cut) : "");
-}
-
 // -1, 0 or 1, exactly; what is no decimal comes last.
 export function compareDecimals(a, b) {
   const [first, second] = [Number(a ?? NaN), Number(b ?? NaN)];
   if (Number.isNaN(first) || Number.isNaN(second)) return Number.isNaN(first) - Number.isNaN(second);
   if (first !== second) return first < second ? -1 : 1;
-  if (a === b || !DECIMAL.test(a) || !DECIMAL.test(b)) return 0;
-  const difference = sum([a, b.startsWith("-") ? b.slice(1) : `-${b}`]);
-  return difference.startsWith("-") ? -1 : /[1-9]/.test(difference) ? 1 : 0;
+  const [one, other] = [DECIMAL.exec(a), DECIMAL.exec(b)];
+  if (a === b || one === null || other === null) return 0;
+  const places = Math.max(...[one, other].map(([, , , rest = "."]) => rest.length - 1));
+  const [x, y] = [one, other].map(([, minus, whole, rest = "."]) => {
+    const units = BigInt(whole + rest.slice(1).padEnd(places, "0"));
+    return minus ? -units : units;
+  });
+  return x < y ? -1 : x > y ? 1 : 0;
 }
 
 // To at most `places`, for a headline: cut, not rounded. What is smaller keeps its first two digits.
@@ -84,17 +94,20 @@ export function percent(ratio, { signed = false, places = 2 } = {}) {
   return (zero ? "" : ratio < 0 ? MINUS : signed ? "+" : "") + text + "%";
 }
 
-// The time of day, with the day where it is not today.
-export function time(instant, now = Date.now()) {
+// The time of day, with the day where it is not today. `exchange` is whose time it is, where it is
+// anybody's: then it says its zone, since its neighbours may have another one.
+export function time(instant, now = Date.now(), exchange = undefined) {
   const date = new Date(instant);
   if (instant == null || Number.isNaN(date.getTime())) return "–";
-  const day = dayOf.format(date);
-  return day === dayOf.format(now) ? clockOf.format(date) : `${day} ${clockOf.format(date)}`;
+  const { clock, named, day } = formatsOf(zoneOf(exchange));
+  const words = (shown === "exchange" && exchange !== undefined ? named : clock).format(date);
+  const dayWords = day.format(date);
+  return dayWords === day.format(now) ? words : `${dayWords} ${words}`;
 }
 
-// When the day of an instant began, in the zone that is shown.
+// When the day of an instant began, in the zone that is shown; with several, by UTC.
 export function dayStart(instant) {
-  return zone === "UTC" ? Math.floor(instant / DAY_MS) * DAY_MS : new Date(instant).setHours(0, 0, 0, 0);
+  return shown === "local" ? new Date(instant).setHours(0, 0, 0, 0) : Math.floor(instant / DAY_MS) * DAY_MS;
 }
 
 export function milliseconds(value) {

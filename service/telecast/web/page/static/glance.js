@@ -1,17 +1,16 @@
 // The figures at the top. They are as fresh as the channel that they are made of, and look so.
 
 import { States, delayOf } from "../client/telecast.js";
-import { VIEWS } from "./channels.js";
 import { find, set } from "./dom.js";
 import { count, milliseconds, span, toneOf } from "./format.js";
-import { totals, totalsInWords } from "./group.js";
+import { totalsInWords } from "./group.js";
 import { draw, sparkline } from "./spark.js";
 import { T } from "./texts.js";
 
 export class Glance {
-  // `rows` are the Rows of the page.
-  constructor(rows) {
-    this.rows = rows;
+  // `rows` are the Rows of the page; `held()` is what the positions add up to.
+  constructor(rows, held) {
+    Object.assign(this, { rows, held });
     this.line = find("sum-rate-note").appendChild(sparkline());
   }
 
@@ -23,12 +22,12 @@ export class Glance {
       find(`sum-${tile}`).parentElement.dataset.state = states.get(channel).state;
     }
     const word = (channel) => T.panelWords[states.get(channel).state] ?? "";
-    const positions = rows("positions");
-    const [first, ...rest] = totals(positions, VIEWS.positions.total).sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
+    const held = this.held();
+    const [first, ...rest] = held.totals.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
     set(find("sum-pnl"), known("positions") && first ? totalsInWords([first]) : "–");
     find("sum-pnl").dataset.tone = known("positions") && first ? toneOf(first[1]) : "";
     const others = totalsInWords(rest);
-    const many = positions.length ? T.sums.positions(positions.length) : T.sums.noPositions;
+    const many = held.count ? T.sums.positions(held.count) : T.sums.noPositions;
     set(find("sum-pnl-note"), known("positions") ? [others, many].filter(Boolean).join(" · ") : word("positions"));
     const traders = rows("trader-status");
     const errors = traders.filter(({ status }) => status === "ERROR").length;

@@ -1,18 +1,13 @@
 // Groups of rows with totals. Different currencies are never added, and no float is on the way.
 
-import { count, decimal, shorten, sum } from "./format.js";
-import { T } from "./texts.js";
+import { count, decimal, shorten } from "./format.js";
+import { Totals } from "./tally.js";
 
-// Exact totals by currency: [[currency, total], ...]. Where a symbol does not say its currency, the
-// symbol stands for it, so that it is added to nothing else.
-export function totals(rows, { field, currency }) {
-  const found = new Map();
-  for (const row of rows) {
-    const name = currency(row) ?? row.symbol ?? T.unknownQuote;
-    if (!found.has(name)) found.set(name, []);
-    found.get(name).push(row[field]);
-  }
-  return [...found].map(([name, texts]) => [name, sum(texts)]).sort(([a], [b]) => (a < b ? -1 : 1));
+// Exact totals by currency: [[currency, total], ...]. `about` is as in Totals.
+export function totals(rows, about) {
+  const found = new Totals(about);
+  for (const row of rows) found.add(row);
+  return found.entries();
 }
 
 // `entries` are [key, row] in order; the groups come in the order of their names.

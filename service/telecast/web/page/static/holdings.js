@@ -1,46 +1,106 @@
 // What each trader holds, joined from the rows of the positions: how many, and what they add up to.
+// It follows each change of a row, so that it never says another thing than the positions' panel.
 
 import { States, rowIsFresh } from "../client/telecast.js";
 import { VIEWS } from "./channels.js";
 import { button, set } from "./dom.js";
 import { toneOf } from "./format.js";
-import { totals, totalsInWords } from "./group.js";
+import { totalsInWords } from "./group.js";
+import { Totals } from "./tally.js";
 import { T } from "./texts.js";
 
-const EVERY_MS = 1000;
+const AGE_MS = 1000; // so often it is looked whether what a trader holds has become old
+const ABOUT = VIEWS.positions.total;
 
 export class Holdings {
-  #of = new Map(); // trader -> {count, totals, fresh}
+  #rows = new Map(); // position -> its row as it was added
+  #of = new Map(); // trader -> {totals, keys, fresh}
+  #all = new Totals(ABOUT);
   #known = false;
   #state = null;
-  #addedAt = 0;
+  #agedAt = 0;
 
   // `show(trader)` brings its positions into sight.
   constructor({ show }) {
     this.show = show;
   }
 
-  // Whether a cell may have to change. Positions that this page does not keep are in no total: then
-  // none is said.
-  refresh({ rows, whole, left, state, staleAfter, now, offset }) {
+  // Takes over what changed of the positions: `keys`, null for all of them, undefined for none.
+  // Returns the traders whose cells may have to change; null: all of them. Positions that this
+  // page does not keep are in no total: then none is said.
+  refresh({ rows, keys, whole, left, state, staleAfter, now, offset }) {
+    const touched = new Set();
+    if (keys === null) this.#rebuild(rows);
+    else for (const key of keys ?? []) this.#change(key, rows.get(key), touched);
     const known = whole && left === 0 && state !== States.NOT_VISIBLE;
-    if (known === this.#known && state === this.#state && now - this.#addedAt < EVERY_MS) return false;
+    const all = keys === null || known !== this.#known || state !== this.#state;
     this.#known = known;
     this.#state = state;
-    this.#addedAt = now;
-    const held = new Map();
-    for (const { at, data } of known ? rows.values() : []) {
-      if (!held.has(data.traderId)) held.set(data.traderId, { rows: [], fresh: true });
-      const found = held.get(data.traderId);
-      found.rows.push(data);
-      found.fresh &&= rowIsFresh(state, at, staleAfter, now, offset);
+    if (!all && now - this.#agedAt < AGE_MS) {
+      for (const trader of touched) this.#judge(trader, staleAfter, now, offset);
+      return touched;
     }
-    this.#of = new Map([...held].map(([trader, { rows: own, fresh }]) => [trader, { count: own.length, totals: totals(own, VIEWS.positions.total), fresh }]));
-    return true;
+    this.#agedAt = now;
+    for (const trader of this.#of.keys()) if (this.#judge(trader, staleAfter, now, offset)) touched.add(trader);
+    return all ? null : touched;
+  }
+
+  #rebuild(rows) {
+    this.#rows = new Map();
+    this.#of = new Map();
+    this.#all = new Totals(ABOUT);
+    for (const [key, row] of rows) this.#add(key, row);
+  }
+
+  #change(key, row, touched) {
+    const before = this.#rows.get(key);
+    if (before !== undefined) {
+      const held = this.#of.get(before.data.traderId);
+      held.totals.remove(before.data);
+      held.keys.delete(key);
+      if (held.keys.size === 0) this.#of.delete(before.data.traderId);
+      this.#all.remove(before.data);
+      this.#rows.delete(key);
+      touched.add(before.data.traderId);
+    }
+    if (row === undefined) return;
+    this.#add(key, row);
+    touched.add(row.data.traderId);
+  }
+
+  #add(key, row) {
+    const { traderId } = row.data;
+    let held = this.#of.get(traderId);
+    if (held === undefined) this.#of.set(traderId, (held = { totals: new Totals(ABOUT), keys: new Set(), fresh: true }));
+    held.totals.add(row.data);
+    held.keys.add(key);
+    this.#all.add(row.data);
+    this.#rows.set(key, row);
+  }
+
+  // Whether it has become old, or fresh.
+  #judge(trader, staleAfter, now, offset) {
+    const held = this.#of.get(trader);
+    if (held === undefined) return false;
+    const before = held.fresh;
+    held.fresh = this.#state === States.LIVE;
+    if (held.fresh && staleAfter !== null) {
+      for (const key of held.keys) {
+        if (rowIsFresh(this.#state, this.#rows.get(key).at, staleAfter, now, offset)) continue;
+        held.fresh = false;
+        break;
+      }
+    }
+    return held.fresh !== before;
   }
 
   countOf(trader) {
-    return this.#known ? this.#of.get(trader)?.count ?? 0 : null;
+    return this.#known ? this.#of.get(trader)?.keys.size ?? 0 : null;
+  }
+
+  // Of all traders: {count, totals: [[currency, total], ...]}.
+  get all() {
+    return { count: this.#all.count, totals: this.#all.entries() };
   }
 
   // --- the cell of the traders' table
@@ -50,17 +110,18 @@ export class Holdings {
   }
 
   fill(element, name, trader) {
-    const held = this.#of.get(trader);
+    const held = this.#known ? this.#of.get(trader) : undefined;
+    const totals = held?.totals.entries() ?? [];
     // Several currencies have no room in a cell: how many there are, and the rest on the button's name.
-    const full = held ? totalsInWords(held.totals) : "";
-    const short = held?.totals.length > 1 ? T.currencies(held.totals.length) : full;
-    const words = held ? `${held.count} · ${short}` : this.#known ? T.none : "–";
+    const full = totalsInWords(totals);
+    const short = totals.length > 1 ? T.currencies(totals.length) : full;
+    const words = held ? `${held.keys.size} · ${short}` : this.#known ? T.none : "–";
     set(element, words);
     element.title = full;
     element.disabled = held === undefined;
     element.setAttribute("aria-label", held ? T.positionsOf(name, short === full ? words : `${words}, ${full}`) : words);
-    const alone = held?.totals.length === 1 && held.fresh;
-    element.dataset.tone = alone ? toneOf(held.totals[0][1]) : "";
+    const alone = totals.length === 1 && held.fresh;
+    element.dataset.tone = alone ? toneOf(totals[0][1]) : "";
     if (held && !held.fresh) element.dataset.stale = "";
     else delete element.dataset.stale;
   }

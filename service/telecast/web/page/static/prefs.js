@@ -32,7 +32,7 @@ export function initial(width = innerWidth) {
     sound: false,
     notify: false,
     resolved: false, // whether the alerts panel shows what was resolved today
-    tables: {}, // panel -> {sort: [column, direction], hidden: [column], group}
+    tables: {}, // panel -> {sort: [column, direction], hidden: [column], group, pinned: [key]}
     filter: {}, // field -> [value]
   };
 }
@@ -65,7 +65,11 @@ export class Prefs {
 
   // The settings of one table, with what is new laid over.
   table(panel) {
-    return { sort: null, hidden: null, group: "", ...this.values.tables[panel] };
+    const { sort = null, hidden = null, group = "", pinned = [] } = Object(this.values.tables[panel]);
+    const sorted = Array.isArray(sort) && typeof sort[0] === "string" && [1, -1].includes(sort[1]);
+    return {
+      sort: sorted ? sort : null, hidden: areTexts(hidden) ? hidden : null, group: String(group), pinned: areTexts(pinned) ? pinned : [],
+    };
   }
 
   setTable(panel, more) {
@@ -130,18 +134,21 @@ export class Prefs {
 export function checked(said) {
   const found = {};
   const usual = initial();
-  const texts = (value) => Array.isArray(value) && value.length < 100 && value.every((each) => typeof each === "string");
   for (const [name, value] of Object.entries(said ?? {})) {
     if (!Object.hasOwn(usual, name)) continue;
     if (Array.isArray(usual[name])) {
-      if (texts(value)) found[name] = value;
+      if (areTexts(value)) found[name] = value;
     } else if (name === "sizes") {
       if (Object.values(value).every((each) => Array.isArray(each) && each.every(Number.isFinite))) found[name] = value;
     } else if (name === "filter") {
-      if (Object.values(value).every(texts)) found[name] = value;
+      if (Object.values(value).every(areTexts)) found[name] = value;
     } else if (typeof value === typeof usual[name] && value !== null) found[name] = value;
   }
   return found;
+}
+
+function areTexts(value) {
+  return Array.isArray(value) && value.length < 100 && value.every((each) => typeof each === "string");
 }
 
 function fromLink() {

@@ -1,10 +1,10 @@
 // A table that follows a map of rows. Only the rows in sight have elements, and of these only the
 // cells that differ are touched, so that 10,000 rows cost no more than 30.
 
-import { rowIsFresh } from "../client/telecast.js";
+import { buildGroup, buildRow, classOf, paintRow } from "./cells.js";
 import { make, set } from "./dom.js";
-import { count, span } from "./format.js";
-import { grouped, headline } from "./group.js";
+import { count } from "./format.js";
+import { arrange } from "./order.js";
 import { T } from "./texts.js";
 
 const HEIGHT = { normal: 46, compact: 30 };
@@ -13,11 +13,12 @@ const FLOW_STEP = 100; // rows of a table whose rows have their own height
 const LARGE = 1000; // from here on it is sorted anew at most twice a second
 const SORT_MS = 500;
 const FIT_MS = 1000; // so often it is looked whether all columns have room
-const texts = new WeakMap(); // row -> what is searched
+const MOST_PINS = 10; // more would leave no room for the others
 
 export class Table {
   #elements = new Map(); // key -> {tr, cells}
-  #lines = []; // what there is to see, in order: {key} or {group}
+  #pins = []; // keys that stay on top
+  #lines = []; // what there is to see below them, in order: {key} or {group}
   #rows = new Map();
   #search = "";
   #stale = true; // the order is not that of the rows any more
@@ -40,16 +41,18 @@ export class Table {
     this.table = this.scroller.appendChild(make("table"));
     this.table.setAttribute("aria-labelledby", `${id}-title`);
     this.head = this.table.appendChild(make("thead")).appendChild(make("tr"));
+    this.top = make("tbody", "pins"); // stands in the table while there are any
+    this.top.setAttribute("aria-label", T.pinned);
     this.body = this.table.appendChild(make("tbody"));
     this.empty = this.element.appendChild(make("p", "empty quiet"));
     this.more = this.element.appendChild(make("p", "more quiet"));
     for (const spacer of [this.#upper, this.#lower]) spacer.setAttribute("aria-hidden", "true");
     this.scroller.addEventListener("scroll", () => this.changed(), { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.#key(event));
-    this.body.addEventListener("focusin", ({ target }) => {
+    this.table.addEventListener("focusin", ({ target }) => {
       this.#selected = target.closest("tr[data-key]")?.dataset.key ?? null;
     });
-    this.body.addEventListener("click", ({ target }) => {
+    this.table.addEventListener("click", ({ target }) => {
       const tr = target.closest("tr[data-key]");
       if (tr && !target.closest("button, a") && !getSelection()?.toString()) this.open(tr.dataset.key);
     });
@@ -79,7 +82,7 @@ export class Table {
         return th;
       }),
     );
-    this.body.replaceChildren();
+    for (const body of [this.top, this.body]) body.replaceChildren();
     this.#elements.clear();
     this.#markSort();
     this.#stale = true;
@@ -167,9 +170,9 @@ export class Table {
   // `state` is the channel's freshness; `left` are rows beyond what is kept.
   render({ state, staleAfter, now, offset, left = 0 }) {
     const large = this.#rows.size > LARGE;
-    const empty = this.#lines.length === 0;
+    const empty = this.#empty;
     if (this.#stale && (!large || now - this.#sortedAt >= SORT_MS)) this.#arrange(now);
-    if (empty && this.#lines.length) this.#fittedAt = 0; // the first rows are not cut for a moment either
+    if (empty && !this.#empty) this.#fittedAt = 0; // the first rows are not cut for a moment either
     const draw = () => this.#draw(state, staleAfter, now, offset, left);
     draw();
     if (now - this.#fittedAt < FIT_MS) return;
@@ -189,20 +192,24 @@ export class Table {
       to = Math.min(lines, from + seen + 2 * OVERSCAN);
       if (from > to) from = Math.max(0, to - seen);
     }
-    this.#show(this.#lines.slice(from, to));
+    this.#show(this.#pins.map((key) => ({ key })), this.#lines.slice(from, to));
+    this.#hold(height);
     this.#space(this.#upper, from * height, true);
     this.#space(this.#lower, this.view.flow ? 0 : (lines - to) * height, false);
-    this.#paint(state, staleAfter, now, offset);
-    this.table.setAttribute("aria-rowcount", String(lines + 1));
+    for (const [key, element] of this.#elements) {
+      const row = this.#rows.get(key);
+      if (element.cells !== null && row) paintRow(element, key, row, this.shown, this.context, { state, staleAfter, now, offset });
+    }
+    this.table.setAttribute("aria-rowcount", String(this.#pins.length + lines + 1));
     this.#tell(state, lines - to + left, left);
   }
 
-  get size() {
-    return this.#rows.size;
+  get #empty() {
+    return this.#lines.length + this.#pins.length === 0;
   }
 
   #tell(state, hidden, left) {
-    const none = this.#lines.length === 0;
+    const none = this.#empty;
     this.scroller.hidden = none;
     this.empty.hidden = !none;
     if (none) {
@@ -228,49 +235,51 @@ export class Table {
   #arrange(now) {
     this.#stale = false;
     this.#sortedAt = now;
-    const { sort, group } = this.prefs.table(this.id);
-    const wanted = this.#search.toLowerCase();
-    let entries = [];
-    for (const [key, { data }] of this.#rows) {
-      const joined = () => (this.view.also?.(data, this.context) ?? "").toLowerCase();
-      if (!wanted || textOf(key, data).includes(wanted) || joined().includes(wanted)) entries.push([key, data]);
-    }
-    const column = sort && this.view.columns.find(({ id }) => id === sort[0]);
-    const usual = entries.map(([key, row]) => ({ key, row, place: this.view.sort(row, key), value: column?.value(row, key, this.context) }));
-    const order = column?.compare ?? plainOrder;
-    usual.sort((a, b) => (column ? sort[1] * order(a.value, b.value) : 0) || listOrder(a.place, b.place));
-    entries = usual.map(({ key, row }) => [key, row]);
-    const by = this.view.groups?.[group];
-    if (!by) {
-      this.#lines = entries.map(([key]) => ({ key }));
-      return;
-    }
-    this.#lines = grouped(entries, by, this.view.total).flatMap((found) => [
-      { key: `group ${found.name}`, group: headline(found) }, ...found.members.map(([key]) => ({ key })),
-    ]);
+    const { sort, group, pinned } = this.prefs.table(this.id);
+    const { view, context } = this;
+    const found = arrange({ rows: this.#rows, view, context, search: this.#search, sort, group, pinned });
+    [this.#pins, this.#lines] = [found.pins, found.lines];
   }
 
-  #show(lines) {
-    const wanted = new Set(lines.map(({ key }) => key));
+  #show(pins, lines) {
+    const wanted = new Set([...pins, ...lines].map(({ key }) => key));
     for (const [key, { tr }] of this.#elements) {
       if (!wanted.has(key)) {
         tr.remove();
         this.#elements.delete(key);
       }
     }
-    let before = this.body.firstElementChild;
+    this.#place(pins, this.top);
+    this.#place(lines, this.body);
+  }
+
+  #place(lines, body) {
+    let before = body.firstElementChild;
     if (before === this.#upper) before = before.nextElementSibling;
     for (const line of lines) {
       let element = this.#elements.get(line.key);
       if (element === undefined) {
-        element = line.group === undefined ? this.#build(line.key) : this.#buildGroup();
+        element = line.group === undefined ? buildRow(line.key, this.shown, this.context) : buildGroup(this.shown);
         this.#elements.set(line.key, element);
       }
       if (line.group !== undefined) set(element.tr.firstChild, line.group);
       // Only rows that are out of place move: the others keep focus and selection.
       if (element.tr === before) before = before.nextElementSibling;
-      else this.body.insertBefore(element.tr, before);
+      else body.insertBefore(element.tr, before);
     }
+  }
+
+  // Pinned rows stand still below the head while the others scroll.
+  #hold(height) {
+    if (!this.#pins.length) {
+      this.top.remove();
+      return;
+    }
+    if (!this.top.isConnected) this.body.before(this.top);
+    const below = this.head.offsetHeight;
+    this.#pins.forEach((key, index) => {
+      this.#elements.get(key).tr.style.setProperty("--top", `${below + index * height}px`);
+    });
   }
 
   #space(spacer, height, first) {
@@ -285,61 +294,22 @@ export class Table {
     if (!first && this.body.lastElementChild !== spacer) this.body.append(spacer);
   }
 
-  #buildGroup() {
-    const tr = make("tr", "group");
-    const th = tr.appendChild(make("th"));
-    th.colSpan = this.shown.length;
-    th.scope = "rowgroup";
-    return { tr, cells: null };
+  // --- rows that stay on top
+
+  get pinnable() {
+    return !this.view.flow;
   }
 
-  #build(key) {
-    const tr = make("tr");
-    tr.dataset.key = key;
-    tr.tabIndex = -1;
-    const cells = this.shown.map((column) => {
-      const td = tr.appendChild(make("td", classOf(column)));
-      if (column.create) return { td, own: td.appendChild(column.create(this.context, key)) };
-      return { td, main: td.appendChild(make("span", "main")), sub: null, more: null };
-    });
-    return { tr, cells, dirty: true, fresh: null };
+  isPinned(key) {
+    return this.prefs.table(this.id).pinned.includes(key);
   }
 
-  #paint(state, staleAfter, now, offset) {
-    for (const [key, element] of this.#elements) {
-      const row = this.#rows.get(key);
-      if (element.cells === null || row === undefined) continue;
-      const fresh = rowIsFresh(state.state, row.at, staleAfter, now, offset);
-      const old = staleAfter !== null && now + offset - row.at > staleAfter;
-      const age = old ? span(Math.round((now + offset - row.at) / 1000) * 1000) : "";
-      if (element.dirty || element.row !== row.data || element.age !== age) this.#fill(element, row.data, key, age);
-      if (element.fresh !== fresh) {
-        element.fresh = fresh;
-        if (fresh) delete element.tr.dataset.stale;
-        else element.tr.dataset.stale = "";
-      }
-    }
-  }
-
-  #fill(element, row, key, age) {
-    Object.assign(element, { dirty: false, row, age });
-    this.shown.forEach((column, index) => {
-      const cell = element.cells[index];
-      if (column.update) {
-        column.update(cell.own, row, key, this.context);
-        return;
-      }
-      const { text, sub = "", tone = "", chip = false, title = "", more = "" } = column.cell(row, key, this.context);
-      const below = age && column.name?.startsWith("first") ? [sub, T.old(age)].filter(Boolean).join(" · ") : sub;
-      set(cell.main, String(text));
-      if (cell.tone !== tone) cell.td.dataset.tone = cell.tone = tone;
-      if (cell.chip !== chip) cell.main.className = (cell.chip = chip) ? "main chip" : "main";
-      if (cell.title !== title) cell.td.title = cell.title = title;
-      if (below && cell.sub === null) cell.sub = cell.td.appendChild(make("span", "sub"));
-      if (cell.sub !== null) set(cell.sub, below);
-      if (more && cell.more === null) cell.more = cell.td.appendChild(make("span", "sub more-words"));
-      if (cell.more !== null) set(cell.more, more);
-    });
+  togglePin(key) {
+    const { pinned } = this.prefs.table(this.id);
+    const others = pinned.filter((each) => each !== key);
+    const next = others.length < pinned.length ? others : [...others, key].slice(-MOST_PINS);
+    this.prefs.setTable(this.id, { pinned: next });
+    this.resort();
   }
 
   // --- by keyboard
@@ -352,7 +322,7 @@ export class Table {
     // The focus follows a frame later: keys that come faster count from where it goes.
     const focused = this.#selected ?? event.target.closest("tr[data-key]")?.dataset.key ?? null;
     if (event.target.closest("button") && event.key === "Enter") return;
-    const keys = this.#lines.filter(({ group }) => group === undefined).map(({ key }) => key);
+    const keys = [...this.#pins, ...this.#lines.filter(({ group }) => group === undefined).map(({ key }) => key)];
     const index = keys.indexOf(focused);
     const steps = { ArrowDown: index + 1, ArrowUp: Math.max(0, index - 1), Home: 0, End: keys.length - 1 };
     if (event.key in steps) {
@@ -361,6 +331,10 @@ export class Table {
     } else if (event.key === "Enter" && focused !== null) {
       event.preventDefault();
       this.open(focused);
+    } else if (event.key === "p" && focused !== null && this.pinnable) {
+      event.preventDefault();
+      this.togglePin(focused);
+      this.select(focused);
     } else if (event.key === "Escape" && focused !== null) {
       this.#selected = null;
       this.scroller.focus();
@@ -372,35 +346,15 @@ export class Table {
     if (key === undefined) return;
     this.#selected = key;
     const index = this.#lines.findIndex((line) => line.key === key);
-    if (!this.view.flow) {
+    if (this.#pins.includes(key)) {
+      // it is in sight
+    } else if (!this.view.flow) {
       const height = HEIGHT[this.prefs.get("density")] ?? HEIGHT.normal;
       const { scrollTop, clientHeight } = this.scroller;
-      const [top, bottom] = [index * height, (index + 2) * height];
+      const [top, bottom] = [index * height, (index + 2 + this.#pins.length) * height];
       if (top < scrollTop) this.scroller.scrollTop = top;
       else if (bottom > scrollTop + clientHeight) this.scroller.scrollTop = bottom - clientHeight;
     } else this.#limit = Math.max(this.#limit, index + 1);
     this.changed(() => this.#elements.get(key)?.tr.focus({ preventScroll: !this.view.flow }));
   }
-}
-
-function textOf(key, row) {
-  let text = texts.get(row);
-  if (text === undefined) texts.set(row, (text = `${key}\n${Object.values(row).join("\n")}`.toLowerCase()));
-  return text;
-}
-
-function classOf({ numeric, name = "" }) {
-  return [numeric && "number", name].filter(Boolean).join(" ");
-}
-
-function plainOrder(a, b) {
-  return a < b ? -1 : a > b ? 1 : 0;
-}
-
-function listOrder(a, b) {
-  for (let i = 0; i < a.length; i++) {
-    if (a[i] < b[i]) return -1;
-    if (a[i] > b[i]) return 1;
-  }
-  return 0;
 }

@@ -8,6 +8,7 @@ export const T = {
   states: {
     loading: "Loading", live: "Live", delayed: "Delayed", reconnecting: "Reconnecting", stale: "Stale",
     "not visible": "Not visible", empty: "Empty", down: "Service down", unknown: "Unknown", ended: "Disconnected",
+    "never published": "Never published",
   },
   delayedBy: (span) => `what you see is ${span} old`,
   reconnecting: (when, at) => `${when}; this is how it stood at ${at}`,
@@ -22,7 +23,7 @@ export const T = {
   panelWords: {
     loading: "loading", "not visible": "not visible to this key", empty: "empty", live: "live",
     reconnecting: "not live: reconnecting", down: "not live: service down", unknown: "not known",
-    ended: "not live: disconnected",
+    ended: "not live: disconnected", "never published": "never published to",
   },
   notVisible: "This key may not read this channel. What is in it is not known here.",
   unknown: "Not known: the service has not answered yet.",
@@ -53,6 +54,7 @@ export const T = {
   groups: { "": "No groups", trader: "Trader", symbol: "Symbol", exchange: "Exchange", quote: "Quote currency" },
   unknownQuote: "unknown currency",
   none: "none",
+  pinned: "Pinned rows",
   columnChoice: "Columns",
   menu: "Panel",
   menuItems: {
@@ -109,7 +111,9 @@ export const T = {
   detail: {
     fields: "Fields", raw: "Raw message", changed: "Changed", history: "History", close: "Close",
     noChange: "No earlier state of this row was seen by this page.", same: "Nothing but the time.",
-    loading: "Loading …", none: "No events of this row among the newest 20,000 of its channel.",
+    loading: "Loading …", none: "No events of this row.", noneYet: (since) => `No events of this row since ${since}.`,
+    earlier: "Earlier", whole: "This is all that the service keeps of it.", since: (at) => `All since ${at}.`,
+    trimmed: (at) => `What was before ${at} is not kept any more.`, pin: "Pin to the top", unpin: "Unpin",
     failed: (why) => `Not available: ${why}`, gone: "This row has ended.", onlyThis: (name) => `Only ${name}`,
     was: "before", is: "now", position: (position) => `position ${position}`,
   },
@@ -135,7 +139,7 @@ export const T = {
     keys: [
       ["/", "search all tables"], ["?", "this list"], ["g p", "positions"], ["g a", "alerts"], ["g t", "traders"],
       ["g m", "market data"], ["g c", "charts"], ["g r", "messages"], ["↑ ↓", "move in a table"],
-      ["Home End", "first and last row"], ["Enter", "all about a row"], ["a", "acknowledge the alert"],
+      ["Home End", "first and last row"], ["Enter", "all about a row"], ["p", "pin the row to the top, or let it go"], ["a", "acknowledge the alert"],
       ["m", "maximise the panel"], ["Esc", "close, clear, restore"],
     ],
   },
@@ -145,10 +149,11 @@ export const T = {
       theme: ["Theme", { auto: "As the system", light: "Light", dark: "Dark", contrast: "High contrast" }],
       palette: ["Colours", { usual: "Green and red", safe: "Blue and orange" }],
       density: ["Rows", { normal: "Roomy", compact: "Compact" }],
-      zone: ["Times", { local: "Local", UTC: "UTC" }],
+      zone: ["Times", { local: "Local", UTC: "UTC", exchange: "Of each exchange" }],
     },
     sound: "Sound for alerts", notify: "Desktop notifications", copy: "Copy link to this desk", reset: "Reset the desk",
   },
+  exchangeZone: "of each row's exchange, else UTC",
   linkCopied: "Copied: this link opens the same desk.",
   restored: "The desk is as it was at first.",
   notifications: { title: (severity) => `${severity} risk alert`, refused: "This browser does not allow notifications." },

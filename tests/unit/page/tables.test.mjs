@@ -1,0 +1,122 @@
+// What the page's tables are computed from, without a browser.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+globalThis.localStorage = undefined;
+const STATIC = "../../../service/telecast/web/page/static";
+const { ExactSum, Totals } = await import(`${STATIC}/tally.js`);
+const { totals } = await import(`${STATIC}/group.js`);
+const { arrange } = await import(`${STATIC}/order.js`);
+const { RowHistory } = await import(`${STATIC}/history.js`);
+const { setZone, time } = await import(`${STATIC}/format.js`);
+
+const ABOUT = { field: "pnl", currency: ({ symbol }) => (symbol.endsWith("BTC") ? "BTC" : "USDT") };
+const row = (symbol, pnl) => ({ symbol, pnl });
+
+test("a sum that is kept is the sum of what is there, whatever came and went", () => {
+  const kept = new Totals(ABOUT);
+  const there = [];
+  let seed = 7;
+  const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
+  for (let step = 0; step < 2000; step++) {
+    if (there.length && random(5) < 2) kept.remove(there.splice(random(there.length), 1)[0]);
+    else {
+      const places = random(9);
+      const text = `${random(2) ? "-" : ""}${random(99999)}${places ? `.${String(random(10 ** places)).padStart(places, "0")}` : ""}`;
+      there.push(row(random(3) ? "AUSDT" : "ABTC", text));
+      kept.add(there.at(-1));
+    }
+    if (step % 100 === 0) assert.deepEqual(kept.entries(), totals(there, ABOUT));
+  }
+  assert.deepEqual(kept.entries(), totals(there, ABOUT));
+});
+
+test("a sum is exact beyond a float, and as long as its longest text that is still there", () => {
+  const sum = new ExactSum();
+  for (const text of ["9007199254740993.5", "0.00000001", "-0.25"]) sum.add(text);
+  assert.equal(String(sum), "9007199254740993.25000001");
+  sum.remove("0.00000001");
+  assert.equal(String(sum), "9007199254740993.25");
+  assert.equal(String(new ExactSum()), "0");
+});
+
+const VIEW = {
+  sort: (data, key) => [data.symbol, key], groups: { symbol: ({ symbol }) => symbol },
+  columns: [{ id: "pnl", value: ({ pnl }) => Number(pnl) }],
+};
+const ROWS = new Map([["a", "AUSDT"], ["b", "BUSDT"], ["c", "CUSDT"]].map(([key, symbol], at) => [key, { data: row(symbol, String(at)) }]));
+const asked = (more) => arrange({ rows: ROWS, view: VIEW, context: {}, search: "", sort: null, group: "", pinned: [], ...more });
+const keys = (lines) => lines.map(({ key }) => key);
+
+test("pinned rows stand on top, whatever is searched, sorted or grouped, and once", () => {
+  assert.deepEqual(keys(asked({}).lines), ["a", "b", "c"]);
+  const found = asked({ pinned: ["c", "gone", "a"], search: "busdt" });
+  assert.deepEqual([found.pins, keys(found.lines)], [["c", "a"], ["b"]]);
+  assert.deepEqual(keys(asked({ pinned: ["a"], sort: ["pnl", -1] }).lines), ["c", "b"]);
+  assert.deepEqual(keys(asked({ pinned: ["a"], group: "symbol" }).lines), ["group BUSDT", "b", "group CUSDT", "c"]);
+});
+
+test("rows of their own height are not pinned", () => {
+  assert.deepEqual(asked({ view: { ...VIEW, flow: true }, pinned: ["c"] }).pins, []);
+});
+
+// A journal of events 1 to `head`, every thousandth of them of the row.
+function journal(head, { wholeFrom = 0 } = {}) {
+  const asks = [];
+  const ask = async ({ after, to, limit }) => {
+    asks.push(after);
+    const [from, end] = [after, to].map((each) => Number(each.split(":")[1]));
+    const events = [];
+    let seq = Math.max(from, wholeFrom);
+    while (seq < Math.min(end, head) && events.length < limit) {
+      seq++;
+      events.push({ seq, key: seq % 1000 === 0 ? "row" : "other", timestamp: seq });
+    }
+    const more = seq < Math.min(end, head);
+    return { events, position: `e:${seq}`, more, gap: from < wholeFrom ? { fromSeq: from + 1, toSeq: wholeFrom } : null };
+  };
+  return { ask, asks };
+}
+
+test("the history of a row goes back as far as the journal does", async () => {
+  const { ask } = journal(130_000);
+  const history = new RowHistory({ ask, key: "row", head: "e:130000" });
+  await history.earlier();
+  assert.deepEqual([history.events.length, history.whole], [20, false]);
+  while (!history.whole) await history.earlier();
+  assert.deepEqual(history.events.map(({ seq }) => seq), Array.from({ length: 130 }, (_, at) => (at + 1) * 1000));
+  assert.equal(history.trimmed, false);
+});
+
+test("a row that was quiet for long is found without being asked again", async () => {
+  const { ask } = journal(300_000);
+  const quiet = async (page) => {
+    const found = await ask(page);
+    return { ...found, events: found.events.map((event) => (event.seq > 5000 ? { ...event, key: "other" } : event)) };
+  };
+  const history = new RowHistory({ ask: quiet, key: "row", head: "e:300000" });
+  await history.earlier();
+  assert.deepEqual(history.events.map(({ seq }) => seq), [1000, 2000, 3000, 4000, 5000]);
+});
+
+test("what the journal has trimmed is said, and not asked for for ever", async () => {
+  const { ask } = journal(30_000, { wholeFrom: 25_500 });
+  const history = new RowHistory({ ask, key: "row", head: "e:30000" });
+  await history.earlier();
+  assert.deepEqual([history.events.map(({ seq }) => seq), history.whole, history.trimmed], [[26000, 27000, 28000, 29000, 30000], true, true]);
+  assert.equal(history.since, 25_501);
+});
+
+test("a time is told in the zone that is wanted, and names it where zones differ", () => {
+  const noon = Date.UTC(2026, 10, 27, 12, 0, 0);
+  setZone("UTC");
+  assert.equal(time(noon, noon, "NYSE"), "12:00:00");
+  setZone("exchange");
+  assert.equal(time(noon, noon, "NYSE"), "07:00:00 GMT-5");
+  assert.equal(time(noon, noon, "xetra"), "13:00:00 CET");
+  assert.equal(time(noon, noon, "BINANCE"), "12:00:00 UTC");
+  assert.equal(time(noon, noon), "12:00:00");
+  assert.equal(time(Date.UTC(2026, 10, 27, 2), noon, "NYSE"), "26 Nov 21:00:00 GMT-5");
+  setZone("local");
+});
