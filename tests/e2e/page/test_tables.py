@@ -219,9 +219,11 @@ async def test_a_trader_holds_at_every_moment_what_the_positions_say(browser):
             }"""
         )
         for number in range(10):
-            await live.publish("positions", position("p1", "t1", traderName="Ada", unrealizedPnL=f"{number}.5"))
+            changed = position("p1", "t1", traderName="Ada", unrealizedPnL=f"{number}.5")
+            await live.publish("positions", changed)
             await shows(page, "#positions tr.group", f"+{number}.7 USDT")
-        await live.publish("positions", position("p9", "t1", traderName="Ada", unrealizedPnL="-0.125"))
+        more = position("p9", "t1", traderName="Ada", unrealizedPnL="-0.125")
+        await live.publish("positions", more)
         await shows(page, "#trader-status .holds", "3 \u00b7 +9.57 USDT")
         assert await page.evaluate("differ") == []
         assert await page.evaluate("said.size") > 5
