@@ -39,6 +39,7 @@ from telecast.channels.fields import (
 from telecast.config import Settings, table
 from telecast.errors import CODES
 from telecast.keys import KeyStore
+from telecast.web.api.metric_table import METRICS
 from telecast.web.api.metrics import REGISTRY
 
 SOURCE = Path(__file__).parent.parent / "service/telecast"
@@ -94,11 +95,12 @@ def errors() -> str:
 
 
 def metrics() -> str:
+    joins = {each.name: each.join for each in METRICS}
     rows = [
-        (f"`{name}`", kind, _plain(reported.removesuffix(".")))
+        (f"`{name}`", kind, _plain(reported.removesuffix(".")), joins[name])
         for name, kind, reported in collectors()
     ]
-    return _table(("metric", "type", "what"), rows)
+    return _table(("metric", "type", "what", "workers"), rows)
 
 
 def channels() -> str:
@@ -123,7 +125,7 @@ def logs() -> str:
     found: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         room = path.relative_to(SOURCE).parts[0].removesuffix(".py")
-        if room in ("client", "demo", "cli", "testing") and path.name != "serve.py":
+        if room in ("client", "demo", "cli", "testing") and path.name not in SERVES:
             continue
         text = path.read_text("utf-8")
         named = re.search(r'^log = logging.getLogger\("([\w.]+)"\)$', text, re.MULTILINE)
@@ -145,6 +147,20 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names)) or "-"
 
 
+def _decided(words: list[ast.expr]) -> Iterator[tuple[str, str, set[str]]]:
+    """(event, level, fields) of a line that the supervision of workers has decided on."""
+    level, event, *fields = words
+    assert isinstance(level, ast.Attribute)
+    assert isinstance(event, ast.Constant)
+    if fields and isinstance(fields[0], ast.Dict):
+        names = {str(key.value) for key in fields[0].keys if isinstance(key, ast.Constant)}
+    else:
+        names = {"worker", "status", "again_in_seconds", "reason"} if fields else set()
+    yield str(event.value), level.attr, names
+
+
+SERVES = ("serve.py", "process.py", "several.py")
+"""Modules of the command line that are the service's."""
 LEVELS = {
     "info": "INFO",
     "warning": "WARNING",
@@ -159,6 +175,9 @@ def _logged(node: ast.AST) -> Iterator[tuple[str, str, set[str]]]:
     if not isinstance(node, ast.Call):
         return
     words, called = list(node.args), node.func
+    if isinstance(called, ast.Name) and called.id == "Say":
+        yield from _decided(words)
+        return
     if words and isinstance(words[0], ast.Attribute) and isinstance(words[0].value, ast.Name):
         called, words = words[0], words[1:]
     if not (isinstance(called, ast.Attribute) and isinstance(called.value, ast.Name)):

@@ -31,13 +31,14 @@ from telecast.net.streams import StreamWires
 from telecast.net.wire import Wires
 from telecast.relay import Relay
 from telecast.rights import Rights
+from telecast.supervision.worker import Worker
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
 from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
 from telecast.web.api.contracts import CALLS, DOCUMENTS, Documents, calls_of
-from telecast.web.api.metrics import REGISTRY, build_registry
+from telecast.web.api.metrics import REGISTRY, build_registry, report
 from telecast.web.auth.cookies import add_cookies
 from telecast.web.auth.signed_out import SignedOut
 from telecast.web.front.budget import Budget
@@ -69,11 +70,13 @@ def create_app(
     catalogue: Catalogue = CHANNELS,
     journal: Journal | None = None,
     secret: bytes | None = None,
+    worker: Worker | None = None,
     now: Callable[[], float] = time.time,
 ) -> web.Application:
     """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
 
-    `secret` signs browser sessions; without one they end with the process.
+    `secret` signs browser sessions; without one they end with the process. `worker` is this process
+    among several on one port, and None where it is the only one.
 
     The parts open when the application starts and close when it is cleaned up; `parts_of` gives
     them to whoever embeds it. `now` gives seconds since 1970.
@@ -101,8 +104,12 @@ def create_app(
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            app[PARTS] = await _build(settings, keys, catalogue, journal, tokens, now, stack)
+            app[PARTS] = await _build(
+                settings, keys, catalogue, journal, tokens, worker, now, stack
+            )
             app[REGISTRY] = build_registry(app[PARTS])
+            if worker is not None:
+                worker.report = partial(report, app[PARTS])
             yield
 
     app.cleanup_ctx.append(lifespan)
@@ -120,6 +127,7 @@ async def _build(
     catalogue: Catalogue,
     journal: Journal,
     tokens: Tokens,
+    worker: Worker | None,
     now: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Parts:
@@ -188,6 +196,7 @@ async def _build(
         lag=Lag(scheduler),
         staleness=Staleness(catalogue, tape, broadcaster, now=now),
         now=now,
+        worker=worker,
     )
     await _set_going(parts, stack)
     return parts

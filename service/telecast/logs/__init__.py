@@ -80,17 +80,21 @@ def configure(
     format: str,
     level: str,
     stream: TextIO | None = None,
+    *,
+    worker: int | None = None,
 ) -> logging.Handler:
     """Send all that is logged to `stream` (stderr unless given); an earlier call's no more.
 
     `format` is json, text, or auto: text where the stream is a terminal. `level` is a word of the
-    log_level setting. Returns the handler.
+    log_level setting. Each line has `worker`, if it is given. Returns the handler.
     """
     out = sys.stderr if stream is None else stream
     handler = _Handler(out)
     text = format == "text" or (format == "auto" and out.isatty())
     handler.setFormatter(TextFormatter() if text else JsonFormatter())
     handler.addFilter(ContextFilter())
+    if worker is not None:
+        handler.addFilter(WorkerFilter(worker))
     handler.addFilter(RedactingFilter())
     root = logging.getLogger()
     for old in [each for each in root.handlers if isinstance(each, _Handler)]:
@@ -123,6 +127,18 @@ class ContextFilter(logging.Filter):
         ):
             if getattr(record, name, None) is None:
                 setattr(record, name, variable.get())
+        return True
+
+
+class WorkerFilter(logging.Filter):
+    """Says which of several processes a line is from."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.worker = self._worker
         return True
 
 
@@ -185,6 +201,12 @@ class _Handler(logging.StreamHandler[TextIO]):
         except Exception:
             self.handleError(record)
 
+    def pass_on(self, line: str) -> None:
+        if self._writer is None:
+            self.stream.write(line + "\n")
+        else:
+            self._writer.put(line)
+
     def handleError(self, record: logging.LogRecord) -> None:
         # logging's own prints the record's arguments as they are, secrets and all.
         kind = getattr(sys.exc_info()[0], "__name__", "an error")
@@ -217,6 +239,13 @@ class _Handler(logging.StreamHandler[TextIO]):
 def dropped() -> int:
     """Log lines that were dropped because their reader had stopped."""
     return sum(each.dropped for each in logging.getLogger().handlers if isinstance(each, _Handler))
+
+
+def pass_on(line: str) -> None:
+    """Write a line that another process has made: whole, and among ours."""
+    for each in logging.getLogger().handlers:
+        if isinstance(each, _Handler):
+            each.pass_on(line)
 
 
 def flush() -> None:

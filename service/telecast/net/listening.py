@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from collections.abc import Sequence
 
+from telecast.errors import SettingsError
 
-def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
+
+def listen(hosts: Sequence[str], port: int, *, shared: bool = False) -> list[socket.socket]:
     """Bind a socket for each address; with port 0 all get the port that the first one got.
 
-    `::` serves IPv4 too, unless an IPv4 host is named beside it. Raises OSError, with the host in
-    `filename`, and then nothing is left open.
+    `::` serves IPv4 too, unless an IPv4 host is named beside it. `shared`: other processes of this
+    user may bind the same (SO_REUSEPORT); Linux spreads new connections over those that listen.
+    Raises OSError, with the host in `filename`, and then nothing is left open.
     """
     with contextlib.ExitStack() as stack:
         found: list[socket.socket] = []
@@ -20,6 +24,8 @@ def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
                 for family, address in _addresses(host):
                     alone = host != "::" or any(":" not in each for each in hosts)
                     bound = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                    if shared:
+                        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                     _bind(bound, address, port, alone=alone)
                     port = bound.getsockname()[1]
                     found.append(bound)
@@ -28,6 +34,29 @@ def listen(hosts: Sequence[str], port: int) -> list[socket.socket]:
                 raise
         stack.pop_all()
         return found
+
+
+def hold(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Keep a port, without listening on it, for processes that bind it `shared`.
+
+    Raises OSError where somebody has it, also somebody who would share it.
+    """
+    for bound in listen(hosts, port):
+        port = bound.getsockname()[1]
+        bound.close()
+    return listen(hosts, port, shared=True)
+
+
+def port_fault(hosts: Sequence[str], port: int, fault: OSError) -> SettingsError:
+    """What the operator reads of it."""
+    where = f"{fault.filename or hosts[0]}:{port}"
+    if fault.errno == errno.EADDRINUSE:
+        message = f"Something listens on {where} already: stop it, or choose another --port."
+    elif fault.errno in (errno.EACCES, errno.EPERM):
+        message = f"This user may not listen on {where}: choose a --port above 1023."
+    else:
+        message = f"Can't listen on {where}: {fault.strerror or fault}"
+    return SettingsError([message])
 
 
 def _addresses(host: str) -> list[tuple[int, str]]:

@@ -24,6 +24,7 @@ from telecast.net.admission import Admission
 from telecast.net.streams import StreamWires
 from telecast.relay import Relay
 from telecast.rights import Rights
+from telecast.supervision.worker import Worker
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
 from telecast.turns import Turns
@@ -64,6 +65,8 @@ class Parts:
     staleness: Staleness
     now: Callable[[], float]
     """Seconds since 1970."""
+    worker: Worker | None = None
+    """This process among several; None where it is the only one."""
     started_at: float = field(init=False)
     """Seconds since 1970."""
     frames_refused: Counter[str] = field(default_factory=Counter, init=False)

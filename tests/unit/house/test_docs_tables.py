@@ -107,9 +107,10 @@ def flags_of(command: click.Command) -> set[str]:
 
 
 OTHER_FLAGS = (
-    "workers data-binary write speed-limit speed-time rows peers reps quick docs prefix help"
+    "data-binary write speed-limit speed-time rows peers reps quick docs prefix help "
+    "kill-whom signal"
 )
-"""Those of curl, of the tables and of the benchmarks, and one that is not offered yet."""
+"""Those of curl, of the tables and of the benchmarks."""
 
 
 def test_the_toml_that_pages_show_is_right(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ REASONS = """
     EPOCH_CHANGED POSITION_EXPIRED POSITION_UNKNOWN POSITION_MALFORMED RIGHTS_CHANGED
     EMERGENCY_STOP DAILY_LOSS STOP_LOSS TELECAST_ TELECAST_CONFIG TELECAST_KEY TELECAST_KEYS
     HTTP_PROXY HTTPS_PROXY NO_PROXY
-    TELECAST_CHANNELS TELECAST_URL TCP_NOTSENT_LOWAT TCP_USER_TIMEOUT SO_SNDBUF
+    TELECAST_CHANNELS TELECAST_URL TCP_NOTSENT_LOWAT TCP_USER_TIMEOUT SO_SNDBUF SO_REUSEPORT
 """
 """Words in upper case that are no error codes."""
 

@@ -22,7 +22,7 @@ FLOORS = (
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout", "audit"),
     ("net", "relay", "ingress", "clients", "watch", "rights", "consumers", "contracts"),
-    ("system", "changes"),
+    ("system", "changes", "supervision"),
     ("web", "demo", "recording"),
     ("workers",),
     ("app",),
@@ -59,6 +59,8 @@ PURE = (
     "ingress.derivation",
     "journal.group",
     "journal.trimming",
+    "supervision.crew",
+    "supervision.sums",
 )
 IMPURE = {"asyncio", "time", "socket"}
 READS_ENVIRONMENT = "config"

@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from typing import Any
 
 import click
-import uvloop
 
-from telecast import __version__
-from telecast.app import create_app
-from telecast.changes import settle_changes
-from telecast.channel_file import read_catalogue
-from telecast.channels.catalogue import Catalogue
 from telecast.cli.options import settings_options
-from telecast.config import Settings, load_settings
-from telecast.errors import SettingsError
-from telecast.keys import KeyStore
-from telecast.keys.secret import signing_secret
+from telecast.config import load_settings
 from telecast.logs import configure
-from telecast.server import serve_until_stopped
-
-log = logging.getLogger(__name__)
 
 
 @click.command(name="serve")
@@ -34,35 +20,25 @@ log = logging.getLogger(__name__)
     metavar="CHANNEL",
     help="A channel of the channels file may begin anew if its stored rows no longer fit it.",
 )
-def command(accepted: tuple[str, ...], **flags: Any) -> None:
+@click.option("--as-worker", type=click.IntRange(1), hidden=True)
+def command(accepted: tuple[str, ...], as_worker: int | None, **flags: Any) -> None:
     """Take events in, store them, and send them over WebSocket and Server-Sent Events.
 
     Flags win over the environment, which wins over --config.
     """
+    # What serves is loaded by whoever serves: the parent of several workers stays small.
+    if as_worker is not None:
+        from telecast.cli.run.process import run_worker
+
+        run_worker(as_worker, flags, accepted)
+        return
     settings = load_settings(flags)
     configure(settings.log_format, settings.log_level)
-    catalogue = read_catalogue(settings.channels)
-    keys = _keys(settings, catalogue)
-    secret = signing_secret(settings.secret_file)
-    settle_changes(settings.journal, catalogue, accepted)
+    if settings.workers > 1:
+        from telecast.cli.run.several import run_several
 
-    async def started(url: str) -> None:
-        log.info(
-            "serving",
-            extra={"url": url, "version": __version__, "journal": settings.journal},
-        )
+        run_several(settings, flags, accepted)
+    else:
+        from telecast.cli.run.process import run_alone
 
-    app = create_app(settings, keys=keys, catalogue=catalogue, secret=secret)
-    uvloop.run(serve_until_stopped(app, settings, started, reread=lambda: load_settings(flags)))
-
-
-def _keys(settings: Settings, catalogue: Catalogue) -> KeyStore:
-    """Fails closed: nobody can use a service without keys, so it does not start."""
-    advice = f"Make one: telecast keys new NAME --scope read --scope publish --keys {settings.keys}"
-    if not settings.keys.exists():
-        raise SettingsError([f"There is no keys file {settings.keys}. {advice}"])
-    keys = KeyStore(settings.keys, now=time.time, filters=catalogue.filters)
-    keys.load()
-    if not len(keys):
-        raise SettingsError([f"No key is in {settings.keys}. {advice}"])
-    return keys
+        run_alone(settings, flags, accepted)

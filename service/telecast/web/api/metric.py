@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from telecast.histogram import Histogram
+from telecast.supervision.sums import Join
 from telecast.web.parts import Parts
 
 Samples = Iterable[tuple[dict[str, str], float]]
@@ -20,6 +21,8 @@ class Metric(NamedTuple):
     name: str
     help: str
     read: Callable[[Parts], Any]
+    join: Join = Join.SUM
+    """How a gauge's values of several workers become one."""
 
 
 def one(value: Callable[[Parts], float]) -> Callable[[Parts], Samples]:

@@ -11,6 +11,7 @@ import platform
 from telecast import __version__, logs
 from telecast.consumers.consumer import Standing
 from telecast.net.admission import WHY
+from telecast.supervision.sums import Join
 from telecast.watch import process
 from telecast.web.api.metric import Metric, Samples, by, by_transport, one, times
 from telecast.web.parts import Parts
@@ -95,6 +96,7 @@ METRICS = (
         "telecast_keys_file_usable",
         "1 while the keys file can be read and is right; 0 while older keys stay in force.",
         one(lambda parts: float(parts.keys.trouble is None)),
+        Join.LEAST,
     ),
     Metric(
         "counter",
@@ -212,12 +214,14 @@ METRICS = (
             "channel",
             lambda parts: {each.channel.name: each.unacknowledged for each in parts.alerts},
         ),
+        Join.MOST,
     ),
     Metric(
         "gauge",
         "telecast_consumers",
         "Named clients whose acknowledged position is kept.",
         one(lambda parts: len(parts.consumers)),
+        Join.MOST,
     ),
     Metric(
         "gauge",
@@ -230,12 +234,14 @@ METRICS = (
                 for each in (Standing.NEAR, Standing.OVERTAKEN)
             },
         ),
+        Join.MOST,
     ),
     Metric(
         "gauge",
         "telecast_consumer_lag_events_max",
         "Events, of all channels, that the consumer furthest behind has not acknowledged.",
         one(lambda parts: parts.consumers.most_behind()),
+        Join.MOST,
     ),
     Metric(
         "counter",
@@ -249,6 +255,7 @@ METRICS = (
         "telecast_head_seq",
         "The seq of the newest event in the fan-out.",
         one(lambda parts: parts.tape.head),
+        Join.MOST,
     ),
     Metric(
         "gauge",
@@ -264,12 +271,14 @@ METRICS = (
             "channel",
             lambda parts: {name: len(log.rows) for name, log in parts.tape.logs.items()},
         ),
+        Join.MOST,
     ),
     Metric(
         "gauge",
         "telecast_channel_last_event_timestamp_seconds",
         "When the newest event of a channel was committed, in seconds since 1970.",
         _last_events,
+        Join.MOST,
     ),
     Metric(
         "gauge",
@@ -279,12 +288,14 @@ METRICS = (
             ({"channel": name}, float(name in parts.staleness.stale))
             for name in parts.staleness.watched
         ],
+        Join.LEAST,
     ),
     Metric(
         "gauge",
         "telecast_publisher_last_publish_timestamp_seconds",
         "When each key last published, in seconds since 1970; the last 1,000 keys.",
         by("key_id", lambda parts: parts.ingress.tally.last),
+        Join.MOST,
     ),
     Metric(
         "gauge",
@@ -303,6 +314,7 @@ METRICS = (
         "telecast_journal_idempotency_keys",
         "Idempotency keys that the journal remembers.",
         one(lambda parts: parts.journal.figures().idempotency_keys),
+        Join.MOST,
     ),
     Metric(
         "counter",
@@ -325,21 +337,36 @@ METRICS = (
     ),
     Metric(
         "gauge",
+        "telecast_workers",
+        "Processes that serve and answered when they were asked for these figures.",
+        one(lambda parts: 1),
+    ),
+    Metric(
+        "counter",
+        "telecast_worker_restarts_total",
+        "Workers that ended although nobody asked them to, and were restarted.",
+        one(lambda parts: 0),  # the parent counts them
+    ),
+    Metric(
+        "gauge",
         "telecast_ready",
         "1 while new work is welcome.",
         one(lambda parts: float(parts.ready)),
+        Join.LEAST,
     ),
     Metric(
         "gauge",
         "telecast_build_info",
         "Always 1; the labels name the version of the service and of Python.",
         lambda parts: [({"version": __version__, "python": platform.python_version()}, 1)],
+        Join.MOST,
     ),
     Metric(
         "gauge",
         "process_start_time_seconds",
         "Seconds since 1970.",
         one(lambda parts: parts.started_at),
+        Join.EACH,
     ),
     Metric(
         "counter",
@@ -352,23 +379,27 @@ METRICS = (
         "process_resident_memory_bytes",
         "Resident memory.",
         one(lambda parts: process.resident_bytes()),
+        Join.EACH,
     ),
     Metric(
         "gauge",
         "process_virtual_memory_bytes",
         "Virtual memory.",
         one(lambda parts: process.virtual_bytes()),
+        Join.EACH,
     ),
     Metric(
         "gauge",
         "process_open_fds",
         "Open file descriptors.",
         one(lambda parts: process.open_files()),
+        Join.EACH,
     ),
     Metric(
         "gauge",
         "process_max_fds",
         "File descriptors that may be open.",
         one(lambda parts: process.most_files()),
+        Join.EACH,
     ),
 )

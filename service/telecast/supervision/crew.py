@@ -1,0 +1,260 @@
+"""Which workers run: decisions only, so that each can be tested without a process.
+
+What holds: a worker that is not asked to go is started again, later each time that it fails; at
+most one worker is away because of a rolling restart; and the service ends with an error only if it
+could not be got to work: before all workers were up once, or with no worker up at all. What would
+break it: ending everybody because one worker can't start while the others serve.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+FIRST_SECONDS = 0.5
+"""Before the first restart of a worker; doubled with each failure after it."""
+MOST_SECONDS = 30.0
+GOOD_SECONDS = 60.0
+"""A worker that was up for so long has not failed at its start: its next restart is a first one."""
+MOST_STARTS = 3
+"""Starts in a row that may fail before the service gives up, where it gives up at all."""
+
+
+class State(Enum):
+    WAITING = auto()
+    """Not running: until its time comes."""
+    STARTING = auto()
+    UP = auto()
+    LEAVING = auto()
+    """Asked to go."""
+    GONE = auto()
+
+
+_MOVES = {
+    State.WAITING: {State.STARTING, State.GONE},
+    State.STARTING: {State.UP, State.LEAVING, State.WAITING},
+    State.UP: {State.LEAVING, State.WAITING},
+    State.LEAVING: {State.WAITING, State.GONE},
+    State.GONE: set[State](),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Ask a worker to go: it drains. `notice`: /readyz says so first, for `drain_notice`."""
+
+    number: int
+    notice: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """All workers are up for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All is over. `error` is what the operator is shown."""
+
+    status: int
+    error: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A line for the log."""
+
+    level: int
+    event: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Order = Start | End | Serving | Finish | Say
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    number: int
+    state: State = State.WAITING
+    since: float = 0.0
+    """When it came into its state; seconds of a monotonic clock, as all times here."""
+    due: float = 0.0
+    """When a waiting one is started."""
+    failures: int = 0
+    """Ends in a row that nobody asked for."""
+    starts_failed: int = 0
+    """Starts in a row that did not come as far as UP."""
+    words: tuple[str, ...] = ()
+    """Why it could not start, as it said itself."""
+
+    def move(self, state: State, now: float) -> None:
+        if state not in _MOVES[self.state]:
+            raise AssertionError(f"worker {self.number}: {self.state} -> {state}")
+        self.state, self.since = state, now
+
+
+class Crew:
+    """`now` is in seconds of a monotonic clock. Every method returns what is to be done, in order;
+    after Finish nothing is."""
+
+    def __init__(self, count: int) -> None:
+        self._workers = {number: _Worker(number) for number in range(1, count + 1)}
+        self._serving = False
+        self._stopping = False
+        self._status = 0
+        self._error: tuple[str, ...] = ()
+        self._rolling: deque[int] = deque()
+        """Workers that are still to be restarted, the first of them being at it."""
+        self.restarts = 0
+        """Ends that nobody asked for."""
+
+    def state(self, number: int) -> State:
+        return self._workers[number].state
+
+    def next_due(self) -> float | None:
+        """When `due` is to be called next."""
+        waiting = (each.due for each in self._in(State.WAITING))
+        return min(waiting, default=None)
+
+    def due(self, now: float) -> list[Order]:
+        """Start those whose time has come; all of them at the beginning."""
+        if self._stopping:
+            return []
+        return [self._start(each, now) for each in self._in(State.WAITING) if each.due <= now]
+
+    def up(self, number: int, now: float, pid: int) -> list[Order]:
+        """A worker serves."""
+        worker = self._workers[number]
+        if worker.state is not State.STARTING:
+            return []  # it was asked to go meanwhile
+        worker.move(State.UP, now)
+        worker.starts_failed, worker.words = 0, ()
+        orders: list[Order] = [Say(logging.INFO, "a worker is up", {"worker": number, "pid": pid})]
+        if not self._serving and all(each.state is State.UP for each in self._workers.values()):
+            self._serving = True
+            orders.append(Serving())
+        if self._rolling and self._rolling[0] == number:
+            self._rolling.popleft()
+            orders += self._roll_on(now)
+        return orders
+
+    def refused(self, number: int, words: Iterable[str]) -> None:
+        """A worker says why it can't start. It ends next."""
+        self._workers[number].words = tuple(words)
+
+    def ended(self, number: int, status: int, now: float) -> list[Order]:
+        """A worker's process is over; `status` is negative where a signal ended it."""
+        worker = self._workers[number]
+        if self._stopping:
+            worker.move(State.GONE, now)
+            if status not in (0, -15):  # SIGTERM may come before it can be handled
+                self._status = 1
+            return self._all_gone()
+        if worker.state is State.LEAVING:
+            worker.move(State.WAITING, now)
+            return [self._start(worker, now)]
+        return self._failed(worker, status, now)
+
+    def stop(self, now: float, *, notice: bool = True) -> list[Order]:
+        """End all workers, together: one by one each would send its clients to the next."""
+        if self._stopping:
+            return []
+        self._stopping = True
+        self._rolling.clear()
+        orders: list[Order] = []
+        for each in self._workers.values():
+            if each.state is State.WAITING:
+                each.move(State.GONE, now)
+            elif each.state in (State.STARTING, State.UP):
+                each.move(State.LEAVING, now)
+                orders.append(End(each.number, notice))
+        return orders + self._all_gone()
+
+    def roll(self, now: float) -> list[Order]:
+        """Restart one worker after the other; the next when the one before is up again."""
+        if self._stopping or not self._serving:
+            return [Say(logging.WARNING, "no rolling restart: the service is not up")]
+        if self._rolling:
+            return [Say(logging.WARNING, "a rolling restart is under way already")]
+        self._rolling.extend(self._workers)
+        return [Say(logging.INFO, "rolling restart"), *self._roll_on(now)]
+
+    def _roll_on(self, now: float) -> list[Order]:
+        while self._rolling:
+            worker = self._workers[self._rolling[0]]
+            if worker.state is State.UP:
+                worker.move(State.LEAVING, now)
+                return [End(worker.number, notice=False)]
+            self._rolling.popleft()  # it is starting anew anyway
+        return [Say(logging.INFO, "rolling restart done")]
+
+    def _failed(self, worker: _Worker, status: int, now: float) -> list[Order]:
+        self.restarts += 1
+        if worker.state is State.STARTING:
+            worker.starts_failed += 1
+        elif now - worker.since >= GOOD_SECONDS:
+            worker.failures = 0
+        pause = min(MOST_SECONDS, FIRST_SECONDS * 2.0 ** min(worker.failures, 16))
+        worker.failures += 1
+        worker.move(State.WAITING, now)
+        worker.due = now + pause
+        fields: dict[str, Any] = {
+            "worker": worker.number,
+            "status": status,
+            "again_in_seconds": pause,
+        }
+        if worker.words:
+            fields["reason"] = list(worker.words)
+        if self._is_hopeless(worker):
+            self._status, self._error = (
+                1,
+                worker.words
+                or (
+                    f"Error: Worker {worker.number} ended {worker.starts_failed} times before it "
+                    f"was ready ({_ending(status)}): the lines above may say why.",
+                ),
+            )
+            return self.stop(now, notice=False)
+        orders: list[Order] = [Say(logging.ERROR, "a worker has ended; it is restarted", fields)]
+        if self._rolling and self._rolling[0] == worker.number:
+            self._rolling.clear()
+            orders.append(
+                Say(
+                    logging.ERROR,
+                    "rolling restart given up: the others stay as they are",
+                    {"worker": worker.number},
+                )
+            )
+        return orders
+
+    def _is_hopeless(self, worker: _Worker) -> bool:
+        """Whether it is of no use to go on, which a worker that was never up says by its words."""
+        if not self._serving:
+            return bool(worker.words) or worker.starts_failed >= MOST_STARTS
+        return worker.starts_failed >= MOST_STARTS and not self._in(State.UP)
+
+    def _start(self, worker: _Worker, now: float) -> Order:
+        worker.move(State.STARTING, now)
+        worker.words = ()
+        return Start(worker.number)
+
+    def _all_gone(self) -> list[Order]:
+        if all(each.state is State.GONE for each in self._workers.values()):
+            return [Finish(self._status, self._error)]
+        return []
+
+    def _in(self, state: State) -> list[_Worker]:
+        return [each for each in self._workers.values() if each.state is state]
+
+
+def _ending(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"status {status}"

@@ -1,0 +1,326 @@
+"""The parent of several workers: carries out what `crew` decides. It serves no client itself.
+
+It holds the port without listening on it, so that the workers, which listen on it together
+(SO_REUSEPORT), come and go while it stays theirs. It writes the log for all, so that lines stay
+whole, and remembers what each worker has counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from telecast import logs
+from telecast.config import Settings, as_plain
+from telecast.errors import SettingsError
+from telecast.supervision.crew import Crew, End, Finish, Order, Say, Serving, Start, State
+from telecast.supervision.line import Line
+from telecast.supervision.sums import Family, Join, Sums
+from telecast.watch.notify import Notifier
+
+log = logging.getLogger(__name__)
+decided = logging.getLogger("telecast.supervision.crew")
+
+GATHER_SECONDS = 2.0
+"""How long a worker may take to say what it has counted; after that its last report counts."""
+BETWEEN_SECONDS = 10.0
+"""Between two reports that nobody asked for: what a killed worker counted is lost for no longer."""
+LONGEST_LINE = 2**20
+END_SECONDS = 2.0
+"""How long the last words of a worker that has ended are waited for."""
+
+Reread = Callable[[Settings, bool], Settings]
+"""The settings that hold after they were read again; the flag: for a rolling restart. It logs what
+changed, and raises SettingsError."""
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """One life of a worker's process."""
+
+    number: int
+    line: Line
+    process: asyncio.subprocess.Process
+    heard: float
+    """When it last gave a sign of life."""
+    reload_owed: bool = False
+    asked: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+
+
+class Parent:
+    """The caller holds the port.
+
+    `command` starts a worker, with `--as-worker NUMBER` behind it, in `environment`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        command: Sequence[str],
+        *,
+        reread: Reread,
+        notifier: Notifier,
+        watchdog: float | None,
+        environment: dict[str, str],
+    ) -> None:
+        self._settings = settings
+        self._command = command
+        self._reread = reread
+        self._notifier = notifier
+        self._watchdog = watchdog
+        self._environment = environment
+        self._crew = Crew(settings.workers)
+        self._sums = Sums()
+        self._seats: dict[int, _Seat] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._finish: asyncio.Future[Finish] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ids = 0
+        self._going = False
+
+    async def run(self, serving: Callable[[], None]) -> Finish:
+        """Until all workers are gone. `serving` is called when all are up for the first time."""
+        self._serving = serving
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._asked_to_end)
+        self._loop.add_signal_handler(signal.SIGHUP, self._reload)
+        self._loop.add_signal_handler(signal.SIGUSR2, self._roll)
+        beside = [
+            self._loop.create_task(self._gather_now_and_then()),
+            self._loop.create_task(self._watch()),
+        ]
+        try:
+            self._do(self._crew.due(self._loop.time()))
+            return await self._finish
+        finally:
+            for task in (*beside, *self._tasks):
+                task.cancel()
+            for seat in self._seats.values():
+                with contextlib.suppress(ProcessLookupError):
+                    seat.process.kill()
+
+    # --- what is decided is done
+
+    def _do(self, orders: Iterable[Order]) -> None:
+        for order in orders:
+            match order:
+                case Start():
+                    self._begin(self._live(order.number))
+                case End():
+                    self._end(order)
+                case Serving():
+                    self._serving()
+                    self._notifier.say("READY=1")
+                    self._begin(self._notifier.beat())
+                case Say():
+                    decided.log(order.level, order.event, extra=dict(order.fields))
+                case Finish():
+                    if not self._finish.done():
+                        self._finish.set_result(order)
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._crew.next_due()
+        self._timer = None if due is None else self._loop.call_at(due, self._due)
+
+    def _due(self) -> None:
+        self._do(self._crew.due(self._loop.time()))
+
+    def _begin(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self, order: End) -> None:
+        seat = self._seats.get(order.number)
+        if seat is None:
+            return  # its process is being made: `_live` looks
+        if order.notice:
+            _signal(seat, signal.SIGTERM)
+        else:
+            self._begin(seat.line.send({"leave": True}))
+
+    # --- signals
+
+    def _asked_to_end(self) -> None:
+        if self._going:
+            log.warning("asked again: not waiting any more")
+            for seat in self._seats.values():
+                _signal(seat, signal.SIGKILL)
+            logs.flush()
+            os._exit(1)
+        self._going = True
+        log.info("all workers go down")
+        self._notifier.say("STOPPING=1")
+        self._do(self._crew.stop(self._loop.time()))
+
+    def _take(self, *, rolling: bool) -> bool:
+        try:
+            self._settings = self._reread(self._settings, rolling)
+        except SettingsError as fault:
+            log.error(  # noqa: TRY400
+                "settings not read again", extra={"problems": fault.problems}
+            )
+            return False
+        logging.getLogger().setLevel(self._settings.log_level.upper())
+        return True
+
+    def _reload(self) -> None:
+        """Once here, so that a mistake is said once; then in each worker."""
+        if not self._take(rolling=False):
+            return
+        for seat in self._seats.values():
+            if self._crew.state(seat.number) is State.UP:
+                _signal(seat, signal.SIGHUP)
+            else:
+                seat.reload_owed = True
+
+    def _roll(self) -> None:
+        if self._take(rolling=True):
+            self._do(self._crew.roll(self._loop.time()))
+
+    # --- one worker
+
+    async def _live(self, number: int) -> None:
+        """From its start to its end."""
+        ours, theirs = socket.socketpair()
+        status = 1
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "--as-worker",
+                str(number),
+                stdin=theirs.fileno(),
+                stderr=asyncio.subprocess.PIPE,
+                env=self._environment,
+                # Ctrl-C in a terminal is for the parent, which asks each worker once.
+                process_group=0,
+            )
+        except OSError as fault:
+            theirs.close()
+            ours.close()
+            self._crew.refused(number, [f"A worker can't be started: {fault.strerror}."])
+        else:
+            theirs.close()  # else its end would never be read
+            seat = _Seat(number, Line(ours), process, self._loop.time())
+            self._seats[number] = seat
+            try:
+                status = await self._follow(seat)
+            finally:
+                del self._seats[number]
+                seat.line.close()
+        self._sums.ended(number)
+        self._do(self._crew.ended(number, status, self._loop.time()))
+
+    async def _follow(self, seat: _Seat) -> int:
+        beat = None if self._watchdog is None else self._watchdog / 4
+        await seat.line.send({"settings": as_plain(self._settings), "beat": beat})
+        if self._crew.state(seat.number) is State.LEAVING:  # it was asked to go meanwhile
+            _signal(seat, signal.SIGTERM)
+        assert seat.process.stderr is not None
+        reading = [
+            self._loop.create_task(_pass_on(seat.process.stderr)),
+            self._loop.create_task(self._listen(seat)),
+        ]
+        try:
+            status = await seat.process.wait()
+            await asyncio.wait(reading, timeout=END_SECONDS)
+        finally:
+            for task in reading:
+                task.cancel()
+        return status
+
+    async def _listen(self, seat: _Seat) -> None:
+        async for message in seat.line.messages():
+            seat.heard = self._loop.time()
+            if "up" in message:
+                self._do(self._crew.up(seat.number, self._loop.time(), seat.process.pid))
+                if seat.reload_owed:
+                    seat.reload_owed = False
+                    _signal(seat, signal.SIGHUP)
+            elif "refused" in message:
+                self._crew.refused(seat.number, message["refused"])
+            elif "given" in message:
+                self._sums.take(seat.number, map(Family.from_json, message["families"]))
+                waiting = seat.asked.pop(message["given"], None)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(None)
+            elif "join" in message:
+                self._begin(self._join(seat, message["join"]))
+
+    async def _watch(self) -> None:
+        """End a worker whose loop stands still, as systemd would end the service's."""
+        while self._watchdog is not None:
+            await asyncio.sleep(self._watchdog / 4)
+            for seat in self._seats.values():
+                silent = self._loop.time() - seat.heard
+                if self._crew.state(seat.number) is State.UP and silent > self._watchdog:
+                    log.critical(
+                        "a worker's loop stood still: it is killed",
+                        extra={"worker": seat.number, "seconds": round(silent, 1)},
+                    )
+                    _signal(seat, signal.SIGKILL)
+
+    # --- metrics
+
+    async def _join(self, seat: _Seat, asked: int) -> None:
+        answered = await self._gather()
+        self._sums.take(0, self._own())
+        families = [each.as_json() for each in self._sums.joined(answered)]
+        await seat.line.send({"joined": asked, "families": families})
+
+    async def _gather(self) -> set[int]:
+        """Have all say what they have counted; the numbers of those that did."""
+        self._ids += 1
+        waiting: dict[int, asyncio.Future[None]] = {}
+        for number, seat in self._seats.items():
+            if self._crew.state(number) not in (State.UP, State.LEAVING):
+                continue
+            waiting[number] = seat.asked[self._ids] = self._loop.create_future()
+            self._begin(seat.line.send({"give": self._ids}))
+        if waiting:
+            await asyncio.wait(waiting.values(), timeout=GATHER_SECONDS)
+        for number in waiting.keys() & self._seats.keys():
+            self._seats[number].asked.pop(self._ids, None)
+        return {number for number, answer in waiting.items() if answer.done()}
+
+    async def _gather_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(BETWEEN_SECONDS)
+            await self._gather()
+
+    def _own(self) -> list[Family]:
+        """What the parent alone has counted; what it says about them stands in the workers'."""
+        counts = {
+            "telecast_worker_restarts_total": self._crew.restarts,
+            "telecast_log_lines_dropped_total": logs.dropped(),
+        }
+        return [
+            Family("counter", name, "", Join.SUM, (((), count),)) for name, count in counts.items()
+        ]
+
+
+def _signal(seat: _Seat, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        seat.process.send_signal(number)
+
+
+async def _pass_on(stream: asyncio.StreamReader) -> None:
+    """A worker's lines into the one log, whole."""
+    read = b""
+    while data := await stream.read(65_536):
+        *lines, read = (read + data).split(b"\n")
+        for line in lines:
+            logs.pass_on(line.decode(errors="replace"))
+        if len(read) > LONGEST_LINE:
+            logs.pass_on(read.decode(errors="replace"))
+            read = b""
+    if read:
+        logs.pass_on(read.decode(errors="replace"))
