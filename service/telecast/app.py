@@ -277,6 +277,7 @@ def _node_options(settings: Settings) -> NodeOptions:
     return NodeOptions(
         copy=settings.journal_copy,
         replicas=settings.replicas,
+        checkpoint_bytes=settings.checkpoint_bytes,
         access=Access(
             creds=settings.nats_creds,
             user=settings.nats_user,

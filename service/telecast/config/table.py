@@ -82,6 +82,13 @@ class Settings:
         "With a nats:// journal that is not there yet: how many NATS servers keep it. 1 loses "
         "whatever its server loses; 3 outlives one of them.",
     )
+    checkpoint_bytes: int = _size(
+        64 * MIB,
+        64 * KIB,
+        64 * 1024 * MIB,
+        "With a nats:// journal: a checkpoint is made after so many bytes of messages, each "
+        "counted with 1 KiB more, or as many as the copy is large; older messages then go.",
+    )
     nats_creds: Path | None = _setting(
         None, "present_file", "Credentials file for the NATS servers."
     )

@@ -44,7 +44,7 @@ def journal_from_url(
             os.path.expanduser(path), retention, now=now, elapsed=elapsed, limits=limits
         )
     if scheme in ("nats", "tls"):
-        return _on_jetstream(url, retention, node or NodeOptions(), now)
+        return _on_jetstream(url, retention, node or NodeOptions(), now, limits)
     raise SettingsError(
         [
             "The journal is memory:, sqlite:PATH (such as sqlite:telecast.db) or "
@@ -54,7 +54,11 @@ def journal_from_url(
 
 
 def _on_jetstream(
-    url: str, retention: Mapping[str, Retention], node: NodeOptions, now: Callable[[], float]
+    url: str,
+    retention: Mapping[str, Retention],
+    node: NodeOptions,
+    now: Callable[[], float],
+    limits: KeyLimits | None,
 ) -> Journal:
     address = parse_address(url)
     try:
@@ -66,4 +70,11 @@ def _on_jetstream(
             ["A nats:// journal needs the package nats-py: pip install 'telecast[nats]'."]
         ) from missing
     log = JetStreamLog(address, node.access, replicas=node.replicas)
-    return JetStreamJournal(log, node.copy, retention, now=now)
+    return JetStreamJournal(
+        log,
+        node.copy,
+        retention,
+        now=now,
+        limits=limits,
+        checkpoint_bytes=node.checkpoint_bytes,
+    )

@@ -261,9 +261,9 @@ async def test_a_copy_is_made_anew_after_the_machine_went_down(
 
 def test_a_copy_that_was_closed_is_kept(tmp_path: Path) -> None:
     path = str(tmp_path / "copy.db")
-    Copy(path, "c0ffee1234", KEEP).close()
+    Copy(path, "c0ffee1234", "epoch1", KEEP).close()
     before = Path(path).stat().st_ino
-    Copy(path, "c0ffee1234", KEEP).close()
+    Copy(path, "c0ffee1234", "epoch1", KEEP).close()
     assert Path(path).stat().st_ino == before
 
 

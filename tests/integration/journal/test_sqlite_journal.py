@@ -33,6 +33,7 @@ from telecast.journal.sqlite import procedures, schema, store, writer
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.mark import Mark
 from telecast.journal.sqlite.restored import restored
+from telecast.journal.sqlite.schema import CopyOf
 from telecast.journal.sqlite.store import Store
 from telecast.journal.sqlite.writer import GROUP_RECORDS
 from telecast.model import Entry, Floor, Op, Record, Retention
@@ -1175,15 +1176,18 @@ async def test_no_statement_scans_what_grows(path: Path) -> None:
             assert all(any(word in step for word in allowed) for step in scans), plan
 
 
+ONE_LOG = CopyOf("c0ffee1234", "epoch1")
+
+
 def test_a_copy_of_a_log_is_no_journal_and_the_other_way_round(tmp_path: Path) -> None:
     copy, journal = str(tmp_path / "copy.db"), str(tmp_path / "journal.db")
-    store.Store(copy, KEEP, copy_of="c0ffee1234").close()
-    store.Store(copy, KEEP, copy_of="c0ffee1234").close()
+    store.Store(copy, KEEP, copy_of=ONE_LOG).close()
+    store.Store(copy, KEEP, copy_of=ONE_LOG).close()
     store.Store(journal, KEEP).close()
     for path, copy_of, words in (
         (copy, None, "no journal of its own"),
-        (copy, "c0ffee9999", "another log"),
-        (journal, "c0ffee1234", "no copy of a log"),
+        (copy, CopyOf("c0ffee9999", "epoch1"), "another log"),
+        (journal, ONE_LOG, "no copy of a log"),
     ):
         before = Path(path).read_bytes()
         with pytest.raises(JournalCorrupt, match=words):

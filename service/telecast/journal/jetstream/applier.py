@@ -12,8 +12,10 @@ from threading import Thread
 from telecast.errors import JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
 from telecast.journal.base import Figures
-from telecast.journal.jetstream.copy import Applied, Copy, Place
+from telecast.journal.jetstream.checkpoints.marks import Marks
+from telecast.journal.jetstream.copy import Applied, Copy, install
 from telecast.journal.jetstream.log import Logged
+from telecast.journal.jetstream.place import Place
 from telecast.journal.sqlite.lock import FileLock
 from telecast.model import Floor, Retention
 
@@ -26,6 +28,7 @@ class Opened:
     place: Place
     head: int
     floors: Mapping[str, Floor]
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +38,7 @@ class Step:
     applied: Sequence[Applied]
     floors: Mapping[str, Floor]
     figures: Figures
+    marks: Marks
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,21 +70,26 @@ class Applier:
     """Owns the copy's thread from `start` until `stop`.
 
     `report` is called on `loop`: first with Opened, or at once with Gone; then once per step; last
-    with Gone. `release` is called in the thread before the file is closed.
+    with Gone. `release` is called in the thread before the file is closed. A checkpoint that was
+    `fetched` takes the copy's place first.
     """
 
     def __init__(
         self,
         path: str,
+        life: str,
         epoch: str,
         retention: Mapping[str, Retention],
         *,
+        fetched: str | None,
         loop: asyncio.AbstractEventLoop,
         report: Callable[[Report], None],
         release: Callable[[], None],
     ) -> None:
         self._path = path
+        self._life = life
         self._epoch = epoch
+        self._fetched = fetched
         self._retention = retention
         self._loop = loop
         self._report = report
@@ -118,12 +127,15 @@ class Applier:
             self._send(self._report, Gone(fault))
             return
         try:
-            copy = Copy(self._path, self._epoch, self._retention)
+            if self._fetched is not None:
+                install(self._path, self._fetched)
+            copy = Copy(self._path, self._life, self._epoch, self._retention)
         except Exception as error:
             lock.release()
             self._send(self._report, Gone(self._explained(error)))
             return
-        opened = Opened(copy.store.epoch, copy.place, copy.store.head, copy.store.floors())
+        store = copy.store
+        opened = Opened(store.epoch, copy.place, store.head, store.floors(), copy.marks)
         self._send(self._report, opened)
         try:
             self._serve(copy)
@@ -152,7 +164,7 @@ class Applier:
     def _applied(self, copy: Copy, logged: Sequence[Logged]) -> Step | Failed:
         try:
             applied = copy.apply(logged)
-            return Step(applied, copy.store.floors(), copy.figures())
+            return Step(applied, copy.store.floors(), copy.figures(), copy.marks)
         except Exception as error:
             return Failed(self._explained(error))
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -53,10 +53,11 @@ class Consumer:
     def _sure(self) -> bool:
         return not self._doubt
 
-    async def begin(self, first: int) -> None:
-        """Deliver from this sequence on. Raises Refused, and what TROUBLE names."""
+    async def begin(self, first: int, subject: str | None = None) -> None:
+        """Deliver from this sequence on, of one subject only where it is given. Raises Refused,
+        and what TROUBLE names."""
         inbox, self._subscription = await self._servers.subscribe(self._take)
-        config = {
+        config: dict[str, object] = {
             "deliver_subject": inbox,
             "deliver_policy": "by_start_sequence",
             "opt_start_seq": first,
@@ -68,6 +69,8 @@ class Consumer:
             "mem_storage": True,
             "num_replicas": 1,
         }
+        if subject is not None:
+            config["filter_subject"] = subject
         await self._servers.call(
             f"CONSUMER.CREATE.{self._stream}", {"stream_name": self._stream, "config": config}
         )
@@ -84,7 +87,7 @@ class Consumer:
         self._arrived.append(message)
         self._wake.set()
 
-    async def deliveries(self) -> AsyncIterator[tuple[Logged, ...]]:
+    async def deliveries(self) -> AsyncGenerator[tuple[Logged, ...], None]:
         """What comes, gathered, until it is in doubt."""
         while self._sure():
             if not self._arrived:

@@ -19,6 +19,7 @@ import os
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,18 @@ from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.ageing import Times
 from telecast.journal.base import Figures, Note, Receipt
 from telecast.journal.books import notes_of
+from telecast.journal.jetstream.checkpoints.marks import Mark, Marks
 from telecast.journal.jetstream.log import Logged
 from telecast.journal.jetstream.message import VERSION, Message, NewerVersion, decode
-from telecast.journal.jetstream.nodes import Nodes, Verdict
-from telecast.journal.sqlite.schema import sync_directory
+from telecast.journal.jetstream.nodes import Verdict
+from telecast.journal.jetstream.place import BOOK, PLACE, Place, State, read_place
+from telecast.journal.sqlite.faults import explained
+from telecast.journal.sqlite.schema import CopyOf, connect, copy_of, is_ours, sync_directory
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Retention
 
 log = logging.getLogger(__name__)
 
-BOOK, PLACE = "log", "place"
-"""The note that says up to where the log is applied."""
 CLOSED = "closed"
 LOOK_SECONDS = 1.0
 """Between two looks at whether the copy's file is still where it was."""
@@ -50,20 +52,10 @@ CHAINS = 4096
 Outcome = Receipt | TelecastError
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Up to where the log is applied: the sequence and time of that message, and the checksum of
-    all judgements until then."""
-
-    applied: int = 0
-    timestamp: int = 0
-    chain: int = 0
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Applied:
     """What became of one message. `outcomes` are those of its batches, in their order; `trimmed`
-    says how many entries went because it asked for that."""
+    says how many entries went because it asked for that, `marked` whether its mark counted."""
 
     place: Place
     node: str
@@ -74,26 +66,35 @@ class Applied:
     notes: tuple[Note, ...]
     head: int
     trimmed: int | None
+    marked: bool | None = None
 
 
 class Copy:
     """The database and what the log says about it. Blocking: it lives in the copy's thread."""
 
-    def __init__(self, path: str, epoch: str, retention: Mapping[str, Retention]) -> None:
-        """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock."""
+    def __init__(
+        self, path: str, life: str, epoch: str, retention: Mapping[str, Retention]
+    ) -> None:
+        """`life` and `epoch` are the log's. Raises JournalCorrupt, JournalUnavailable. The caller
+        holds the lock."""
         discard_if_unsure(path)
+        if not Path(path).exists():
+            _say_state(path, f"open {_boot()}")  # what is half made is ours
         self._path = path
         self._looked = 0.0
         self._chains: OrderedDict[int, int] = OrderedDict()
-        self.store = Store(path, retention, copy_of=epoch)
-        kept = self.store.note(BOOK, PLACE)
-        if kept is None:
-            self.place, self._nodes = Place(), Nodes()
-        else:
-            found = orjson.loads(kept)
-            self.place = Place(found["applied"], found["timestamp"], found["chain"])
-            self._nodes = Nodes.from_json(found["nodes"])
+        self.store = Store(path, retention, copy_of=CopyOf(life, epoch))
+        self._state = State.from_note(self.store.note(BOOK, PLACE))
+        self._chains[self.place.applied] = self.place.chain
         _say_state(path, f"open {_boot()}")
+
+    @property
+    def place(self) -> Place:
+        return self._state.place
+
+    @property
+    def marks(self) -> Marks:
+        return self._state.marks
 
     def apply(self, logged: Sequence[Logged]) -> list[Applied]:
         """Apply messages in one transaction. Raises JournalCorrupt, JournalUnavailable."""
@@ -102,38 +103,35 @@ class Copy:
 
     def _apply(self, logged: Logged) -> Applied:
         message = self._read(logged)
-        timestamp = max(self.place.timestamp, logged.timestamp)
-        verdict = self._nodes.judge(message.node, message.number)
+        state = self._state
+        timestamp = max(state.place.timestamp, logged.timestamp)
+        verdict = state.nodes.judge(message.node, message.number)
         outcomes: list[Outcome] = []
-        trimmed = None
+        trimmed = marked = None
         counts = verdict is Verdict.NEXT
         batches = message.batches if counts else ()
+        state.marks = state.marks.after(len(logged.data))
         if counts:
             self._compare(message)
-            self._nodes.take(message.node, message.number, message.fences, timestamp)
+            state.nodes.take(message.node, message.number, message.fences, timestamp)
             if message.trim is not None:
                 trimmed = self.store.trim(timestamp / 1000, message.trim)
+            if message.mark is not None:
+                marked = self._mark(message.mark, timestamp)
         now = timestamp / 1000
-        group = self.store.group(batches, Times(now, now, now))
+        group = self.store.group(batches, Times(now, now, now), message.limits)
         for batch in batches:
             try:
                 outcomes.append(group.add(batch))
             except TelecastError as refusal:
                 outcomes.append(refusal)
-        judged = [logged.sequence, verdict.name, trimmed, *map(_short, outcomes)]
-        self.place = Place(
-            logged.sequence, timestamp, crc32(orjson.dumps(judged), self.place.chain)
+        judged = [logged.sequence, verdict.name, trimmed, marked, *map(_short, outcomes)]
+        state.place = Place(
+            logged.sequence, timestamp, crc32(orjson.dumps(judged), state.place.chain)
         )
         self._remember()
         notes = notes_of(group.notes.items())
-        group.notes[BOOK, PLACE] = orjson.dumps(
-            {
-                "applied": self.place.applied,
-                "timestamp": self.place.timestamp,
-                "chain": self.place.chain,
-                "nodes": self._nodes.as_json(),
-            }
-        )
+        group.notes[BOOK, PLACE] = state.as_note()
         self.store.commit(group)
         return Applied(
             self.place,
@@ -145,7 +143,14 @@ class Copy:
             notes,
             self.store.head,
             trimmed,
+            marked,
         )
+
+    def _mark(self, mark: Mark, timestamp: int) -> bool:
+        after = self._state.marks.judge(mark, timestamp)
+        if after is not None:
+            self._state.marks = after
+        return after is not None
 
     def _read(self, logged: Logged) -> Message:
         if logged.sequence != self.place.applied + 1:
@@ -220,15 +225,59 @@ def _say_state(path: str, state: str) -> None:
 
 
 def discard_if_unsure(path: str) -> None:
-    """Remove a copy that was open when the machine went down: nothing of it was synced."""
-    if not Path(path).exists():
-        return
+    """Remove a copy that was open when the machine went down: nothing of it was synced.
+
+    A file that never was a copy is not touched, nor is a journal that was put in its place."""
+    if Path(path).exists() and not _is_sure(path) and not _is_journal(path):
+        log.warning("the copy was open when the machine went down: it is made anew from the log")
+        discard(path)
+
+
+def _is_sure(path: str) -> bool:
     try:
         state = Path(f"{path}.state").read_text("ascii")
-    except OSError:
+    except FileNotFoundError:
+        return True
+    except (OSError, UnicodeDecodeError):
         state = ""
-    if state in (CLOSED, f"open {_boot()}"):
-        return
-    log.warning("the copy was open when the machine went down: it is made anew from the log")
+    return state in (CLOSED, f"open {_boot()}")
+
+
+def _is_journal(path: str) -> bool:
+    try:
+        is_ours(path)
+        with explained(path), closing(connect(path, "ro")) as database:
+            return copy_of(database) is None
+    except TelecastError:
+        return False
+
+
+def discard(path: str) -> None:
     for name in (path, f"{path}-wal", f"{path}-shm", f"{path}.head", f"{path}.state"):
         Path(name).unlink(missing_ok=True)
+
+
+def reached(path: str, life: str) -> int | None:
+    """Up to which message a copy of that log is there: 0 for none, None for a file that is
+    something else and is to be left alone. Changes nothing."""
+    if not Path(path).exists() or not Path(path).stat().st_size:
+        return 0
+    try:
+        is_ours(path)
+        with explained(path), closing(connect(path, "ro")) as database:
+            if copy_of(database) != life:
+                return None
+            return read_place(database).applied if _is_sure(path) else 0
+    except TelecastError:
+        return None
+
+
+def install(path: str, draft: str) -> None:
+    """Put a checkpoint that was fetched in the copy's place. The caller holds the lock.
+
+    A crash in the middle leaves no copy, or one that is not known to be whole: then it is fetched
+    again."""
+    discard(path)
+    _say_state(path, "being put there")
+    os.replace(draft, path)
+    _say_state(path, f"open {_boot()}")

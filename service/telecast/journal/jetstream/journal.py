@@ -11,11 +11,23 @@ from enum import Enum, auto
 
 from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Books, Figures, Journal, LogPlace, Note, Receipt
+from telecast.journal.base import (
+    Batch,
+    Books,
+    Figures,
+    Journal,
+    KeyLimits,
+    LogPlace,
+    Note,
+    Receipt,
+)
 from telecast.journal.group import check
 from telecast.journal.jetstream.applier import Applier, Due, Failed, Gone, Opened, Report, Step
-from telecast.journal.jetstream.copy import Place
+from telecast.journal.jetstream.checkpoints.keeper import Keeper
+from telecast.journal.jetstream.checkpoints.newest import Fetching
+from telecast.journal.jetstream.copy import reached
 from telecast.journal.jetstream.log import Extent, Log, Logged
+from telecast.journal.jetstream.place import Place
 from telecast.journal.jetstream.sender import Sender
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.reading import Reading
@@ -30,6 +42,7 @@ from what it knew before it slept."""
 AHEAD = 1024
 """Messages that wait for the copy's thread at the most."""
 CLOSE_SECONDS = 5.0
+CHECKPOINT_BYTES = 64 * 2**20
 
 
 class _State(Enum):
@@ -67,9 +80,11 @@ class JetStreamJournal(Journal):
         retention: Mapping[str, Retention],
         *,
         now: Callable[[], float],
+        limits: KeyLimits | None = None,
+        checkpoint_bytes: int = CHECKPOINT_BYTES,
     ) -> None:
         """`copy` is the path of this node's own database. `now` only says when to ask for a trim:
-        what goes is judged by the log's time."""
+        what goes is judged by the log's time. A checkpoint is made every so many bytes."""
         self.epoch = ""
         self.head = 0
         self._log = log
@@ -92,7 +107,8 @@ class JetStreamJournal(Journal):
             closed=self._unreadable,
             damaged=self._fail,
         )
-        self._sender = Sender(log, lambda: self._place)
+        self._sender = Sender(log, lambda: self._place, limits or KeyLimits(), self._on_full)
+        self._keeper = Keeper(self._path, log, self._sender, lambda: self._place, checkpoint_bytes)
         self._applier: Applier | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._moved = asyncio.Event()
@@ -110,8 +126,12 @@ class JetStreamJournal(Journal):
         self._opened, self._gone = loop.create_future(), loop.create_future()
         try:
             await self._log.open()
-            await self._open_copy(loop)
-            extent = await self._checked()
+            fetching = Fetching(self._log, self._path)
+            try:
+                await self._open_copy(loop, await self._fetched(fetching))
+            finally:
+                await asyncio.to_thread(fetching.clear)
+            extent = await self._checked(fetching)
             self._tasks.append(asyncio.create_task(self._follow()))
             await self._reached(extent.last)
         except BaseException:
@@ -119,12 +139,23 @@ class JetStreamJournal(Journal):
             raise
         self._move(_State.OPEN)
         self._tasks.append(asyncio.create_task(self._sender.run()))
+        self._tasks.append(asyncio.create_task(self._keeper.run()))
 
-    async def _open_copy(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _fetched(self, fetching: Fetching) -> str | None:
+        """A checkpoint to begin with, where the copy is missing or older than the log."""
+        extent = await self._log.extent()
+        applied = await asyncio.to_thread(reached, self._path, self._log.life)
+        if applied is None or (applied and applied + 1 >= extent.first):
+            return None
+        return await fetching.fetch(extent, applied)
+
+    async def _open_copy(self, loop: asyncio.AbstractEventLoop, fetched: str | None) -> None:
         self._applier = Applier(
             self._path,
+            self._log.life,
             self._log.epoch,
             self._retention,
+            fetched=fetched,
             loop=loop,
             report=self._on_report,
             release=self._reading.release,
@@ -133,7 +164,7 @@ class JetStreamJournal(Journal):
         with self._courtesy.shown():
             await self._opened
 
-    async def _checked(self) -> Extent:
+    async def _checked(self, fetching: Fetching) -> Extent:
         """The log's extent, once it is sure that the copy is one of this very log."""
         applied, deadline = self._place.applied, asyncio.get_running_loop().time() + DOUBT_SECONDS
         while True:
@@ -150,8 +181,10 @@ class JetStreamJournal(Journal):
             await asyncio.sleep(0.5)
         if extent.first > applied + 1:
             raise JournalCorrupt(
-                f"The log begins at message {extent.first} and the copy {self._path} ends at "
-                f"{applied}: take a newer copy from another node."
+                f"The log begins at message {extent.first}, the copy {self._path} ends at "
+                f"{applied}, and no checkpoint leads from there "
+                f"({'; '.join(fetching.reasons) or 'there is none'}). Take a newer copy from "
+                "another node (`telecast journal copy`), or begin a new log with a backup."
             )
         return extent
 
@@ -237,6 +270,7 @@ class JetStreamJournal(Journal):
             case Opened():
                 self.epoch, self.head, self._floors = report.epoch, report.head, report.floors
                 self._place = report.place
+                self._keeper.seen(report.marks, 0)
                 if not self._opened.done():
                     self._opened.set_result(None)
             case Step():
@@ -253,7 +287,11 @@ class JetStreamJournal(Journal):
             self._tail.add(applied.entries)
             self.books.committed(applied.notes)
             self._sender.judged(applied)
+        self._keeper.seen(step.marks, step.figures.file_bytes)
         self._moved.set()
+
+    def _on_full(self) -> None:
+        self._keeper.full()
 
     def _on_gone(self, report: Gone) -> None:
         if not self._opened.done():

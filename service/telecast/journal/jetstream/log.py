@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from telecast.journal.jetstream.checkpoints.shelf import Shelf
 from telecast.journal.peers import Alone, Peers
 
 
@@ -40,7 +41,13 @@ class Log(ABC):
     """
 
     epoch: str
-    """Names the log's life: `[0-9a-z]{4,16}`. A log that is made anew or restored has another."""
+    """Of the positions that clients are given: `[0-9a-z]{4,16}`. A log that is made anew or
+    restored has another."""
+    life: str
+    """Names the log itself, for its copies and checkpoints. Like `epoch`, but for a log that goes
+    on from a journal which was moved: that one's epoch stays, and the log has a life of its own."""
+    shelf: Shelf
+    """Where checkpoints of the log's copies are kept."""
     most_bytes: int
     """The largest message that it takes."""
     end: int = 0
@@ -75,7 +82,12 @@ class Log(ABC):
     def follow(self, after: int) -> AsyncIterator[tuple[Logged, ...]]:
         """Every message after a sequence, once, in order and without end, in tuples of any size.
 
-        It waits while the log is away. Raises JournalCorrupt where a message is missing."""
+        It waits while the log is away. Raises JournalCorrupt where a message is missing, and
+        JournalUnavailable where the log has been trimmed beyond what comes next."""
+
+    @abstractmethod
+    async def forget(self, upto: int) -> None:
+        """Remove the messages up to that one. Raises JournalUnavailable."""
 
     @abstractmethod
     def away(self) -> str | None:

@@ -15,7 +15,8 @@ from zlib import crc32
 import orjson
 
 from telecast.errors import JournalCorrupt
-from telecast.journal.base import Batch, Idempotency, Note
+from telecast.journal.base import Batch, Idempotency, KeyLimits, Note
+from telecast.journal.jetstream.checkpoints.marks import Mark, described, read
 from telecast.model import Record, Retention
 
 VERSION = 1
@@ -34,6 +35,9 @@ class Message:
     chain: int = 0
     batches: tuple[Batch, ...] = ()
     trim: Mapping[str, Retention] | None = None
+    mark: Mark | None = None
+    limits: KeyLimits | None = None
+    """Of idempotency keys, as the sender has them set: its batches are judged by them."""
 
 
 class NewerVersion(Exception):
@@ -60,6 +64,10 @@ def encode(message: Message) -> bytes:
         head["trim"] = {
             name: [kept.events, kept.seconds, kept.bytes] for name, kept in message.trim.items()
         }
+    if message.mark is not None:
+        head["mark"] = described(message.mark)
+    if message.limits is not None:
+        head["limits"] = [message.limits.per_owner, message.limits.total]
     return orjson.dumps(head) + b"\n" + payload
 
 
@@ -89,7 +97,7 @@ def decode(data: bytes) -> Message:
         if crc32(payload) != head["crc"]:
             raise JournalCorrupt("a message of the log is not what was sent")
         parts = _Parts(payload)
-        trim = head.get("trim")
+        trim, mark, limits = head.get("trim"), head.get("mark"), head.get("limits")
         return Message(
             node=head["node"],
             number=head["n"],
@@ -98,6 +106,8 @@ def decode(data: bytes) -> Message:
             chain=head["chain"],
             batches=tuple([_batch(described, parts) for described in head["batches"]]),
             trim=trim and {name: Retention(*kept) for name, kept in trim.items()},
+            mark=mark and read(mark),
+            limits=limits and KeyLimits(*limits),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise JournalCorrupt(f"a message of the log is none of ours ({error!r})") from error

@@ -22,11 +22,13 @@ from enum import Enum, auto
 
 from telecast.errors import JournalFull, JournalUnavailable
 from telecast.journal.answers import answer
-from telecast.journal.base import MAX_BATCH, Batch, Receipt
-from telecast.journal.jetstream.copy import Applied, Place
+from telecast.journal.base import MAX_BATCH, Batch, KeyLimits, Receipt
+from telecast.journal.jetstream.checkpoints.marks import Mark
+from telecast.journal.jetstream.copy import Applied
 from telecast.journal.jetstream.log import Log
 from telecast.journal.jetstream.message import Message, encode
 from telecast.journal.jetstream.nodes import Verdict
+from telecast.journal.jetstream.place import Place
 from telecast.model import Retention
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class _Sent:
     data: bytes
     asked: tuple[_Asked, ...]
     trimmed: asyncio.Future[int] | None
+    marked: asyncio.Future[bool] | None
     deadline: float
     state: _State = _State.SENT
     tries: int = 0
@@ -87,12 +90,22 @@ class _Life:
 class Sender:
     """The only one who appends to the log on this node; `run` is its task."""
 
-    def __init__(self, log: Log, place: Callable[[], Place]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        place: Callable[[], Place],
+        limits: KeyLimits,
+        full: Callable[[], None],
+    ) -> None:
+        """`full` is called when the log takes no more."""
         self._log = log
         self._place = place
+        self._limits = limits
+        self._full = full
         self._life = _Life()
         self._waiting: deque[_Asked] = deque()
         self._trim: tuple[Mapping[str, Retention], asyncio.Future[int]] | None = None
+        self._mark: tuple[Mark, asyncio.Future[bool]] | None = None
         self._sent: OrderedDict[tuple[str, int], _Sent] = OrderedDict()
         """By (node, number), in the order of sending; an earlier life's come first."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +138,13 @@ class Sender:
         self._wake.set()
         return self._trim[1]
 
+    def mark(self, mark: Mark) -> asyncio.Future[bool]:
+        """Whether a mark about checkpoints counts. One at a time; its caller awaits it."""
+        self._check()
+        self._mark = (mark, asyncio.get_running_loop().create_future())
+        self._wake.set()
+        return self._mark[1]
+
     def _check(self) -> None:
         if self._ended is not None:
             raise JournalUnavailable(self._ended.message)
@@ -147,6 +167,8 @@ class Sender:
             answer(asked.answer, outcome)
         if sent.trimmed is not None and not sent.trimmed.done():
             sent.trimmed.set_result(applied.trimmed or 0)
+        if sent.marked is not None and not sent.marked.done():
+            sent.marked.set_result(bool(applied.marked))
         if applied.node == life.node and life.fences:
             self._fenced(life)
         self._wake.set()
@@ -171,6 +193,8 @@ class Sender:
             answer(asked.answer, type(fault)(fault.message, outcome_unknown=fault.outcome_unknown))
         if sent.trimmed is not None:
             answer(sent.trimmed, type(fault)(fault.message))
+        if sent.marked is not None:
+            answer(sent.marked, type(fault)(fault.message))
 
     def end(self, why: str) -> None:
         """Take no more; what waits is refused, what is under way is unknown."""
@@ -183,7 +207,9 @@ class Sender:
         self._forget(why)
         if self._trim is not None:
             answer(self._trim[1], JournalUnavailable(why))
-            self._trim = None
+        if self._mark is not None:
+            answer(self._mark[1], JournalUnavailable(why))
+        self._trim = self._mark = None
         for task in self._tasks:
             task.cancel()
         self._wake.set()
@@ -204,7 +230,7 @@ class Sender:
             if self._again:
                 await self._send_again()
                 continue
-            while len(self._sent) < WINDOW and (self._waiting or self._trim is not None):
+            while len(self._sent) < WINDOW and (self._waiting or self._trim or self._mark):
                 self._start(self._next(loop.time()))
             await self._slept()
 
@@ -231,6 +257,8 @@ class Sender:
                 break
             taken.append(self._waiting.popleft())
         trim, self._trim = self._trim, None
+        mark, self._mark = self._mark, None
+        keyed = any(asked.batch.idempotency is not None for asked in taken)
         message = Message(
             node=life.node,
             number=life.number,
@@ -239,10 +267,12 @@ class Sender:
             chain=place.chain,
             batches=tuple([asked.batch for asked in taken]),
             trim=trim and trim[0],
+            mark=mark and mark[0],
+            limits=self._limits if keyed else None,
         )
         sent = _Sent(
             *(life.node, life.number, encode(message), tuple(taken)),
-            *(trim and trim[1], now + GIVE_UP_SECONDS),
+            *(trim and trim[1], mark and mark[1], now + GIVE_UP_SECONDS),
         )
         self._sent[sent.node, sent.number] = sent
         return sent
@@ -258,6 +288,7 @@ class Sender:
             await self._log.append(sent.data)
         except JournalFull as full:
             self._refuse(sent, full)
+            self._full()
         except JournalUnavailable as fault:
             log.debug("a message of the log is in doubt", extra={"reason": fault.message})
             sent.state = _State.DOUBTFUL

@@ -27,6 +27,9 @@ CONNECT_SECONDS = 10.0
 CALL_SECONDS = 5.0
 GRACE_SECONDS = 2.0
 """A connection that is lost for less is waited for; then publishes are refused at once."""
+FULL = frozenset({10023, 10047, 10077})
+"""Insufficient resources, insufficient storage, maximum bytes exceeded (server/errors.json)."""
+NOT_FOUND = 10059
 TROUBLE = (TimeoutError, nats.errors.Error, OSError)
 """What a call raises while nobody knows whether the servers got it."""
 
@@ -137,9 +140,13 @@ class Servers:
             raise JournalUnavailable("The journal is closed.")
         return self._client
 
-    async def ask(self, subject: str, data: bytes) -> dict[str, Any]:
+    async def ask(
+        self, subject: str, data: bytes, headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """One request, one answer. Raises Refused, what TROUBLE names, JournalUnavailable."""
-        message = await self._connected().request(subject, data, timeout=CALL_SECONDS)
+        message = await self._connected().request(
+            subject, data, timeout=CALL_SECONDS, headers=headers
+        )
         answer: dict[str, Any] = orjson.loads(message.data)
         if "error" in answer:
             raise Refused(answer["error"])

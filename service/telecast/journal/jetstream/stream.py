@@ -20,11 +20,13 @@ from typing import Any
 import nats.errors
 
 from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
+from telecast.journal.epoch import is_epoch
 from telecast.journal.jetstream.address import Access, Address
+from telecast.journal.jetstream.checkpoints.objects import ObjectShelf
 from telecast.journal.jetstream.consumer import Consumer
 from telecast.journal.jetstream.log import Extent, Log, Logged
 from telecast.journal.jetstream.peers import NatsPeers
-from telecast.journal.jetstream.servers import TROUBLE, Refused, Servers
+from telecast.journal.jetstream.servers import FULL, NOT_FOUND, TROUBLE, Refused, Servers
 
 log = logging.getLogger(__name__)
 
@@ -32,23 +34,25 @@ FORMAT = "1"
 RETRY_SECONDS = 0.25
 BESIDE_PAYLOAD = 4096
 """What a server counts towards its largest message besides ours: subject and headers."""
-FULL = frozenset({10023, 10047, 10077})
-"""Insufficient resources, insufficient storage, maximum bytes exceeded (server/errors.json)."""
-NOT_FOUND = 10059
 NO_JETSTREAM = frozenset({10035, 10039, 10076})
 TOO_FEW_SERVERS = frozenset({10005, 10074})
+
+
+class Trimmed(JournalUnavailable):
+    """What comes next is in the log no more."""
 
 
 class JetStreamLog(Log):
     """A stream `NAME` with one subject, made on first use."""
 
     def __init__(self, address: Address, access: Access, *, replicas: int = 1) -> None:
-        self.epoch = ""
+        self.epoch = self.life = ""
         self.most_bytes = 0
         self._address = address
         self._replicas = replicas
         self._servers = Servers(address, access, self._doubt)
         self.peers = self._nodes = NatsPeers(self._servers)
+        self.shelf = ObjectShelf(self._servers, address.name, lambda: self._replicas)
         self._subject = ""
         self._consumer: Consumer | None = None
         self._closed = False
@@ -139,10 +143,11 @@ class JetStreamLog(Log):
         self._nodes.place(f"{self._subject}.nodes")
         # `created` changes when a stream is restored or made anew, and only then.
         named = f"{name} {life} {info['created']}"
-        self.epoch = hashlib.sha256(named.encode()).hexdigest()[:10]
+        self.life = hashlib.sha256(named.encode()).hexdigest()[:10]
+        self.epoch = _kept_epoch(metadata, self.life) or self.life
         self.most_bytes = self._servers.max_payload - BESIDE_PAYLOAD
-        replicas = config.get("num_replicas", 1)
-        if replicas == 1:
+        self._replicas = config.get("num_replicas", 1)
+        if self._replicas == 1:
             log.warning(
                 "the log has one replica: whatever its server loses is lost",
                 extra={"stream": name, "advice": "three servers and `replicas = 3`"},
@@ -185,10 +190,19 @@ class JetStreamLog(Log):
         except Refused as refused:
             if refused.code in FULL:
                 raise JournalFull(
-                    f"The log {self._address} takes no more ({refused}): give its stream or its "
+                    f"The log {self._address} takes no more ({refused}). It is being trimmed: "
+                    "publish again soon. If it stays full, give its stream (`max_bytes`) or its "
                     "servers more space."
                 ) from refused
             raise JournalUnavailable(f"{self._address} refused a message: {refused}.") from refused
+        except TROUBLE as error:
+            raise self._silent(error) from error
+
+    async def forget(self, upto: int) -> None:
+        try:
+            await self._servers.call(f"STREAM.PURGE.{self._address.name}", {"seq": upto + 1})
+        except Refused as refused:
+            raise self._unusable(refused) from refused
         except TROUBLE as error:
             raise self._silent(error) from error
 
@@ -204,23 +218,40 @@ class JetStreamLog(Log):
                     for each in logged:
                         after += 1
                         if each.sequence != after:
-                            raise JournalCorrupt(
-                                f"The log {self._address} has lost message {after}: it goes on "
-                                f"with {each.sequence}."
-                            )
+                            await self._explain_gap(after, each.sequence)
                     self.end = max(self.end, after + consumer.pending)
                     yield logged
+            except Trimmed as trimmed:
+                raise JournalUnavailable(trimmed.message) from trimmed
             except (Refused, JournalUnavailable, *TROUBLE) as error:
                 log.debug("no consumer yet", extra={"reason": repr(error)})
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 await consumer.end()
 
+    async def _explain_gap(self, missing: int, found: int) -> None:
+        """Raises JournalUnavailable or JournalCorrupt; or what `extent` does."""
+        if (await self.extent()).first > missing:
+            raise Trimmed(
+                f"The log {self._address} was trimmed to message {found} while this node was at "
+                f"{missing - 1}: restart the node, and it goes on from a checkpoint."
+            )
+        raise JournalCorrupt(
+            f"The log {self._address} has lost message {missing}: it goes on with {found}."
+        )
+
     async def close(self) -> None:
         self._closed = True
         self._doubt()
         await self._nodes.end()
         await self._servers.close()
+
+
+def _kept_epoch(metadata: dict[str, str], life: str) -> str | None:
+    """The epoch of the journal that was moved into this very log. It stands beside the log's life,
+    so that a log which was made of another's description, or restored, does not go on with it."""
+    of, _, epoch = metadata.get("telecast.moved", "").partition(" ")
+    return epoch if of == life and is_epoch(epoch) else None
 
 
 def _ms(text: str) -> int:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -105,6 +106,14 @@ SELECT (SELECT value FROM meta WHERE name = 'epoch'),
 """
 
 
+@dataclass(frozen=True, slots=True)
+class CopyOf:
+    """The log that a database is only a copy of: the name of its life, and its epoch."""
+
+    life: str
+    epoch: str
+
+
 def connect(path: str, mode: str) -> sqlite3.Connection:
     """A connection in autocommit to a file that exists; `mode` is "ro" or "rw"."""
     uri = f"file:{quote(os.path.abspath(path))}?mode={mode}"
@@ -121,11 +130,11 @@ def connect(path: str, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def prepare(path: str, copy_of: str | None = None) -> None:
+def prepare(path: str, source: CopyOf | None = None) -> None:
     """Make a journal where there is none; else make sure that it is a sound one of ours.
 
-    A file that is refused is not changed in any way. The caller holds the lock. `copy_of` is the
-    epoch of the log that the file is a copy of. Raises JournalCorrupt, JournalUnavailable.
+    A file that is refused is not changed in any way. The caller holds the lock. `source` is the
+    log that the file is a copy of. Raises JournalCorrupt, JournalUnavailable.
     """
     if sqlite3.sqlite_version_info < OLDEST_SQLITE:
         raise JournalUnavailable(
@@ -134,10 +143,10 @@ def prepare(path: str, copy_of: str | None = None) -> None:
     with explained(path):
         if header := _read_header(path):
             epoch, head = inspect(path, header)
-            _check_kind(path, epoch, copy_of)
+            _check_kind(path, epoch, source)
             _check_mark(path, epoch, head)
         else:
-            _create(path, copy_of)
+            _create(path, source)
 
 
 def inspect(path: str, header: bytes | None = None) -> tuple[str, int]:
@@ -159,6 +168,13 @@ def _read_header(path: str) -> bytes:
             return file.read(_HEADER)
     except FileNotFoundError:
         return b""
+
+
+def inspect_format(path: str) -> int:
+    """The format of a file that is a journal by its header. Raises JournalCorrupt."""
+    header = _read_header(path)
+    _check_header(path, header)
+    return int.from_bytes(header[60:64])
 
 
 def _check_header(path: str, header: bytes) -> None:
@@ -226,27 +242,42 @@ def _check_mark(path: str, epoch: str, head: int) -> None:
         )
 
 
-def _check_kind(path: str, epoch: str, copy_of: str | None) -> None:
-    with closing(connect(path, "ro")) as connection:
-        copy = connection.execute("SELECT 1 FROM meta WHERE name = 'copy'").fetchone()
-    if copy_of is None and copy is not None:
+def copy_of(database: sqlite3.Connection) -> str | None:
+    """The life of the log that the database is a copy of, None for a journal."""
+    for (life,) in database.execute("SELECT value FROM meta WHERE name = 'copy'"):
+        return str(life)
+    return None
+
+
+def _check_kind(path: str, epoch: str, source: CopyOf | None) -> None:
+    with closing(connect(path, "ro")) as database:
+        life = copy_of(database)
+        moved = database.execute("SELECT value FROM meta WHERE name = 'moved'").fetchone()
+    if moved is not None:
+        raise JournalUnavailable(
+            f"{path} was moved to {moved[0]}, and is left as it was then: start with --journal "
+            f"{moved[0]}. To go on from this file after all, without what was published there: "
+            f"`telecast journal restored {path}`."
+        )
+    if source is None and life is not None:
         raise JournalCorrupt(
             f"{path} is one node's copy of a log and no journal of its own: start with "
-            "--journal nats://... as before, or name another file."
+            "--journal nats://... as before, or name another file. To make a journal of it, which "
+            f"goes on without that log: `telecast journal restored {path}`."
         )
-    if copy_of is not None and copy is None:
+    if source is not None and life is None:
         raise JournalCorrupt(
             f"{path} is a journal and no copy of a log: name another file as the copy."
         )
-    if copy_of is not None and copy_of != epoch:
+    if source is not None and (life, epoch) != (source.life, source.epoch):
         raise JournalCorrupt(
             f"{path} is the copy of another log, or of one that was made anew or restored since "
-            f"(its epoch is {epoch}, the log's is {copy_of}). Check the address; if the log is "
-            "right, move the file away, and a new copy is made from the log."
+            f"(its epoch is {epoch}, the log's is {source.epoch}). Check the address; if the log "
+            "is right, move the file away, and a new copy is made from the log."
         )
 
 
-def _create(path: str, copy_of: str | None) -> None:
+def _create(path: str, source: CopyOf | None) -> None:
     """Make the file under another name and move it: a crash leaves a whole one or none."""
     beside = Path(f"{path}-wal")
     if beside.exists() and beside.stat().st_size:
@@ -269,9 +300,11 @@ def _create(path: str, copy_of: str | None) -> None:
         # and if that is left beside the file, nobody who only reads can open it again.
         connection.execute("PRAGMA journal_mode = WAL").fetchone()
         connection.executescript(f"BEGIN; {_TABLES}")
-        connection.execute("INSERT INTO meta VALUES ('epoch', ?)", (copy_of or new_epoch(),))
-        if copy_of is not None:
-            connection.execute("INSERT INTO meta VALUES ('copy', 'of a log')")
+        connection.execute(
+            "INSERT INTO meta VALUES ('epoch', ?)", (source.epoch if source else new_epoch(),)
+        )
+        if source is not None:
+            connection.execute("INSERT INTO meta VALUES ('copy', ?)", (source.life,))
         connection.execute("COMMIT")
     for leftover in (f"{path}-wal", f"{path}-shm"):
         with suppress(FileNotFoundError):

@@ -31,7 +31,7 @@ from telecast.journal.sqlite.procedures import (
     commit_parameters,
 )
 from telecast.journal.sqlite.readers import key_checksum
-from telecast.journal.sqlite.schema import connect, prepare, sync_directory, upgrade
+from telecast.journal.sqlite.schema import CopyOf, connect, prepare, sync_directory, upgrade
 from telecast.journal.trimming import TRIM_MOST, Candidate, overdue, raised
 from telecast.model import Floor, Retention
 
@@ -73,14 +73,14 @@ class Store:
         retention: Mapping[str, Retention],
         *,
         name: str | None = None,
-        copy_of: str | None = None,
+        copy_of: CopyOf | None = None,
         limits: KeyLimits | None = None,
     ) -> None:
         """Raises JournalCorrupt, JournalUnavailable. The caller holds the lock.
 
         `name` is how the operator calls the file, `path` where it is, without links.
-        `copy_of` is the epoch of the log that this database is only a copy of: it syncs nothing,
-        since the log is the truth.
+        `copy_of` is the log that this database is only a copy of: it syncs nothing, since the log
+        is the truth.
         """
         prepare(path, copy_of)
         self._copy = copy_of is not None
@@ -205,8 +205,12 @@ class Store:
             file_bytes=sizes.database, log_bytes=sizes.log, idempotency_keys=self._remembered.total
         )
 
-    def group(self, batches: Sequence[Batch], times: Times) -> Group:
-        """An empty group that knows of the database what these batches ask about."""
+    def group(
+        self, batches: Sequence[Batch], times: Times, limits: KeyLimits | None = None
+    ) -> Group:
+        """An empty group that knows of the database what these batches ask about.
+
+        `limits` of idempotency keys are this store's, or for a copy those that its log says."""
         asked_rows = {row for batch in batches for row in batch.expect}
         asked_keys = {batch.idempotency.key for batch in batches if batch.idempotency}
         rows: dict[RowKey, int] = {}
@@ -229,8 +233,14 @@ class Store:
             since=int(times.after * 1000),
             rows=rows,
             known=known,
-            remembered=None if self._copy else self._remembered,
+            remembered=self._limited(limits),
         )
+
+    def _limited(self, limits: KeyLimits | None) -> Remembered | None:
+        if self._copy and limits is None:
+            return None
+        self._remembered.limits = limits or self._remembered.limits
+        return self._remembered
 
     def commit(self, group: Group) -> None:
         """Make a group durable, whole. Raises JournalUnavailable, JournalFull."""

@@ -1,0 +1,70 @@
+"""Fetches the newest checkpoint that is good, for a node without a copy or with one too old."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.journal.jetstream.checkpoints.file import new_file, remove, verify
+from telecast.journal.jetstream.checkpoints.shelf import Checkpoint, Shelf
+from telecast.journal.jetstream.log import Extent, Log
+
+log = logging.getLogger(__name__)
+
+
+class Fetching:
+    """One attempt at a start. `reasons` say what was wrong with those that were passed over."""
+
+    def __init__(self, log: Log, path: str) -> None:
+        """`path` is the copy's: the checkpoint is written beside it."""
+        self._log = log
+        self._draft = f"{path}.{os.getpid()}.fetched"
+        self.reasons: list[str] = []
+
+    async def fetch(self, extent: Extent, beyond: int) -> str | None:
+        """The path of the newest good one that covers more than `beyond`, and from whose end the
+        log goes on; None where there is none. Raises JournalUnavailable."""
+        shelf = self._log.shelf
+        for checkpoint in await shelf.found():
+            wrong = self._unfit(checkpoint, extent, beyond)
+            if wrong is None:
+                wrong = await self._try(shelf, checkpoint)
+            if wrong is None:
+                log.info(
+                    "the copy begins with a checkpoint",
+                    extra={"checkpoint": checkpoint.name, "bytes": checkpoint.size},
+                )
+                return self._draft
+            self.reasons.append(f"checkpoint {checkpoint.name}: {wrong}")
+            log.warning(
+                "a checkpoint is passed over",
+                extra={"checkpoint": checkpoint.name, "reason": wrong},
+            )
+        return None
+
+    def _unfit(self, checkpoint: Checkpoint, extent: Extent, beyond: int) -> str | None:
+        if (checkpoint.life, checkpoint.epoch) != (self._log.life, self._log.epoch):
+            return "it is of another log, or of this one before it was made anew or restored"
+        if checkpoint.sequence > extent.last:
+            return f"it ends at message {checkpoint.sequence}, beyond the log's {extent.last}"
+        if checkpoint.sequence + 1 < extent.first:
+            return f"it ends at message {checkpoint.sequence}, and the log begins later"
+        if checkpoint.sequence <= beyond:
+            return "the copy is not older"
+        return None
+
+    async def _try(self, shelf: Shelf, checkpoint: Checkpoint) -> str | None:
+        try:
+            await asyncio.to_thread(new_file, self._draft)
+            await shelf.get(checkpoint, self._draft)
+            await asyncio.to_thread(verify, self._draft, checkpoint)
+        except (JournalCorrupt, JournalUnavailable) as fault:
+            await asyncio.to_thread(remove, self._draft)
+            return fault.message
+        return None
+
+    def clear(self) -> None:
+        """Remove what was fetched and not used. Safe to call twice."""
+        remove(self._draft)
