@@ -465,7 +465,7 @@ def row_of(change: Change, number: int) -> Row:
                 "number": number,
             }
         case _:
-            exchange = (None, "one", "two")[key]
+            exchange = (None, "one", "two")[key % 3]
             return {"symbol": f"S{key}", "exchange": exchange, "number": number}
 
 

@@ -198,6 +198,9 @@ class Broadcaster:
                     self._enqueue(subscriber)
 
     def _flush(self, cohort: Cohort) -> Iterator[None]:
+        if cohort.spilled:
+            self.tally.spilled += 1
+            return cohort.spill(self._read_from_tape)
         return cohort.flush(
             epoch=self.epoch, now=self._now(), on_full=self._fill, on_flushed=self.tally.flushed
         )
@@ -205,6 +208,10 @@ class Broadcaster:
     def _break(self, cohort: Cohort) -> None:
         for subscriber in tuple(cohort):
             self.evict(subscriber, OwnFault(Code.INTERNAL, "This stream can't go on."))
+
+    def _read_from_tape(self, subscriber: Subscriber) -> None:
+        self._leave(subscriber)
+        self._enqueue(subscriber)
 
     # --- those that are behind
 

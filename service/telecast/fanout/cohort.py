@@ -36,6 +36,11 @@ comes after the piece, and resumes there."""
 SLICE_MEMBERS = 500
 SLICE_BYTES = 4 * 2**20
 """Writes after which a flush lets the loop turn: about 2 ms at 4 µs each, or the memory copied."""
+RATED_ROWS = 256
+RATED_CONFLATED = 4_096
+"""Rows, and seqs of what is left out, that wait for the next batch of a rated cohort, for each of
+its members: some 64 KiB. Beyond it nothing is kept, and the members read the batch from the tape:
+one who asks for a slow pace and a filter that nobody shares must not hold a book of all rows."""
 
 _seq = attrgetter("seq")
 
@@ -92,6 +97,7 @@ class Cohort:
         "pending",
         "pending_from",
         "selection",
+        "spilled",
     )
 
     def __init__(
@@ -103,6 +109,8 @@ class Cohort:
         self.pending: list[Event] = []
         self.pending_from = 0
         """The position just before the first event that is pending."""
+        self.spilled = False
+        """More waits than a rated cohort may keep: `spill` is due in place of `flush`."""
         self._transport = transport
         self._group = group
         self._places: list[Subscriber | None] = []
@@ -129,7 +137,10 @@ class Cohort:
 
     def join(self, member: Subscriber, cursor: int) -> None:
         """Take in one that was sent everything up to its cursor: at the least what was committed
-        before the batch that is being flushed."""
+        before the batch that is being flushed. The first brings along the pace that it left
+        with."""
+        if not self:
+            self._due_at = member.due_at
         member.seat = self._newcomers[member] = Seat(cursor)
 
     def leave(self, member: Subscriber, head: int) -> int:
@@ -141,12 +152,13 @@ class Cohort:
             self._places[place] = None
             self._group.drop(place)
             self._vacant += 1
-        member.seat = None
+        member.seat, member.due_at = None, self._due_at
         return cursor
 
     def drop(self) -> None:
         """Nobody is left for what is pending."""
-        self.pending.clear()
+        self.pending = []
+        self._forget_places()
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was sent everything, at any moment."""
@@ -192,18 +204,53 @@ class Cohort:
         first = not self.pending
         if first:
             self.pending_from = event.seq - 1
-        if self.max_rate is not None and not event.pinned:
-            # One place per key, so that what waits for the next batch is bounded by the rows
-            # there are. `flush` brings the places back into order.
-            where = (event.channel, event.key)
-            before = self._newest.get(where)
-            if before is not None:
-                self._conflated.append(self.pending[before].seq)
-                self.pending[before] = event
-                return False
-            self._newest[where] = len(self.pending)
-        self.pending.append(event)
+        if self.max_rate is not None:
+            self._add_rated(event)
+        else:
+            self.pending.append(event)
         return first
+
+    def _add_rated(self, event: Event) -> None:
+        """One place per key: `flush` brings the places back into order."""
+        if self.spilled:
+            return
+        newest, conflated = self._newest, self._conflated
+        where = (event.channel, event.key)
+        before = None if event.pinned else newest.get(where)
+        if before is not None:
+            conflated.append(self.pending[before].seq)
+            self.pending[before] = event
+        else:
+            if not event.pinned:
+                newest[where] = len(self.pending)
+            self.pending.append(event)
+        if len(newest) > RATED_ROWS or len(conflated) > RATED_CONFLATED:
+            members = len(self)
+            if len(newest) > RATED_ROWS * members or len(conflated) > RATED_CONFLATED * members:
+                # One event stays, as the sign that something is pending.
+                self.pending = [event]
+                self._forget_places()
+                self.spilled = True
+
+    def _forget_places(self) -> None:
+        self._newest, self._conflated = {}, array("q")
+        self.spilled = False
+
+    def spill(self, on_behind: Callable[[Subscriber], None]) -> Iterator[None]:
+        """In place of `flush` for a cohort that has spilled, yielding between slices: `on_behind`
+        takes each member out of the cohort, to read what is pending from the tape."""
+        since = self.pending_from
+        self.pending = []
+        self._forget_places()
+        self._flush = _Flush(since, (), 0, on_behind, base=since)
+        try:
+            for number, member in enumerate(list(self), 1):
+                if member.seat is not None:
+                    on_behind(member)
+                if number % SLICE_MEMBERS == 0:
+                    yield
+        finally:
+            self._flush = None
 
     def flush(
         self,
@@ -224,8 +271,8 @@ class Cohort:
         conflated: Sequence[int] = ()
         if self.max_rate is not None:
             pending.sort(key=_seq)
-            conflated, self._conflated = sorted(self._conflated), array("q")
-            self._newest.clear()
+            conflated = sorted(self._conflated)
+            self._forget_places()
         if self._vacant:
             self._close_ranks()
         if self._newcomers:

@@ -50,6 +50,7 @@ class Subscriber:
         "conflated",
         "connection_id",
         "delivery",
+        "due_at",
         "expects_life",
         "gaps",
         "heartbeat",
@@ -98,6 +99,9 @@ class Subscriber:
         self.last = 0
         """Of a closed one: its position, and what it had been sent whole."""
         self.proven = 0
+        self.due_at = 0.0
+        """When the pace of the cohort that it has left would have let its next batch go. Its cohort
+        alone sets it."""
         self.conflated = 0
         """Events that were conflated for it, and gaps that were sent to it."""
         self.gaps = 0

@@ -24,6 +24,8 @@ class Tally:
     starts: Counter[str] = field(default_factory=Counter)
     """What a stream, or channels added to one, began with: RESUMED, or why it was a snapshot."""
     stalls: int = 0
+    spilled: int = 0
+    """Batches of rated cohorts that held more than a batch may, and were read from the tape."""
     flush: Histogram = field(default_factory=Histogram)
     """How long a round of flushes took."""
     write: Histogram = field(default_factory=Histogram)

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -58,6 +59,7 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(backfill, "CHUNK_BYTES", 600)
         patch.setattr(cohort, "PIECE_BYTES", 500)
         patch.setattr(cohort, "SLICE_MEMBERS", 2)
+        patch.setattr(cohort, "RATED_ROWS", 3)
         patch.setattr(fetcher, "ENTRIES", 4)
         yield
 
@@ -1311,6 +1313,12 @@ def rated(world: World, rate: float = 2.0, transport: Transport = WS) -> Line:
     return line
 
 
+def batches(line: Line, first: int) -> list[float]:
+    """When each began, of the writes from one on: pieces follow each other at once."""
+    times = [at for at, _ in line.sink.writes[first:]]
+    return times[:1] + [at for before, at in pairwise(times) if at - before > 0.1]
+
+
 def test_a_rated_client_gets_at_most_so_many_batches_a_second(world: World) -> None:
     world.commit(*(price(key) for key in range(3)))
     line = rated(world)
@@ -1318,9 +1326,8 @@ def test_a_rated_client_gets_at_most_so_many_batches_a_second(world: World) -> N
     for _ in range(400):
         world.commit(price(0), price(1))
         world.loop.run_for(0.01)
-    times = [at for at, _ in line.sink.writes[before:]]
-    batches = len(times) - len(line.of("heartbeat"))
-    assert 7 <= batches <= 9, "four seconds, two a second"
+    assert not line.of("heartbeat")
+    assert 7 <= len(batches(line, before)) <= 9, "four seconds, two a second"
     assert line.of("conflated")
     assert line.subscriber.conflated >= 700
     world.check_at_rest()
@@ -1346,6 +1353,43 @@ def test_a_pinned_row_flushes_a_rated_client_at_once(world: World) -> None:
         "count": 1,
         "timestamp": 0,
     }
+
+
+def test_a_batch_that_is_too_large_to_keep_is_read_from_the_tape_when_it_is_due(
+    world: World,
+) -> None:
+    """One who asks for a slow pace gets its batches at that pace, whatever they hold."""
+    line = world.line(WS, EVERYTHING, max_rate=0.5, heartbeat=60.0)
+    world.loop.run_for(1.0)
+    world.commit(price(0))
+    world.loop.run_for(0.1)
+    before = len(line.sink.writes)
+    spilled = world.broadcaster.tally.spilled
+    for _ in range(3):
+        world.commit(*(price(key) for key in range(6)), price(0))
+        world.loop.run_for(1.7)
+        assert world.broadcaster.position(line.subscriber).seq <= event_seqs(line)[-1]
+    world.loop.run_for(2.0)
+    assert world.broadcaster.tally.spilled - spilled == 2
+    starts = batches(line, before)
+    assert len(starts) == 2
+    assert all(later - sooner >= 2.0 for sooner, later in pairwise(starts))
+    assert line.of("conflated")
+    world.check_at_rest()
+
+
+def test_a_batch_that_is_too_large_to_keep_delays_no_pinned_row(world: World) -> None:
+    world.commit(trader(0))
+    line = rated(world, 0.2)
+    world.commit(price(0))
+    world.loop.run_for(0.1)
+    world.commit(*(price(key) for key in range(6)))
+    world.loop.run_for(0.1)
+    assert event_seqs(line)[-1] == 2
+    world.commit(trader(0, status=1))
+    world.loop.run_for(0.1)
+    assert event_seqs(line)[-1] == 9
+    world.check_at_rest()
 
 
 @pytest.mark.parametrize("late", range(12))

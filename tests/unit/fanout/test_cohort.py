@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -264,3 +265,58 @@ def test_what_waits_for_a_rated_cohort_is_bounded_by_the_rows_there_are() -> Non
     for event in events_of([Change(3, number % 3, 0, 0, 1, 1) for number in range(900)]):
         members.cohort.add(event)
     assert len(members.cohort.pending) == 3
+
+
+def held_by(cohort: Cohort, events: list[Event]) -> int:
+    """Bytes that the cohort keeps at the most, beside the events, which the tape has too."""
+    tracemalloc.start()
+    try:
+        for event in events:
+            cohort.add(event)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "keys", [pytest.param(4_000, id="many rows"), pytest.param(1, id="one row, again and again")]
+)
+def test_a_slow_pace_and_a_filter_that_nobody_shares_hold_no_book_of_all_rows(keys: int) -> None:
+    """Regression: with `maxRate=0.2` each stream held up to 1.2 MB between two batches."""
+    events = events_of([Change(3, number % keys, 0, 0, 1, 1) for number in range(24_000)])
+    members = Members(0.2)
+    alone = members.join(0)
+    assert held_by(members.cohort, events) < 80 * 1024
+    assert members.cohort.spilled
+    members.head = events[-1].seq
+    list(members.cohort.spill(members.leave))
+    assert members.left == {alone: 0}
+    assert len(members.cohort) == 0
+    assert not members.cohort.pending
+
+
+def test_what_a_cohort_may_keep_grows_with_its_members() -> None:
+    """A crowd that shares a cohort is written as one, and no desk's rows are too many for it."""
+    events = events_of([Change(3, number, 0, 0, 1, 1) for number in range(4_000)])
+    members = Members(1.0)
+    for _ in range(16):
+        members.join(0)
+    held = held_by(members.cohort, events)
+    assert not members.cohort.spilled
+    assert held < 16 * 64 * 1024
+    assert len(members.cohort.pending) == 4_000
+
+
+def test_one_who_joins_while_a_spilled_batch_is_handed_over_stands_where_it_stood() -> None:
+    events = events_of([Change(3, number, 0, 0, 1, 1) for number in range(1_000)])
+    members = Members(1.0)
+    early = [members.join(0), members.join(0), members.join(0)]
+    for event in events:
+        members.cohort.add(event)
+    members.head = events[-1].seq
+    assert members.cohort.spilled
+    late = members.join(members.head)
+    assert [members.position(member) for member in (*early, late)] == [0, 0, 0, 1_000]
+    for _ in members.cohort.spill(members.leave):
+        assert {members.position(member) for member in members.cohort} <= {0, 1_000}
+    assert [members.left[member] for member in (*early, late)] == [0, 0, 0, 1_000]

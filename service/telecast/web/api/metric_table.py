@@ -188,6 +188,12 @@ METRICS = (
         one(lambda parts: parts.broadcaster.tally.stalls),
     ),
     Metric(
+        "counter",
+        "telecast_batches_spilled_total",
+        "Batches of streams with maxRate that were too large to keep, and were read when due.",
+        one(lambda parts: parts.broadcaster.tally.spilled),
+    ),
+    Metric(
         "histogram",
         "telecast_flush_seconds",
         "How long a round of flushes took, in which all pending events are written.",
