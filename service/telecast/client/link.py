@@ -113,7 +113,7 @@ class Link:
                 table = self._tables.get(body["channel"])
                 if table is not None:
                     table.apply(body["op"], body["key"], body["data"])
-                    table.position = message.position or table.position
+                    table.reached(message.position)
             case "welcome":
                 for table in self._tables.values():
                     table.connected()
@@ -130,7 +130,7 @@ class Link:
                     table.live(message.position)
             case "heartbeat":
                 for table in self._tables.values():
-                    table.position = message.position or table.position
+                    table.reached(message.position)
             case "ack":
                 for each in body.get("rejected") or ():
                     self._reject(str(each.get("channel")), each)

@@ -126,6 +126,8 @@ class Stream:
         self._notice: dict[str, Any] | None = None
         self._tries = 0
         self._line: Line | None = None
+        self._left: Line | None = None
+        """One that we close ourselves: the next connection asks for more."""
         self._asked: list[str] = []
         self._requests: dict[str, list[str]] = {}
         self._numbers = itertools.count(1)
@@ -209,7 +211,7 @@ class Stream:
             action["filter"] = self._filters
         with contextlib.suppress(Cut):  # the next connection asks for all of them
             if not await line.send(action):
-                self._turns.reopen()
+                self._left = line
                 await line.close()
 
     async def _run(self) -> AsyncGenerator[ServerMessage, None]:
@@ -252,7 +254,7 @@ class Stream:
                     watching.cancel()
                 if line_now is not None:
                     await line_now.close()
-            if self._turns.reopens():
+            if line_now is not None and line_now is self._left:
                 continue
             at_once = self._turns.failed()
             if isinstance(ended, Cut):

@@ -7,7 +7,8 @@ once, and the one that works is kept. Both tell the same events under the same p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Literal
 
 from telecast.client.faults import BadAnswer, Refused
@@ -18,6 +19,21 @@ FOREIGN = frozenset({"REFUSED", "REDIRECTED", "UPGRADE_REQUIRED", "BAD_REQUEST"}
 says when a proxy has taken the upgrade out."""
 
 
+class Stage(Enum):
+    """Of `auto`: how far it is with the transport of now."""
+
+    FIRST = "it is tried, and the other one would be tried next without a pause"
+    SECOND = "it is tried because the other one has just failed"
+    WORKS = "it has come to its welcome"
+
+
+MOVES: Mapping[Stage, frozenset[Stage]] = {
+    Stage.FIRST: frozenset({Stage.SECOND, Stage.WORKS}),
+    Stage.SECOND: frozenset({Stage.FIRST, Stage.WORKS}),
+    Stage.WORKS: frozenset({Stage.FIRST, Stage.WORKS}),
+}
+
+
 class Turns:
     def __init__(
         self,
@@ -26,11 +42,14 @@ class Turns:
         self._auto = choice == "auto"
         self._choose = _chooser(choice)
         self._count = 0
-        self._works = False
-        """Whether the transport of now has come to its welcome since it was chosen."""
-        self._tried_both = False
-        self._reopens = False
+        self._stage = Stage.FIRST
         self.now: Transport = "ws" if self._auto else self._choose(0)
+
+    def move(self, stage: Stage) -> None:
+        """The only way the stage changes."""
+        if stage not in MOVES[self._stage]:
+            raise AssertionError(f"no way from {self._stage.name} to {stage.name}")
+        self._stage = stage
 
     def next(self) -> Transport:
         """The transport of the connection that is made now."""
@@ -40,31 +59,24 @@ class Turns:
         return self.now
 
     def worked(self) -> None:
-        self._works = True
-        self._tried_both = False
+        """The connection has come to its welcome."""
+        self.move(Stage.WORKS)
 
     def failed(self) -> bool:
         """The connection is over. True: try the other transport at once, without a pause."""
-        worked, self._works = self._works, False
-        if not self._auto or worked:
+        if not self._auto:
+            return False
+        if self._stage is Stage.WORKS:
+            self.move(Stage.FIRST)
             return False
         self.now = "sse" if self.now == "ws" else "ws"
-        at_once = not self._tried_both
-        self._tried_both = not self._tried_both
-        return at_once
+        self.move(Stage.SECOND if self._stage is Stage.FIRST else Stage.FIRST)
+        return self._stage is Stage.SECOND
 
     @staticmethod
     def blocked_by(fault: Refused | BadAnswer) -> bool:
         """Whether this answer to a handshake may be that of something in between."""
         return isinstance(fault, BadAnswer) or fault.code in FOREIGN
-
-    def reopen(self) -> None:
-        """The connection is closed by us, to be made anew with another query."""
-        self._reopens = True
-
-    def reopens(self) -> bool:
-        reopens, self._reopens = self._reopens, False
-        return reopens
 
 
 def _chooser(

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from typing import Any, Generic, TypeVar, cast
 
 from telecast.errors import TelecastError
@@ -51,6 +51,26 @@ class _Load(StrEnum):
     WHOLE = "complete"
 
 
+_ANYWHERE = frozenset({_Load.AWAY, _Load.WAITING, _Load.FILLING, _Load.RESUMING})
+_MOVES: Mapping[_Load, frozenset[_Load]] = {
+    _Load.AWAY: _ANYWHERE,
+    _Load.WAITING: _ANYWHERE,
+    _Load.FILLING: _ANYWHERE,
+    _Load.RESUMING: _ANYWHERE | {_Load.WHOLE},
+    _Load.WHOLE: _ANYWHERE,
+}
+"""The service may begin anew at any time. Complete is only what came to the end of its changes."""
+
+
+class _Doubt(Flag):
+    """Why nothing proves that a complete table is current."""
+
+    SILENT = auto()
+    """The connection does not answer."""
+    OVERDUE = auto()
+    """The channel's publishers are late, as the service says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """What has changed in a view since the last one: the keys, and the state as it is now.
@@ -79,15 +99,14 @@ class Table:
         self._now = now
         self._load = _Load.AWAY
         self._fresh: dict[str, Mapping[str, Any]] = {}
-        self._silent = False
-        self._overdue = False
+        self._doubts = _Doubt(0)
         self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
 
     # --- its connection's side
 
     def connected(self) -> None:
         """What is overdue is said anew on each connection."""
-        self._silent = self._overdue = False
+        self._doubts = _Doubt(0)
         self._move(_Load.WAITING)
 
     def dropped(self) -> None:
@@ -131,13 +150,11 @@ class Table:
 
     def silent(self, *, silent: bool) -> None:
         """Whether the connection answers."""
-        self._silent = silent
-        self._show()
+        self._doubt(_Doubt.SILENT, there=silent)
 
     def overdue(self, *, overdue: bool) -> None:
         """Whether the channel's publishers are late, as the service says."""
-        self._overdue = overdue
-        self._show()
+        self._doubt(_Doubt.OVERDUE, there=overdue)
 
     def fail(self, fault: TelecastError) -> None:
         """There will be no more."""
@@ -146,7 +163,18 @@ class Table:
         self._move(_Load.AWAY)
         self._tell(set())
 
+    def reached(self, position: str | None) -> None:
+        """The rows are known up to here; None where a message proves no position."""
+        self.position = position or self.position
+
+    def _doubt(self, doubt: _Doubt, *, there: bool) -> None:
+        self._doubts = self._doubts | doubt if there else self._doubts & ~doubt
+        self._show()
+
     def _move(self, load: _Load) -> None:
+        """The only way `_load` changes."""
+        if load not in _MOVES[self._load]:
+            raise AssertionError(f"no way from {self._load.name} to {load.name}")
         self._load = load
         self._show()
 
@@ -156,7 +184,7 @@ class Table:
             case _Load.AWAY:
                 state = State.DISCONNECTED
             case _Load.WHOLE:
-                state = State.STALE if self._silent or self._overdue else State.LIVE
+                state = State.STALE if self._doubts else State.LIVE
             case _:
                 state = State.LOADING
         if state is not self.state:

@@ -8,7 +8,8 @@ the last one took, never longer than PATIENCE. Nothing to tune, and no timer whe
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
 
 from telecast.fanout.cohort import Cohort
 from telecast.fanout.tally import Tally
@@ -23,6 +24,21 @@ PATIENCE = 0.0125
 """Seconds that a commit waits for the next round at the most, however long the last one took."""
 TURN = 0.002
 """Seconds of a round after which the loop turns."""
+
+
+class Phase(Enum):
+    IDLE = "no round is due"
+    ARMED = "a round starts soon"
+    ROUND = "a round is under way, or its last write is"
+
+    __hash__ = object.__hash__  # Enum's is a call of Python for each look into the table of moves
+
+
+MOVES: Mapping[Phase, frozenset[Phase]] = {
+    Phase.IDLE: frozenset({Phase.ARMED}),
+    Phase.ARMED: frozenset({Phase.ROUND}),
+    Phase.ROUND: frozenset({Phase.IDLE}),
+}
 
 
 class Flusher:
@@ -45,14 +61,20 @@ class Flusher:
         self._flush = flush
         self._on_broken = on_broken
         self._due: dict[Cohort, None] = {}
-        self._round: Iterator[None] | None = None
-        self._armed = False
+        self._phase = Phase.IDLE
+        self._round: Iterator[None] = iter(())
         self._started = 0.0
         self._due_since = float("inf")
         """When the first of `_due` that no rate held back became so."""
         self._since = 0.0
         self._ended = float("-inf")
         self._took = 0.0
+
+    def move(self, phase: Phase) -> None:
+        """The only way the phase changes."""
+        if phase not in MOVES[self._phase]:
+            raise AssertionError(f"no way from {self._phase.name} to {phase.name}")
+        self._phase = phase
 
     def add(self, cohort: Cohort, *, first: bool, at_once: bool) -> None:
         """A cohort has something pending: the `first`, or one that goes `at_once` before its
@@ -70,9 +92,9 @@ class Flusher:
 
     def arm(self) -> None:
         """Have a round start if a cohort is due: now, or when the last is long enough ago."""
-        if not self._due or self._armed or self._round is not None:
+        if self._phase is not Phase.IDLE or not self._due:
             return
-        self._armed = True
+        self.move(Phase.ARMED)
         wait = self._ended + min(REST * self._took, PATIENCE) - self._scheduler.time()
         if wait <= 0:
             self._scheduler.call_soon(self._begin)
@@ -93,7 +115,7 @@ class Flusher:
             self.arm()
 
     def _begin(self) -> None:
-        self._armed = False
+        self.move(Phase.ROUND)
         due, self._due = self._due, {}
         self._started = self._scheduler.time()
         self._since, self._due_since = min(self._due_since, self._started), float("inf")
@@ -102,7 +124,6 @@ class Flusher:
 
     def _turn(self) -> None:
         """One slice; the loop turns in between."""
-        assert self._round is not None
         for _ in self._round:
             self._scheduler.call_soon(self._turn)
             return
@@ -110,7 +131,7 @@ class Flusher:
         self._scheduler.call_soon(self._end)
 
     def _end(self) -> None:
-        self._round = None
+        self.move(Phase.IDLE)
         self._ended = self._scheduler.time()
         self._took = self._ended - self._started
         self._tally.flush.observe(self._took)

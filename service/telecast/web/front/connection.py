@@ -7,6 +7,8 @@ import contextlib
 import logging
 import secrets
 import socket
+from collections.abc import Mapping
+from enum import Enum
 from typing import Any, cast
 
 from aiohttp import StreamReader, web
@@ -31,10 +33,27 @@ COUNTED_BYTES = 64 * 1024
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
+class Phase(Enum):
+    """What the bytes that come next belong to."""
+
+    HEAD = "the head of the next request"
+    SERVED = "a request that is served: its body, or what was sent behind it"
+    BODY = "the rest of a body whose request was answered already"
+
+    __hash__ = object.__hash__  # Enum's is a call of Python for each look into the table of moves
+
+
+MOVES: Mapping[Phase, frozenset[Phase]] = {
+    Phase.HEAD: frozenset({Phase.SERVED}),
+    Phase.SERVED: frozenset({Phase.HEAD, Phase.BODY}),
+    Phase.BODY: frozenset({Phase.HEAD, Phase.SERVED}),
+}
+
+
 class Connection(web.RequestHandler):
     """Reports to `admission` how far a request has come. aiohttp has no deadline for a head."""
 
-    __slots__ = ("_admission", "_answers", "_body", "_busy")
+    __slots__ = ("_admission", "_answers", "_body", "_phase")
 
     def __init__(
         self, server: web.Server, admission: Admission, answers: Budget, **options: Any
@@ -43,8 +62,15 @@ class Connection(web.RequestHandler):
         super().__init__(server, loop=asyncio.get_running_loop(), **options)
         self._admission = admission
         self._answers = answers
-        self._busy = False
+        self._phase = Phase.HEAD
         self._body: StreamReader | None = None
+        """Of the request that is served, or was answered last."""
+
+    def move(self, phase: Phase) -> None:
+        """The only way the phase changes."""
+        if phase not in MOVES[self._phase]:
+            raise AssertionError(f"no way from {self._phase.name} to {phase.name}")
+        self._phase = phase
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -60,14 +86,17 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._phase is Phase.BODY and self._body_is_whole():
+            self.move(Phase.HEAD)
         # What comes while a request is served, or belongs to its body, has its own deadlines.
-        if data and not self._busy and (self._body is None or self._body.is_eof()):
+        if data and self._phase is Phase.HEAD:
             self._admission.begin(self)
         super().data_received(data)
 
     def asked(self, body: StreamReader) -> None:
         """A request's head is complete, and is served now."""
-        self._busy, self._body = True, body
+        self._body = body
+        self.move(Phase.SERVED)
         self._admission.asked(self)
 
     async def finish_response(
@@ -76,7 +105,10 @@ class Connection(web.RequestHandler):
         try:
             return await self._finish(request, resp, start_time)
         finally:
-            self._busy = False
+            self.move(Phase.HEAD if self._body_is_whole() else Phase.BODY)
+
+    def _body_is_whole(self) -> bool:
+        return self._body is None or self._body.is_eof()
 
     async def _finish(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
