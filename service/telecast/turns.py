@@ -96,14 +96,12 @@ class Turns:
 
 
 class SharedTurn:
-    __slots__ = ("_key", "_turns")
+    __slots__ = ("_key", "_turns", "over")
 
     def __init__(self, turns: Turns, key: str) -> None:
         self._turns = turns
         self._key = key
-
-    def over(self) -> bool:
-        return self._turns.over()
+        self.over = turns.over
 
     async def next(self) -> None:
         await self._turns.wait(self._key)

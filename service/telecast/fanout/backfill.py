@@ -62,10 +62,9 @@ class Backfill:
 
     def begin(self, subscriber: Subscriber, start: Start) -> None:
         """Give a new subscriber its first catch-up."""
-        selection = subscriber.selection
-        catchup = CatchUp(self._tape.head, announce=bool(selection))
+        names = subscriber.selection.channels
+        catchup = CatchUp(self._tape.head, announce=bool(names))
         subscriber.catchup = catchup
-        names = selection.channels
         position = start.position
         if not names or start.origin is Origin.LIVE:
             return
@@ -150,8 +149,8 @@ class Backfill:
             elif self._floors.must_fetch(subscriber, catchup):
                 return Outcome.FETCH
             else:
-                gaps = self._floors.gaps(subscriber, catchup)
-                self._append_gaps(gaps, subscriber, catchup, blocks)
+                if gaps := self._floors.gaps(subscriber, catchup):
+                    self._append_gaps(gaps, subscriber, catchup, blocks)
                 self._append_since(subscriber, catchup, blocks)
                 if catchup.cursor < tape.head:
                     return Outcome.MORE
@@ -283,7 +282,8 @@ class Backfill:
         if chunk.block:
             blocks.append(chunk.block)
         catchup.cursor = chunk.upto
-        subscriber.miss(chunk.conflated)
+        if chunk.conflated:
+            subscriber.miss(chunk.conflated)
         catchup.count += chunk.count
 
 

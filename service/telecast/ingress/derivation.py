@@ -68,6 +68,7 @@ class Derivation:
         self._tape = tape
         self._asked = asked
         self._channel = asked.checked.channel
+        self.channel = self._channel.name
         self._records: list[Record] = []
         self._seconds = now
         self._now: dict[str, tuple[Row, Fields] | None] = {}
@@ -102,10 +103,6 @@ class Derivation:
             expect=self.expect,
             idempotency=self._asked.idempotency,
         )
-
-    @property
-    def channel(self) -> str:
-        return self._channel.name
 
     @property
     def changed(self) -> int:

@@ -55,6 +55,8 @@ class Session:
         """The same of channels that its key did not let it read when it asked for them."""
         self.started = False
         """Whether a subscription was granted: `since` counts only before that."""
+        self.holds: Mapping[str, dict[str, frozenset[str]]] = {}
+        """Channel to the filter that holds, under the principal's rights of this moment."""
         self._limits = limits
         self._actions = TokenBucket(limits.actions_per_second, limits.actions_burst, now)
         rate = limits.publishes_per_second
@@ -128,6 +130,7 @@ class Session:
         within("max_filter_values", values, self._limits.max_filter_values)
         self.asked, self._barred, self._by_pattern = asked, barred, by_pattern
         self.started = True
+        self._hold()
         return granted
 
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
@@ -146,28 +149,30 @@ class Session:
             for each in gone:
                 del self.asked[each]
         self._by_pattern &= self.asked.keys() | self._barred.keys()
+        self._hold()
         return tuple(Rejected(name, Code.BAD_REQUEST, "It was not subscribed.") for name in missing)
 
-    def holds(self) -> Mapping[str, dict[str, frozenset[str]]]:
-        """Channel to the filter that holds under the principal's rights of this moment."""
-        if not self.principal.may("read"):
-            return {}
-        return {
-            name: narrowed(self._catalogue[name], fields, self.principal)
-            for name, fields in self.asked.items()
-            if self._catalogue[name].reached_by(self.principal)
+    def _hold(self) -> None:
+        """What was asked for has changed, or the principal's rights have."""
+        asked = self.asked.items() if self.principal.may("read") else ()
+        channels = [(self._catalogue[name], fields) for name, fields in asked]
+        self.holds = {
+            channel.name: narrowed(channel, fields, self.principal)
+            for channel, fields in channels
+            if channel.reached_by(self.principal)
         }
 
     def narrow(self, principal: Principal) -> tuple[Rejected, ...]:
         """The key's rights have changed: channels that it may not read any more are rejected, and
         those that were asked for and refused are taken up if it may read them now."""
-        before = set(self.holds())
+        before = self.holds.keys()
         self.principal = principal
         if principal.may("read"):
             for name in tuple(self._barred):
                 if self._catalogue[name].reached_by(principal):
                     self.asked[name] = self._barred.pop(name)
-        lost = before - set(self.holds())
+        self._hold()
+        lost = before - self.holds.keys()
         return tuple(
             Rejected(name, Code.FORBIDDEN, f"This key may not read {name!r} any more.")
             for name in sorted(lost)

@@ -50,6 +50,9 @@ def expanded(
 
     A pattern, such as `*` or `market-*`, means what the principal may read of what it matches.
     """
+    names = tuple(names)
+    if not any(map(is_pattern, names)):
+        return dict.fromkeys(names, True), ()
     open_to = [c.name for c in catalogue.open_to(principal)] if principal.may("read") else []
     found: dict[str, bool] = {}
     empty = []
@@ -104,10 +107,9 @@ def grant(
                 {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
             )
     by_pattern = {name for name, named in meant.items() if not named}
-    for channel in catalogue.values():
-        if channel.name not in meant and any(
-            is_pattern(each) and fnmatchcase(channel.name, each) for each in names
-        ):
+    patterns = [name for name in names if is_pattern(name)]
+    for channel in catalogue.values() if patterns else ():
+        if channel.name not in meant and any(fnmatchcase(channel.name, each) for each in patterns):
             barred[channel.name] = {f: each for f, each in fields.items() if f in channel.filters}
             by_pattern.add(channel.name)
     return Grant(asked, tuple(rejected), frozenset(by_pattern), barred)

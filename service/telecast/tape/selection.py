@@ -20,16 +20,13 @@ def filter_of(fields: Mapping[str, frozenset[str]]) -> Filter:
 class Selection:
     """An immutable value, equal and hashed by its parts: (channel, filter) sorted by channel."""
 
-    __slots__ = ("_filters", "_hash", "parts")
+    __slots__ = ("_filters", "_hash", "channels", "parts")
 
     def __init__(self, filters: Mapping[str, Filter] | None = None) -> None:
         self._filters = dict(sorted((filters or {}).items()))
         self.parts = tuple(self._filters.items())
+        self.channels = tuple(self._filters)
         self._hash = hash(self.parts)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        return tuple(self._filters)
 
     def filter(self, channel: str) -> Filter:
         return self._filters[channel]

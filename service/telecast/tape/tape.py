@@ -52,7 +52,7 @@ class Tape:
         The bounds are for each channel.
         """
         self.head = head
-        self._channels = channels
+        self._channels = dict(channels)
         self.logs = {
             name: ChannelLog(
                 most_events=most_events,

@@ -502,8 +502,9 @@ async def test_many_are_looked_at_in_slices(call: str, monkeypatch: pytest.Monke
         nonlocal taken
         taken += 1
 
-    for each in (turns.Turn, turns.SharedTurn):
+    for each in (turns.Turn, turns.Turns):
         monkeypatch.setattr(each, "over", lambda turn: True)
+    for each in (turns.Turn, turns.SharedTurn):
         monkeypatch.setattr(each, "next", next_turn)
     async with service() as live:
         live.stop_the_clocks()

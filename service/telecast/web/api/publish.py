@@ -19,7 +19,7 @@ from telecast.web.api import asking
 from telecast.web.auth.credentials import authenticate, require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
-from telecast.web.parts import COMMITTED, parts_from
+from telecast.web.parts import COMMITTED, Parts, parts_from
 
 MAX_ALIVE_BODY = 1_024
 """What a heartbeat may bring along: nothing of it is looked at."""
@@ -33,18 +33,20 @@ _LINE = re.compile(rb"[^\r\n]*+")
 
 async def publish(request: web.Request) -> web.Response:
     """One payload, an array of payloads, or NDJSON: all of it is committed, or nothing."""
-    principal = require(request, _scope_to_write(request))
+    parts = parts_from(request)
+    principal = require(request, _scope_to_write(parts, request))
     key, replace = idempotency_key(request), _scope(request)
-    most = parts_from(request).settings.max_body_bytes
-    payloads = _payloads(request, await read_body(request, most, "max_body_bytes"))
-    published = await parts_from(request).ingress.publish(
+    settings = parts.settings
+    body = await read_body(request, settings.max_body_bytes, "max_body_bytes")
+    payloads = _payloads(request, body, settings.max_event_bytes)
+    published = await parts.ingress.publish(
         principal,
         request.match_info["channel"],
         payloads,
         idempotency_key=key,
         replace=replace,
     )
-    return _receipt(request, published)
+    return _receipt(parts, request, published)
 
 
 async def alive(request: web.Request) -> web.Response:
@@ -62,35 +64,36 @@ async def withdraw(request: web.Request) -> web.Response:
 
     The key stands in the path, or where a proxy decodes paths in the query, `rows?key=`.
     """
-    principal, key = require(request, _scope_to_write(request)), request.match_info.get("key")
+    parts, key = parts_from(request), request.match_info.get("key")
+    principal = require(request, _scope_to_write(parts, request))
     query = asking.parameters(request, ("ifSeq",) if key is not None else ("ifSeq", "key"))
     key = query.get("key") if key is None else key
     if key is None:
         raise PeerFault(Code.BAD_REQUEST, "Name the row: DELETE .../rows?key=KEY.")
     if_seq = asking.whole(query["ifSeq"], "ifSeq", 1, MAX_SEQ) if "ifSeq" in query else None
-    published = await parts_from(request).ingress.withdraw(
+    published = await parts.ingress.withdraw(
         principal,
         request.match_info["channel"],
         key,
         if_seq=if_seq,
         idempotency_key=idempotency_key(request),
     )
-    return _receipt(request, published)
+    return _receipt(parts, request, published)
 
 
-def _scope_to_write(request: web.Request) -> str:
-    channel = parts_from(request).catalogue.get(request.match_info["channel"])
+def _scope_to_write(parts: Parts, request: web.Request) -> str:
+    channel = parts.catalogue.get(request.match_info["channel"])
     return "publish" if channel is None else channel.publish_scope
 
 
-def _receipt(request: web.Request, published: Published) -> web.Response:
+def _receipt(parts: Parts, request: web.Request, published: Published) -> web.Response:
     receipt = published.receipt
     request[COMMITTED] = receipt.last_seq
     answer: dict[str, Any] = {
         "accepted": published.accepted,
         "firstSeq": receipt.first_seq or None,
         "lastSeq": receipt.last_seq,
-        "position": str(Position(parts_from(request).journal.epoch, receipt.last_seq)),
+        "position": str(Position(parts.journal.epoch, receipt.last_seq)),
         "subscribers": published.subscribers,
     }
     if receipt.duplicate:
@@ -98,12 +101,11 @@ def _receipt(request: web.Request, published: Published) -> web.Response:
     return ok(answer, status=201)
 
 
-def _payloads(request: web.Request, body: bytearray) -> Iterable[Any]:
+def _payloads(request: web.Request, body: bytearray, most: int) -> Iterable[Any]:
     """The payloads in order; a line that is not JSON is a PeerFault in its place.
 
     What is large is parsed as it is asked for, a small piece at a time.
     """
-    most = parts_from(request).settings.max_event_bytes
     if request.content_type == "application/json":
         if len(body) > ESCAPED * most or (len(body) > PIECE and body.lstrip()[:1] == b"["):
             return _items(body, most)

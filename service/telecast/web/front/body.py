@@ -30,9 +30,8 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
             Code.UNSUPPORTED_MEDIA_TYPE,
             "Send the body uncompressed: this service takes no Content-Encoding.",
         )
-    too_large = PeerFault(Code.BODY_TOO_LARGE, f"The body is over {bound} ({most}).", {bound: most})
     if (request.content_length or 0) > most:
-        raise too_large
+        raise _too_large(most, bound)
     parts = parts_from(request)
     body = bytearray()
     holder = holder_of(request)
@@ -42,7 +41,7 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
                 parts.bodies.take(holder, len(piece))
                 body += piece
                 if len(body) > most:
-                    raise too_large
+                    raise _too_large(most, bound)
     except TimeoutError:
         parts.admission.count(SLOW_BODY)
         raise PeerFault(
@@ -52,6 +51,10 @@ async def read_body(request: web.Request, most: int, bound: str) -> bytearray:
         # Complete, it is bounded by what waits for the journal.
         parts.bodies.give_back(holder, len(body))
     return body
+
+
+def _too_large(most: int, bound: str) -> PeerFault:
+    return PeerFault(Code.BODY_TOO_LARGE, f"The body is over {bound} ({most}).", {bound: most})
 
 
 @asynccontextmanager

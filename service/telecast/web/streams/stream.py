@@ -196,7 +196,7 @@ class ServedStream:
             heartbeat=self.query.heartbeat,
             expects_life=expects_life,
         )
-        self.client.filters = self.session.holds
+        self.client.filters = lambda: self.session.holds
         return subscriber
 
     def consumer_name(self) -> Name:
@@ -215,7 +215,7 @@ class ServedStream:
             self.consumer_name(),
             position,
             delivered=0 if subscriber is None else self.parts.broadcaster.delivered(subscriber),
-            channels=self.session.holds(),
+            channels=self.session.holds,
         )
         future.add_done_callback(lambda done: _note_acknowledged(client, done))
         return future
@@ -235,7 +235,7 @@ class ServedStream:
         return replace(
             start,
             anew=self.parts.rights.changed_since(
-                self.session.principal, self.session.holds(), start.position
+                self.session.principal, self.session.holds, start.position
             ),
         )
 
@@ -261,7 +261,7 @@ class ServedStream:
             now_ms(),
             action=action,
             req_id=req_id,
-            channels=list(self.session.holds()),
+            channels=list(self.session.holds),
             rejected=rejected,
             delivery=self.query.delivery,
             max_rate=self.query.max_rate,
@@ -293,4 +293,4 @@ def _note_acknowledged(client: Client, done: asyncio.Future[Consumer]) -> None:
 
 
 def selection_of(session: Session) -> Selection:
-    return Selection({name: filter_of(fields) for name, fields in session.holds().items()})
+    return Selection({name: filter_of(fields) for name, fields in session.holds.items()})
