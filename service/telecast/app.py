@@ -14,6 +14,7 @@ from aiohttp import web
 from telecast.audit import Audit
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
+from telecast.clients.shared import SharedClients
 from telecast.config import Settings
 from telecast.consumers import ConsumerLimits, Consumers
 from telecast.errors import Code, OwnFault
@@ -45,6 +46,7 @@ from telecast.web.front.budget import Budget
 from telecast.web.front.cors import allow_origins
 from telecast.web.front.middlewares import REFUSALS, add_correlation, correlate, explain
 from telecast.web.front.refusals import Refusals
+from telecast.web.nodes.presence import compare_secret, join
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
@@ -56,6 +58,7 @@ from telecast.workers import (
     watch_clients,
     watch_consumers,
     watch_keys,
+    watch_nodes,
     watch_staleness,
 )
 
@@ -71,12 +74,14 @@ def create_app(
     journal: Journal | None = None,
     secret: bytes | None = None,
     worker: Worker | None = None,
+    accept_secret: bool = False,
     now: Callable[[], float] = time.time,
 ) -> web.Application:
     """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
 
     `secret` signs browser sessions; without one they end with the process. `worker` is this process
-    among several on one port, and None where it is the only one.
+    among several on one port, and None where it is the only one. Nodes of one journal must have the
+    same secret; with `accept_secret` this one's holds for all from now on.
 
     The parts open when the application starts and close when it is cleaned up; `parts_of` gives
     them to whoever embeds it. `now` gives seconds since 1970.
@@ -104,6 +109,10 @@ def create_app(
 
     async def lifespan(app: web.Application) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            await journal.open()
+            stack.push_async_callback(journal.close)
+            if secret is not None:
+                await compare_secret(journal, secret, accept=accept_secret)
             app[PARTS] = await _build(
                 settings, keys, catalogue, journal, tokens, worker, now, stack
             )
@@ -131,12 +140,11 @@ async def _build(
     now: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Parts:
-    """Open the journal, make the parts around it, and set them going."""
+    """Make the parts around a journal that is open, and set them going."""
     sys.setswitchinterval(SWITCH_SECONDS)
-    await journal.open()
-    stack.push_async_callback(journal.close)
     scheduler = LoopScheduler(asyncio.get_running_loop())
     rights = Rights(journal, catalogue)
+    keys.obey(rights.revoked)
     await rights.open(keys.principals())
     tape = _tape(settings, catalogue, journal)
     broadcaster = _broadcaster(settings, tape, journal, scheduler, now)
@@ -163,7 +171,13 @@ async def _build(
     await consumers.open()
     audit = Audit(journal, now=now)
     await audit.open()
-    signed_out = SignedOut(journal, tokens, now=now)
+    if journal.shared:
+        tokens.share(journal.epoch)
+    clients = Clients(_client_limits(settings), keys)
+    shared_clients = SharedClients(journal, clients, now=now)
+    await shared_clients.open()
+    stack.callback(shared_clients.end)
+    signed_out = SignedOut(journal, tokens, clients, now=now)
     await signed_out.open()
     admission = Admission(_socket_limits(settings), scheduler)
     parts = Parts(
@@ -178,8 +192,9 @@ async def _build(
         ingress=ingress,
         audit=audit,
         alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
-        system=SystemReports(ingress, tape, catalogue, now),
-        clients=Clients(_client_limits(settings), keys),
+        system=SystemReports(ingress, tape, catalogue, now, node=journal.peers.node),
+        clients=clients,
+        shared_clients=shared_clients,
         consumers=consumers,
         tokens=tokens,
         signed_out=signed_out,
@@ -220,8 +235,11 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         partial(trim, parts),
         partial(escalate, parts),
         partial(watch_staleness, parts),
+        partial(watch_nodes, parts),
     ):
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
+    stack.push_async_callback(parts.journal.peers.end)
+    await join(parts)
     await parts.system.started()
     stack.push_async_callback(parts.streams.close)
     parts.lag.begin()

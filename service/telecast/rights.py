@@ -7,6 +7,12 @@ that the key forces last changed. A position up to that seq is not resumed from:
 with a snapshot. The kept seqs are notes of the journal, so a change that happens while the service
 is down is found at the next start.
 
+Several nodes that share a journal read a keys file each, and those change one after the other. What
+is kept is folded from the notes of all. A node that still serves a key under other rights than
+those that another node has noted says so at once (`BEGUN`), and the key's positions are too old
+everywhere until it has the new ones too. A key that has gone from one node's file is refused by all
+(`revoked`), also by one that starts later with an old file.
+
 A change has begun (`BEGUN`) as soon as it is seen. From then on every position is too old, until
 `settle` is called, once no connection is served under the rights from before. See protocol.md,
 section 3, tests/integration/streams/test_rights.py, and the simulation, which changes rights at any
@@ -24,7 +30,8 @@ import orjson
 
 from telecast.channels.catalogue import Catalogue, Channel
 from telecast.errors import JournalUnavailable
-from telecast.journal.base import MAX_BATCH, Batch, Journal, Note, read_book
+from telecast.journal.base import MAX_BATCH, Batch, Journal, Note
+from telecast.journal.books import follow_book
 from telecast.model import MAX_SEQ, Position, Principal
 from telecast.protocol.subscription import narrowed
 
@@ -33,6 +40,8 @@ log = logging.getLogger(__name__)
 BOOK = "rights"
 ALWAYS = -1
 """The seq of rights that no position is older than: those of a journal's first start."""
+REVOKED = b"revoked"
+"""What stands in the place of a key's rights once it has gone from a node's file."""
 BEGUN = MAX_SEQ
 """The seq of rights that have changed a moment ago: every position is too old until they settle."""
 
@@ -56,14 +65,20 @@ class Rights:
         self._catalogue = catalogue
         self._held: dict[str, _Held] = {}
         """Key id to its channels."""
+        self._mine: dict[str, dict[str, str]] = {}
+        """Key id to the digests of the rights under which this node serves it."""
+        self._changing: dict[str, None] = {}
+        """Keys whose rights have changed at this node, and have not settled yet."""
         self._seen: dict[str, Principal] = {}
+        self._looked = False
+        self.revoked: dict[str, None] = {}
+        """Keys that have gone from the file of some node."""
         self._unsaved: dict[str, None] = {}
         """Keys whose note is not what is held. An erased one is held no more."""
 
     async def open(self, principals: Iterable[Principal]) -> None:
         """Read what was kept, and compare it with the keys of now. Raises OwnFault."""
-        for key_id, value in (await read_book(self._journal, BOOK)).items():
-            self._held[key_id] = _read(value, self._journal.epoch)
+        await follow_book(self._journal, BOOK, self._take)
         self.look(principals)
         await self.settle(self._journal.head)
 
@@ -73,13 +88,25 @@ class Rights:
         for key_id, principal in seen.items():
             if self._seen.get(key_id) is not principal:
                 self._look_at(principal)
-        for key_id in [gone for gone in self._held if gone not in seen]:
-            del self._held[key_id]
+        # At its start a node can't know whether another one has just been given a new key.
+        known = self._seen if self._journal.shared else self._held
+        for key_id in [gone for gone in known if gone not in seen]:
+            self._held.pop(key_id, None)
+            self._mine.pop(key_id, None)
             self._unsaved[key_id] = None
-        self._seen = seen
+        self._seen, self._looked = seen, True
 
     def _look_at(self, principal: Principal) -> None:
-        before = self._held.get(principal.key_id, {})
+        key_id = principal.key_id
+        if key_id in self.revoked:
+            if not self._looked:
+                log.warning(
+                    "a key was revoked at another node: take it out of this node's keys file",
+                    extra={"key_id": key_id},
+                )
+                return
+            del self.revoked[key_id]  # it was put back while this node runs
+        before, mine = self._held.get(key_id, {}), self._mine.get(key_id)
         first = ALWAYS if not self._journal.head else BEGUN
         now = {
             channel.name: _digest(channel, principal)
@@ -88,13 +115,47 @@ class Rights:
         }
         held = {
             name: since
-            if (since := before.get(name)) is not None and since.digest == digest
+            if (since := before.get(name)) is not None
+            and since.digest == digest
+            and (mine is None or mine.get(name) == digest)
             else _Since(digest, first)
             for name, digest in now.items()
         }
-        if held != before:
-            self._held[principal.key_id] = held
-            self._unsaved[principal.key_id] = None
+        self._mine[key_id] = now
+        if held != before or any(since.seq == BEGUN for since in held.values()):
+            self._held[key_id] = held
+            self._unsaved[key_id] = self._changing[key_id] = None
+
+    def _take(self, note: Note) -> None:
+        """A note has committed, here or at another node."""
+        key_id = note.key
+        if note.value is None:
+            if key_id not in self._seen:
+                self._held.pop(key_id, None)
+            return
+        if note.value == REVOKED:
+            self.revoked[key_id] = None
+            self._held.pop(key_id, None)
+            return
+        self.revoked.pop(key_id, None)
+        theirs = _read(note.value, self._journal.epoch)
+        mine = self._mine.get(key_id)
+        if mine is None:
+            self._held[key_id] = theirs
+            return
+        ours = self._held.get(key_id, {})
+        folded = {name: _fold(ours.get(name), since) for name, since in theirs.items()}
+        for name, since in folded.items():
+            if mine.get(name) != since.digest:
+                folded[name] = _Since(since.digest, BEGUN)  # it is served here under other rights
+        for name, digest in mine.items():
+            if key_id in self._changing:
+                folded[name] = ours.get(name, _Since(digest, BEGUN))  # `settle` comes after it
+            else:
+                folded.setdefault(name, _Since(digest, BEGUN))
+        self._held[key_id] = folded
+        if any(theirs.get(name) != since for name, since in folded.items()):
+            self._unsaved[key_id] = None
 
     async def settle(self, head: int) -> None:
         """Nobody is served under the rights from before any more: what has begun to change has
@@ -102,10 +163,13 @@ class Rights:
         a start before that finds the change anew."""
         for key_id in self._unsaved:
             self._held[key_id] = {
-                name: _Since(since.digest, head) if since.seq == BEGUN else since
+                name: _Since(since.digest, head)
+                if since.seq == BEGUN and self._mine.get(key_id, {}).get(name) == since.digest
+                else since
                 for name, since in self._held.get(key_id, {}).items()
             }
         unsaved, self._unsaved = list(self._unsaved), {}
+        self._changing.clear()
         try:
             for start in range(0, len(unsaved), MAX_BATCH):
                 notes = tuple(self._notes(unsaved[start : start + MAX_BATCH]))
@@ -119,8 +183,8 @@ class Rights:
             if key_id in self._seen:
                 yield Note(BOOK, key_id, _written(self._held[key_id], self._journal.epoch))
             else:
-                del self._held[key_id]
-                yield Note(BOOK, key_id, None)
+                self._held.pop(key_id, None)
+                yield Note(BOOK, key_id, REVOKED if self._journal.shared else None)
 
     def changed_since(
         self, principal: Principal, names: Iterable[str], position: Position
@@ -138,6 +202,13 @@ class Rights:
             if since is None or since.digest != digest or position.seq <= since.seq:
                 changed.append(name)
         return tuple(changed)
+
+
+def _fold(ours: _Since | None, theirs: _Since) -> _Since:
+    """What holds of one channel once a later note has said so."""
+    if ours is None or ours.digest != theirs.digest or ours.seq == BEGUN:
+        return theirs
+    return max(ours, theirs, key=lambda since: since.seq)
 
 
 def _digest(channel: Channel, principal: Principal) -> str:

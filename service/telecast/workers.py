@@ -13,6 +13,7 @@ from telecast.config.reloading import reread
 from telecast.errors import Code, JournalUnavailable, OwnFault
 from telecast.logs import redact
 from telecast.system import CHANNEL
+from telecast.web.nodes.presence import KeysCompared
 from telecast.web.parts import Parts
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,8 @@ TRIM_SECONDS = 5.0
 CONSUMERS_SECONDS = 5.0
 ESCALATE_SECONDS = 1.0
 """Between two looks for alerts that are to be escalated."""
+NODES_SECONDS = 5.0
+"""Between two looks at what the other nodes say of themselves."""
 STALE_SECONDS = 1.0
 """Between two looks for channels that have gone quiet."""
 COMMIT_SECONDS = 10.0
@@ -109,9 +112,17 @@ async def watch_staleness(parts: Parts) -> None:
         await asyncio.sleep(STALE_SECONDS)
         stale, fresh = await parts.staleness.look()
         for name in stale:
-            await parts.system.report(f"channel:{name}", "DEGRADED", "Nothing comes in.")
+            await parts.system.report(f"channel:{name}", "DEGRADED", "Nothing comes in.", once=True)
         for name in fresh:
-            await parts.system.report(f"channel:{name}", "UP", "Events come in again.")
+            await parts.system.report(f"channel:{name}", "UP", "Events come in again.", once=True)
+
+
+async def watch_nodes(parts: Parts) -> None:
+    """Warn of nodes that read another keys file."""
+    compared = KeysCompared()
+    while True:
+        await asyncio.sleep(NODES_SECONDS)
+        compared.look(parts)
 
 
 def reload_settings(parts: Parts, wanted: Settings) -> tuple[list[str], list[str]]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "snapshot": Lazy("telecast.cli.data.snapshot", "Print a channel's rows as they are now."),
     "history": Lazy("telecast.cli.data.history", "Print a channel's events between two times."),
     "status": Lazy("telecast.cli.admin.status", "Say how the service is, at one glance."),
+    "cluster": Lazy("telecast.cli.admin.cluster", "Say how all nodes of a journal are."),
     "clients": Lazy("telecast.cli.admin.clients", "List who is connected, and how far behind."),
     "consumers": Lazy(
         "telecast.cli.admin.consumers", "List how far named clients have acknowledged."

@@ -7,7 +7,7 @@ from telecast.errors import Code, PeerFault
 MOST_BANS = 1_000
 """About 200 KB. Beyond it an operator is asked to revoke keys, or to wait."""
 MOST_BAN_SECONDS = 24 * 3600.0
-"""A longer ban is a key to be revoked: bans are kept in memory, and end with the process."""
+"""A longer ban is a key to be revoked."""
 
 Banned = tuple[str, str | None]
 """A key id and a clientId; None stands for the streams of the key that have no clientId."""

@@ -54,6 +54,8 @@ class Client:
     """It came with a ticket or a cookie, not with a key: it only reads, whatever its key may do."""
     session_id: str | None = None
     """The browser's session that it belongs to, and ends with."""
+    taking: bool = False
+    """It takes the place of others of its name at all nodes, and the log has not said so yet."""
     number: int = 0
     """Rises with each client that was admitted: the registry's order."""
     heard_at: float = 0.0

@@ -6,6 +6,7 @@ import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,7 +180,7 @@ class Clients:
                     {name: most},
                     retry_after=5,
                 )
-            self._end(ghost)
+            self.replace(ghost)
 
     def _ghost(self, newcomer: Client, at: str | None) -> Client | None:
         """The newcomer's own oldest silent connection of the same clientId: it may make room.
@@ -199,7 +200,7 @@ class Clients:
         """End the older WebSockets of the same principal and clientId."""
         for client in self._called_like(newcomer):
             if client.transport == newcomer.transport and client is not newcomer:
-                self._end(client)
+                self.replace(client)
 
     def named(self, key_id: str, client_id: str) -> tuple[Client, ...]:
         """The open streams of a key that have this clientId."""
@@ -220,7 +221,8 @@ class Clients:
         if client.client_id is not None:
             yield self._namesakes, (key_id, client.client_id)
 
-    def _end(self, client: Client) -> None:
+    def replace(self, client: Client) -> None:
+        """A newer one, here or at another node, took its place."""
         client.evict(
             PeerFault(Code.REPLACED, "A newer connection of the same clientId took its place.")
         )
@@ -253,9 +255,18 @@ class Clients:
 
     # --- what an operator does
 
-    def ban(self, clients: Iterable[Client], seconds: float) -> None:
-        """Refuse the key and clientId of each for so long. Raises PeerFault, and bans nobody."""
-        self._bans.add({_banned(client) for client in clients}, self._clock(), seconds)
+    def ban(self, clients: Iterable[Client], seconds: float) -> set[Banned]:
+        """Refuse the key and clientId of each for so long, and return them. Raises PeerFault, and
+        bans nobody."""
+        banned = {_banned(client) for client in clients}
+        self._bans.add(banned, self._clock(), seconds)
+        return banned
+
+    def ban_by_name(self, banned: Banned, seconds: float) -> None:
+        """The same for one that was banned at another node, or before this start; where there are
+        too many bans already it does not hold."""
+        with suppress(PeerFault):
+            self._bans.add({banned}, self._clock(), seconds)
 
     async def look(self) -> None:
         """Look whether each SSE stream takes what waits for it, a few at a time."""

@@ -88,6 +88,7 @@ def server_messages() -> dict[str, Schema]:
                 "heartbeatSeconds": COUNT,
                 "limits": {"type": "object", "additionalProperties": COUNT},
             },
+            {"node": TEXT},
         ),
         "ack": {
             **_message(

@@ -8,7 +8,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -54,6 +54,8 @@ class KeyStore:
         self._entries: Mapping[str, Entry] = {}
         self._seen: content.Stamp = None
         self._digest = b""
+        self._revoked: Container[str] = ()
+        self._compared: tuple[object, str] = (None, "")
         self.trouble: str | None = None
         """Why the file can't be used just now; the keys read before it stay in force."""
 
@@ -79,6 +81,10 @@ class KeyStore:
             for principal in principals
         }
         return store, issued
+
+    def obey(self, revoked: Container[str]) -> None:
+        """Refuse the keys whose ids are in there, now and later, whatever the file says."""
+        self._revoked = revoked
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -151,11 +157,26 @@ class KeyStore:
         entry = self._entries.get(match[1]) if match is not None else None
         known = entry.sha256 if entry is not None else _NOBODY
         same = hmac.compare_digest(digest(secret), known)
-        if entry is None or not same:
+        if entry is None or not same or entry.principal.key_id in self._revoked:
             raise PeerFault(Code.UNAUTHENTICATED, "This key is not known here.")
         if entry.principal.expired(self._now()):
             raise PeerFault(Code.KEY_EXPIRED, f"The key {entry.principal.name!r} has expired.")
         return entry.principal
+
+    def digest(self) -> str:
+        """The same for two stores that hold the same keys with the same rights."""
+        if self._compared[0] is not self._entries:
+            said = sorted(
+                (
+                    *(key_id, entry.sha256, holder.name, sorted(holder.scopes)),
+                    *(list(holder.channels), holder.expires_at or 0.0),
+                    sorted((name, sorted(values)) for name, values in holder.forced.items()),
+                )
+                for key_id, entry in self._entries.items()
+                for holder in (entry.principal,)
+            )
+            self._compared = self._entries, digest(repr(said))[:16]
+        return self._compared[1]
 
     def fingerprint(self, key_id: str) -> str | None:
         """Tells a key from another that once has the same id, and nothing about its secret."""
@@ -165,6 +186,6 @@ class KeyStore:
     def current(self, key_id: str) -> Principal | None:
         """The rights of a key as they are now; None once it is revoked or expired."""
         entry = self._entries.get(key_id)
-        if entry is None or entry.principal.expired(self._now()):
+        if entry is None or entry.principal.expired(self._now()) or key_id in self._revoked:
             return None
         return entry.principal

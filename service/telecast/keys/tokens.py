@@ -34,8 +34,8 @@ class Kind:
     most: int = 0
     """Seconds after which no renewal helps any more; 0: it is never renewed."""
     lasting: bool = False
-    """Whether it outlives a restart of the service. What may be used once must not, since what was
-    used up is not remembered longer than that."""
+    """Whether it outlives a restart of a single service. What may be used once must not, since what
+    was used up is not remembered longer than that."""
 
 
 MOST_SECONDS = 7 * 24 * 3600
@@ -107,6 +107,11 @@ class Tokens:
         self._now = now
         self._start = secrets.token_hex(8)
         self._used: defaultdict[Kind, _Used] = defaultdict(_Used)
+
+    def share(self, life: str) -> None:
+        """What may be used once counts at each node of this life of a log, not in this process
+        alone. To be called before anything is issued."""
+        self._start = life
 
     def issue(self, kind: Kind, key_id: str, fingerprint: str) -> str:
         """A word for this key."""

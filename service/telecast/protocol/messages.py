@@ -73,8 +73,10 @@ def welcome(
     head: Position,
     heartbeat_seconds: int,
     limits: Mapping[str, int],
+    node: str | None = None,
 ) -> Message:
-    body = {
+    """`node` is this node's name where several share a journal."""
+    body: dict[str, Any] = {
         "clientId": client_id,
         "connectionId": connection_id,
         "protocol": PROTOCOL_VERSION,
@@ -82,6 +84,8 @@ def welcome(
         "heartbeatSeconds": heartbeat_seconds,
         "limits": dict(limits),
     }
+    if node is not None:
+        body["node"] = node
     return _message("welcome", now, body)
 
 

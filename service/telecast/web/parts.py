@@ -11,6 +11,7 @@ from aiohttp import web
 from telecast.audit import Audit
 from telecast.channels.catalogue import Catalogue
 from telecast.clients import Clients
+from telecast.clients.shared import SharedClients
 from telecast.config import Settings
 from telecast.consumers import Consumers
 from telecast.fanout.broadcaster import Broadcaster
@@ -51,6 +52,7 @@ class Parts:
     alerts: tuple[Alerts, ...]
     system: SystemReports
     clients: Clients
+    shared_clients: SharedClients
     consumers: Consumers
     tokens: Tokens
     signed_out: SignedOut

@@ -30,14 +30,23 @@ from telecast.supervision.worker import Worker
 log = logging.getLogger("telecast.cli.run.serve")
 
 
-def run_alone(settings: Settings, flags: Mapping[str, Any], accepted: Sequence[str]) -> None:
+def run_alone(
+    settings: Settings,
+    flags: Mapping[str, Any],
+    accepted: Sequence[str],
+    *,
+    accept_secret: bool = False,
+) -> None:
     async def started(url: str) -> None:
         log.info(
             "serving",
             extra={"url": url, "version": __version__, "journal": settings.journal},
         )
 
-    _run(settings, accepted, lambda: load_settings(flags), started)
+    _run(
+        *(settings, accepted, lambda: load_settings(flags), started),
+        accept_secret=accept_secret,
+    )
 
 
 def run_worker(number: int, flags: Mapping[str, Any], accepted: Sequence[str]) -> None:
@@ -81,12 +90,21 @@ def _run(
     reread: Callable[[], Settings],
     started: Callable[[str], Any],
     worker: Worker | None = None,
+    *,
+    accept_secret: bool = False,
 ) -> None:
     catalogue = read_catalogue(settings.channels)
     keys = _keys(settings, catalogue)
     secret = signing_secret(settings.secret_file)
     settle_changes(settings.journal, catalogue, accepted)
-    app = create_app(settings, keys=keys, catalogue=catalogue, secret=secret, worker=worker)
+    app = create_app(
+        settings,
+        keys=keys,
+        catalogue=catalogue,
+        secret=secret,
+        worker=worker,
+        accept_secret=accept_secret,
+    )
     uvloop.run(serve_until_stopped(app, settings, started, reread=reread, worker=worker))
 
 

@@ -15,6 +15,7 @@ from telecast.web.api import asking, audit
 from telecast.web.auth.credentials import check_origin, require
 from telecast.web.front.answers import ok
 from telecast.web.front.body import read_body
+from telecast.web.nodes import everywhere, here
 from telecast.web.parts import Parts, parts_from
 
 MAX_BODY = 4_096
@@ -34,16 +35,14 @@ async def acknowledge(request: web.Request) -> web.Response:
         )
     name = Name(principal.key_id, parse_client_id(body["clientId"]))
     open_ones = parts.clients.named(*name)
-    delivered = [
-        parts.broadcaster.delivered(client.subscriber)
-        for client in open_ones
-        if client.subscriber is not None
-    ]
-    channels = {channel for client in open_ones for channel in client.filters()}
+    delivered, channels = here.delivered(parts, *name)
+    if delivered is None and parts.journal.shared:
+        # Behind a balancer this request may come to another node than the stream.
+        delivered, channels = await everywhere.delivered(parts, *name)
     consumer = await parts.consumers.acknowledge(
         name,
         parse_position(body["position"]),
-        delivered=max(delivered, default=None),
+        delivered=delivered,
         channels=sorted(channels),
     )
     for client in open_ones:

@@ -31,6 +31,16 @@ def _last_events(parts: Parts) -> Samples:
     return [({"channel": name}, last.timestamp / 1000) for name, last in lasts if last is not None]
 
 
+def _log_sequence(parts: Parts) -> Samples:
+    place = parts.journal.place()
+    return [] if place is None else [({}, place.sequence)]
+
+
+def _log_behind(parts: Parts) -> Samples:
+    place = parts.journal.place()
+    return [] if place is None else [({}, place.behind)]
+
+
 METRICS = (
     # streams and connections
     Metric(
@@ -359,6 +369,27 @@ METRICS = (
         "1 while new work is welcome.",
         one(lambda parts: float(parts.ready)),
         Join.LEAST,
+    ),
+    Metric(
+        "gauge",
+        "telecast_nodes",
+        "Nodes of the journal that were heard of within a minute, this one included.",
+        one(lambda parts: 1 + len(parts.journal.peers.others())),
+        Join.MOST,
+    ),
+    Metric(
+        "gauge",
+        "telecast_log_sequence",
+        "The last message of the shared log that this node has applied.",
+        _log_sequence,
+        Join.MOST,
+    ),
+    Metric(
+        "gauge",
+        "telecast_log_behind_messages",
+        "Messages of the shared log that this node is known to lack still.",
+        _log_behind,
+        Join.MOST,
     ),
     Metric(
         "gauge",

@@ -56,7 +56,9 @@ async def alive(request: web.Request) -> web.Response:
     if not channel.writable_by(principal):
         raise PeerFault(Code.FORBIDDEN, f"This key may not publish to {channel.name!r}.")
     await read_body(request, MAX_ALIVE_BODY, "max_alive_bytes")
-    return ok({"channel": channel.name, "at": rfc3339(parts.staleness.alive(channel.name))})
+    at = parts.staleness.alive(channel.name)
+    parts.journal.peers.say("alive", channel.name)
+    return ok({"channel": channel.name, "at": rfc3339(at)})
 
 
 async def withdraw(request: web.Request) -> web.Response:

@@ -90,7 +90,7 @@ async def _asker(request: web.Request) -> tuple[Principal, bool]:
         case {"key": str(key), **rest}:
             return known(request, key), rest.get("operate") is True
         case {"ticket": str(text), **rest}:
-            return sign_in_by_link(request, text), rest.get("operate") is True
+            return await sign_in_by_link(request, text), rest.get("operate") is True
     raise PeerFault(Code.BAD_REQUEST, "A sign-in is a JSON object with a `key`.")
 
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from telecast.errors import Code, PeerFault
 from telecast.keys.tokens import OPERATOR, SESSION, SIGN_IN, STREAM, TICKET, Kind, Token
 from telecast.model import Principal
+from telecast.web.auth.once import claim
 from telecast.web.parts import Parts, parts_from
 
 TRANSPORTS = ("/ws/telemetry", "/sse/telemetry")
@@ -115,7 +116,7 @@ def _key_of(parts: Parts, token: Token) -> Principal:
     return principal
 
 
-def redeem_ticket(request: web.Request) -> None:
+async def redeem_ticket(request: web.Request) -> None:
     """The stream opens: its ticket, if that is how it came, is used up and leaves a cookie.
 
     Raises TelecastError, and then it must not open.
@@ -128,6 +129,7 @@ def redeem_ticket(request: web.Request) -> None:
     if why_not is not None:
         raise PeerFault(Code.TICKET_SPENT, why_not)
     tokens.use_up(ticket)
+    await claim(parts_from(request).journal, ticket)
     text = tokens.issue(STREAM, ticket.key_id, ticket.fingerprint)
     _set(request, STREAM_COOKIE, text, _path(request, STREAM), STREAM.seconds)
 
@@ -142,7 +144,7 @@ def sign_in(request: web.Request, key_id: str, *, operate: bool = False) -> Toke
     return token
 
 
-def sign_in_by_link(request: web.Request, text: str) -> Principal:
+async def sign_in_by_link(request: web.Request, text: str) -> Principal:
     """Whose sign-in link this is; it is used up. Raises TelecastError."""
     parts = parts_from(request)
     link = parts.tokens.read(SIGN_IN, text)
@@ -151,6 +153,7 @@ def sign_in_by_link(request: web.Request, text: str) -> Principal:
         raise PeerFault(Code.TICKET_SPENT, why_not)
     principal = _key_of(parts, link)
     parts.tokens.use_up(link)
+    await claim(parts.journal, link)
     return principal
 
 
@@ -162,8 +165,7 @@ async def sign_out(request: web.Request) -> None:
     parts = parts_from(request)
     token = _read(parts, request.cookies.get(SESSION_COOKIE, ""), SESSIONS)
     if token is not None and parts.keys.fingerprint(token.key_id) == token.fingerprint:
-        for client in parts.clients.of_session(token.id):
-            client.evict(PeerFault(Code.SESSION_OVER, "The session was signed out."))
+        parts.signed_out.end_streams(token.id)
         await parts.signed_out.end(token)
     _set(request, SESSION_COOKIE, "", _path(request, SESSION), 0)
 

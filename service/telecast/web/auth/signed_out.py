@@ -1,4 +1,4 @@
-"""Sessions that were signed out, so that a restart brings none of them back."""
+"""Sessions that were signed out: at one node is at all, and a restart brings none of them back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import orjson
 
-from telecast.journal.base import MAX_BATCH, Batch, Journal, Note, read_book
+from telecast.clients import Clients
+from telecast.errors import Code, PeerFault
+from telecast.journal.base import MAX_BATCH, Batch, Journal, Note
+from telecast.journal.books import follow_book
 from telecast.keys.tokens import OPERATOR, SESSION, Kind, Token, Tokens
 
 BOOK = "signed-out"
@@ -17,23 +20,39 @@ _KINDS: dict[str, Kind] = {kind.name: kind for kind in (SESSION, OPERATOR)}
 class SignedOut:
     """The journal's book of them. What can count no more by its age is erased at each start."""
 
-    def __init__(self, journal: Journal, tokens: Tokens, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, journal: Journal, tokens: Tokens, clients: Clients, *, now: Callable[[], float]
+    ) -> None:
         """`now` gives seconds since 1970."""
         self._journal = journal
         self._tokens = tokens
+        self._clients = clients
         self._now = now
+        self._over: list[str] = []
 
     async def open(self) -> None:
         """Read the book. Raises JournalUnavailable or JournalCorrupt."""
-        over: list[Note] = []
-        for token_id, value in (await read_book(self._journal, BOOK)).items():
-            kind, key_id, until = orjson.loads(value)
-            if until < self._now():
-                over.append(Note(BOOK, token_id, None))
-            else:
-                self._tokens.remember(_KINDS[kind], token_id, key_id, until)
+        await follow_book(self._journal, BOOK, self._take)
+        over = [Note(BOOK, token_id, None) for token_id in self._over]
+        self._over.clear()
         for first in range(0, len(over), MAX_BATCH):
             await self._journal.append(Batch(notes=tuple(over[first : first + MAX_BATCH])))
+
+    def _take(self, note: Note) -> None:
+        """A note has committed, here or at another node."""
+        if note.value is None:
+            return
+        kind, key_id, until = orjson.loads(note.value)
+        if until < self._now():
+            self._over.append(note.key)
+            return
+        self._tokens.remember(_KINDS[kind], note.key, key_id, until)
+        self.end_streams(note.key)
+
+    def end_streams(self, session_id: str) -> None:
+        """End the streams that this session has at this node."""
+        for client in self._clients.of_session(session_id):
+            client.evict(PeerFault(Code.SESSION_OVER, "The session was signed out."))
 
     async def end(self, token: Token) -> None:
         """End the session: durable once this returns. Raises JournalUnavailable: then it has ended

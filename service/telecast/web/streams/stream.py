@@ -106,7 +106,7 @@ class ServedStream:
         self.client.evict = ended.append
         try:
             await self._find_start()
-            redeem_ticket(request)
+            await redeem_ticket(request)
             wire, behind = await take_over(request, head)
         except BaseException:
             self._leave()
@@ -247,6 +247,7 @@ class ServedStream:
             head=self.parts.broadcaster.head,
             heartbeat_seconds=self.query.heartbeat,
             limits=self.session.limits_sent(),
+            node=self.parts.journal.peers.node,
         )
 
     def ack(

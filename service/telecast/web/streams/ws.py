@@ -89,7 +89,7 @@ class _WsStream:
         self._wire.on_close = self._close
         stream.client.evict = lambda fault: broadcaster.evict(subscriber, fault)
         stream.client.narrow = self._narrow
-        stream.parts.clients.supersede(stream.client)
+        stream.parts.shared_clients.supersede(stream.client)
         greeting = [stream.welcome()]
         if stream.query.channels is not None:
             greeting.append(stream.ack("subscribe", None, rejected))

@@ -1,0 +1,80 @@
+"""telecast cluster: all nodes of a journal at one glance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+import orjson
+
+from telecast.cli.connection import asked, service_options
+from telecast.cli.exits import Exit
+from telecast.cli.output import plain, show
+from telecast.cli.readable import table
+
+SILENT_SECONDS = 6.0
+"""A node says every two seconds that it is there."""
+
+
+@click.group(name="cluster")
+def command() -> None:
+    """Look after the nodes that share a journal."""
+
+
+@command.command(name="status")
+@service_options
+@click.option("--json", "as_json", is_flag=True, help="Everything that is known, as JSON.")
+@click.pass_context
+def status(ctx: click.Context, url: str, key: str | None, as_json: bool) -> None:
+    """List the nodes: version, place in the log, how far behind it, streams, and whether each is
+    ready.
+
+    Any node can be asked. The key needs the scope admin. Exit code 1 while a node is not ready, or
+    one has gone without a goodbye within the last minute.
+    """
+    found = asked(url, key, "GET", "nodes")
+    if as_json:
+        show(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    else:
+        for line in lines_of(found):
+            show(line)
+    well = all(each["ready"] and not _silent(each) for each in found["nodes"])
+    ctx.exit(Exit.OK if well else Exit.ERROR)
+
+
+def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
+    cells = [["NODE", "VERSION", "LOG", "BEHIND", "STREAMS", "STATE"]]
+    for each in found["nodes"]:
+        here = " (asked)" if each["node"] == found["asked"] else ""
+        cells.append(
+            [
+                plain(str(each["node"])) + here,
+                plain(str(each["version"])),
+                _or_dash(each["logSequence"]),
+                _or_dash(each["logBehind"]),
+                str(each["connections"]),
+                plain(_state(each)),
+            ]
+        )
+    yield from table(cells)
+    if not found["shared"]:
+        yield "This journal belongs to one node: nodes share one at nats://."
+    if not found["sameKeys"]:
+        yield "The nodes have different keys files: give all the same one."
+
+
+def _or_dash(number: Any) -> str:
+    return "-" if number is None else str(number)
+
+
+def _silent(node: Mapping[str, Any]) -> bool:
+    return bool(node["silentSeconds"] >= SILENT_SECONDS)
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    if _silent(node):
+        return f"SILENT for {node['silentSeconds']:.0f} s"
+    if node["ready"]:
+        return "ready"
+    return "NOT READY: " + "; ".join(str(why) for why in node["why"])

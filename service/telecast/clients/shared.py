@@ -1,0 +1,119 @@
+"""What the nodes of one journal must know of each other's clients: bans, and who took whose place.
+
+Both go through the log. A ban is a note, so it also reaches a node that is away just now, and a
+restart does not end it. A client that takes the place of another of its name is a signal: a note
+that leaves nothing behind. Its place in the log decides which of two that come at the same moment
+stays. A newcomer whose own signal has not come back yet is not ended by one that stands before it:
+its signal will stand behind, and ends the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+import orjson
+
+from telecast.clients.bans import Banned
+from telecast.clients.client import Client
+from telecast.clients.registry import Clients
+from telecast.errors import JournalUnavailable
+from telecast.journal.base import Batch, Journal, Note
+from telecast.journal.books import follow_book
+
+log = logging.getLogger(__name__)
+
+BANS = "ban"
+"""[key id, clientId or null] to the second since 1970 at which it ends."""
+TAKEN = "taken"
+"""Signals: [key id, clientId, transport, connection id]."""
+MOST_SIGNALS = 4096
+"""Signals that wait for the log; more clients than that take no other's place at other nodes."""
+
+
+class SharedClients:
+    """`now` gives seconds since 1970."""
+
+    def __init__(self, journal: Journal, clients: Clients, *, now: Callable[[], float]) -> None:
+        self._journal = journal
+        self._clients = clients
+        self._now = now
+        self._bans: dict[str, float] = {}
+        """What is in the book."""
+        self._signals: dict[asyncio.Task[None], None] = {}
+
+    async def open(self) -> None:
+        """Let the bans hold that are kept. Raises JournalUnavailable and JournalCorrupt."""
+        await follow_book(self._journal, BANS, self._on_ban)
+        self._journal.books.follow(TAKEN, self._on_taken)
+
+    async def ban(self, clients: Iterable[Client], seconds: float) -> None:
+        """Refuse the key and clientId of each, here at once, and at every node. Raises PeerFault,
+        and bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
+        banned = self._clients.ban(clients, seconds)
+        now = self._now()
+        over = [key for key, until in self._bans.items() if until <= now]
+        notes = [Note(BANS, _key(each), orjson.dumps(now + seconds)) for each in banned]
+        notes += [Note(BANS, key, None) for key in over]
+        if not notes:
+            return
+        try:
+            await self._journal.append(Batch(notes=tuple(notes)))
+        except JournalUnavailable as fault:
+            log.error(  # noqa: TRY400
+                "a ban holds at this node alone, until it restarts",
+                extra={"reason": fault.message},
+            )
+
+    def _on_ban(self, note: Note) -> None:
+        if note.value is None:
+            self._bans.pop(note.key, None)
+            return
+        until = self._bans[note.key] = float(orjson.loads(note.value))
+        key_id, client_id = orjson.loads(note.key)
+        if until > self._now():
+            self._clients.ban_by_name((key_id, client_id), until - self._now())
+
+    # --- whose place is taken
+
+    def supersede(self, newcomer: Client) -> None:
+        """End the older WebSockets of the same principal and clientId, at every node."""
+        self._clients.supersede(newcomer)
+        if not self._journal.shared or newcomer.client_id is None:
+            return
+        if len(self._signals) >= MOST_SIGNALS:
+            log.warning("a client does not take another's place at other nodes: too many at once")
+            return
+        newcomer.taking = True
+        task = asyncio.create_task(self._signal(newcomer))
+        self._signals[task] = None
+        task.add_done_callback(lambda done: self._signals.pop(done, None))
+
+    async def _signal(self, newcomer: Client) -> None:
+        place = [
+            *(newcomer.principal.key_id, newcomer.client_id),
+            *(newcomer.transport, newcomer.connection_id),
+        ]
+        try:
+            await self._journal.append(Batch(notes=(Note(TAKEN, _key(place), None),)))
+        except JournalUnavailable as fault:
+            log.debug("other nodes were not asked to end a namesake", extra={"why": fault.message})
+        finally:
+            newcomer.taking = False
+
+    def _on_taken(self, note: Note) -> None:
+        key_id, client_id, transport, connection_id = orjson.loads(note.key)
+        for client in self._clients.named(key_id, client_id):
+            if client.connection_id == connection_id:
+                client.taking = False
+            elif client.transport == transport and not client.taking:
+                self._clients.replace(client)
+
+    def end(self) -> None:
+        for task in tuple(self._signals):
+            task.cancel()
+
+
+def _key(parts: Iterable[str | None] | Banned) -> str:
+    return orjson.dumps(list(parts)).decode()

@@ -1,0 +1,388 @@
+"""What is decided at one node holds at all: positions, bans, sessions, tickets, names, rights."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from telecast.consumers import Name
+from telecast.errors import SettingsError
+from telecast.journal.base import Batch, Note, read_book
+from telecast.model import Position
+from tests.support.payloads import alert, trader
+from tests.support.service.live import Live, principal, served
+from tests.support.service.nats import program, shared
+from tests.support.service.nodes import nodes, stream_name
+
+pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+
+A = "trader-status"
+
+
+async def level(*lives: Live) -> None:
+    """All nodes have applied what any of them has, and their tapes hold it."""
+    most = max(live.parts.journal.place().sequence for live in lives)  # type: ignore[union-attr]
+    for live in lives:
+        await live.until(lambda live=live: live.parts.journal.place().sequence >= most)
+        await live.until(lambda live=live: live.parts.tape.head >= live.parts.journal.head)
+
+
+async def known(*lives: Live) -> None:
+    """Each node knows of all others."""
+    for live in lives:
+        await live.until(lambda live=live: len(live.parts.journal.peers.others()) == len(lives) - 1)
+
+
+def consumer(live: Live, name: str) -> str | None:
+    found = live.parts.consumers.get(Name(principal().key_id, name))
+    return None if found is None else str(found.position)
+
+
+async def test_a_position_acknowledged_at_one_node_is_where_another_goes_on(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        async with first.ws(channels=A, clientId="bot") as ws:
+            await ws.opening()
+            await first.publish(A, trader(id="t1"), trader(id="t2"))
+            await ws.events(2)
+            answer = await ws.ask("ack", position=first.at(1), reqId=1)
+            assert answer["type"] == "ack", answer
+        await level(first, second)
+        assert consumer(second, "bot") == first.at(1)
+        async with second.ws(channels=A, clientId="bot", since="acked") as ws:
+            begun = await ws.opening()
+            assert [each.type for each in begun][-3:] == ["resume", "event", "live"]
+            assert begun[-2].body["seq"] == 2
+
+
+async def test_a_lower_position_of_another_node_never_stays(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await first.publish(A, *(trader(id=f"t{number}") for number in range(5)))
+        name = Name(principal().key_id, "bot")
+        for seq in (4, 2):  # the second one as of a node that has not seen the first yet
+            at = Position(first.epoch, seq)
+            value = b'{"position":"%s","at":1,"channels":[]}' % str(at).encode()
+            await second.parts.journal.append(Batch(notes=(Note("consumer", str(name), value),)))
+        await level(first, second)
+        assert consumer(first, "bot") == consumer(second, "bot") == first.at(4)
+
+        async def kept() -> bytes:
+            return (await read_book(first.parts.journal, "consumer"))[str(name)]
+
+        async with asyncio.timeout(20):
+            while first.at(4).encode() not in await kept():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+async def test_an_acknowledgement_by_rest_finds_the_stream_at_another_node(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+        async with first.sse(channels=A, clientId="bot") as sse:
+            await sse.opening()
+            await first.publish(A, trader())
+            await sse.events(1)
+            body = {"clientId": "bot", "position": first.at(1)}
+            status, answer, _ = await second.ask("POST", "/api/v1/clients/ack", json=body)
+            assert status == 200, answer
+            ahead = {"clientId": "bot", "position": first.at(9)}
+            status, answer, _ = await second.ask("POST", "/api/v1/clients/ack", json=ahead)
+            assert (status, answer["error"]["code"]) == (409, "ACK_AHEAD")
+
+
+async def test_all_nodes_list_the_same_audit_with_ids_of_their_own(tmp_path: Path) -> None:
+    async with nodes(tmp_path, holders=[principal()]) as (first, second):
+        await first.publish("risk-alerts", alert(id="a1"), alert(id="a2"))
+        await level(first, second)
+        for live, name in ((first, "a1"), (second, "a2")):
+            status, answer, _ = await live.ask("POST", f"/api/v1/risk-alerts/{name}/acknowledge")
+            assert status == 200, answer
+        await level(first, second)
+        listed = [(await live.get("/api/v1/audit"))["entries"] for live in (first, second)]
+        assert listed[0] == listed[1]
+        assert {each["target"] for each in listed[0]} == {"a1", "a2"}
+        assert len({each["id"] for each in listed[0]}) == 2
+
+
+async def test_two_desks_at_two_nodes_acknowledge_one_alert_and_one_is_first(
+    tmp_path: Path,
+) -> None:
+    desks = [principal("desk"), principal("night")]
+    async with nodes(tmp_path, holders=desks) as (first, second):
+        await first.publish("risk-alerts", alert(id="a1"))
+        await level(first, second)
+        path = "/api/v1/risk-alerts/a1/acknowledge"
+        answers = await asyncio.gather(
+            first.ask("POST", path, who="desk"), second.ask("POST", path, who="night")
+        )
+        assert sorted(status for status, _, _ in answers) == [200, 409]
+        await level(first, second)
+        rows = [
+            (await live.get("/api/v1/channels/risk-alerts/snapshot"))["rows"]
+            for live in (first, second)
+        ]
+        assert rows[0] == rows[1]
+
+
+async def test_an_alert_escalates_once(tmp_path: Path) -> None:
+    async with nodes(tmp_path, escalate_after=0.001) as (first, second):
+        await first.publish("risk-alerts", alert(id="a1", severity="CRITICAL"))
+        await level(first, second)
+        await asyncio.gather(*(live.parts.alerts[0].look() for live in (first, second)))
+        await level(first, second)
+        entries = [
+            each
+            for each in (await second.get("/api/v1/audit"))["entries"]
+            if each["action"] == "escalate-alert"
+        ]
+        assert len(entries) == 1
+
+
+async def test_a_channel_that_goes_quiet_is_reported_once(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await asyncio.gather(
+            *(
+                live.parts.system.report(
+                    "channel:x", "DEGRADED", f"Nothing comes in, {live.url}.", once=True
+                )
+                for live in (first, second)
+            )
+        )
+        await level(first, second)
+        entries = (await first.parts.journal.read(["system"], 0, 100)).entries
+        assert len([entry for entry in entries if entry.key == "channel:x"]) == 1
+
+
+async def test_a_publisher_that_is_alive_is_so_at_every_node(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+        status, _, _ = await first.ask("POST", "/api/v1/channels/market-data/alive")
+        assert status == 200
+        await second.until(lambda: second.parts.staleness.last_sign("market-data"))
+
+
+# --- who is connected
+
+
+async def test_the_clients_of_all_nodes_are_listed_and_paged(tmp_path: Path) -> None:
+    async with nodes(tmp_path, 3) as lives:
+        await known(*lives)
+        async with (
+            lives[0].ws(clientId="a"),
+            lives[1].sse(channels=A, clientId="b"),
+            lives[2].ws(clientId="c"),
+        ):
+            for live in lives:
+                await live.until(lambda live=live: len(live.parts.clients) == 1)
+            found, cursor = [], None
+            while True:
+                query = {"limit": 2} | ({} if cursor is None else {"cursor": cursor})
+                page = await lives[1].get("/api/v1/clients", query=query)
+                found += page["clients"]
+                assert page["missing"] == {}
+                if not page["more"]:
+                    break
+                cursor = page["cursor"]
+        assert sorted(each["clientId"] for each in found) == ["a", "b", "c"]
+        assert {each["node"] for each in found} == {live.parts.journal.peers.node for live in lives}
+
+
+async def test_a_kick_reaches_the_node_that_has_the_client_and_a_ban_all(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+        async with first.ws(clientId="bot") as ws:
+            welcome = (await ws.read()).body
+            assert welcome["node"] == first.parts.journal.peers.node
+            path = f"/api/v1/clients/{welcome['connectionId']}"
+            assert (await second.get(path))["clientId"] == "bot"
+            status, answer, _ = await second.ask("DELETE", path, query={"ban": "10m"})
+            assert (status, answer["data"]["kicked"]) == (200, 1)
+            assert (await ws.rest())[1] == 4410
+        await level(first, second)
+        for live in (first, second):
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                async with live.ws(clientId="bot"):
+                    pass
+            assert refused.value.status == 403
+        status, answer, _ = await first.ask("DELETE", path)
+        assert (status, answer["error"]["code"]) == (404, "CLIENT_NOT_FOUND")
+
+
+async def test_a_ban_outlives_the_node(tmp_path: Path) -> None:
+    name = stream_name()
+    async with nodes(tmp_path, 1, name=name) as (live,), live.ws(clientId="bot"):
+        status, _, _ = await live.ask(
+            "DELETE", "/api/v1/clients", query={"clientId": "bot", "ban": "10m"}
+        )
+        assert status == 200
+    async with nodes(tmp_path, 1, name=name) as (live,):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with live.ws(clientId="bot"):
+                pass
+        assert refused.value.status == 403
+
+
+async def test_a_newer_connection_of_a_name_takes_the_place_of_one_at_another_node(
+    tmp_path: Path,
+) -> None:
+    async with nodes(tmp_path) as (first, second), first.ws(clientId="bot") as older:
+        await older.expect("welcome")
+        await level(first, second)
+        async with second.ws(clientId="bot") as newer:
+            await newer.expect("welcome")
+            messages, _ = await older.rest()
+            assert messages[-1].body["code"] == "REPLACED"
+            await level(first, second)
+            assert (await newer.ask("subscribe", channels=[A]))["type"] == "ack"
+
+
+async def test_of_two_that_come_at_once_just_one_stays(tmp_path: Path) -> None:
+    async with (
+        nodes(tmp_path) as (first, second),
+        first.ws(clientId="bot"),
+        second.ws(clientId="bot"),
+    ):
+        await first.until(lambda: len(first.parts.clients) + len(second.parts.clients) == 1)
+        await level(first, second)
+        assert len(first.parts.clients) + len(second.parts.clients) == 1
+
+
+# --- sessions and tickets
+
+
+async def test_a_session_signed_out_at_one_node_is_out_at_all(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        status, _, response = await first.ask("POST", "/api/v1/session", json={})
+        cookie = {"Cookie": response.headers["Set-Cookie"].partition(";")[0]}
+        assert status == 201
+        async with second.sse(channels=A, who=None, headers=cookie) as sse:
+            await sse.opening()
+            status, _, _ = await first.ask("DELETE", "/api/v1/session", who=None, headers=cookie)
+            assert status == 200
+            messages, _ = await sse.rest()
+            assert messages[-1].body["code"] == "SESSION_OVER"
+        said = await second.get("/api/v1/session", who=None, headers=cookie)
+        assert said["why"]["code"] == "SESSION_OVER"
+
+
+async def test_a_ticket_opens_one_stream_at_one_node(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        _, answer, _ = await first.ask("POST", "/api/v1/tickets")
+        ticket = answer["data"]["ticket"]
+
+        async def opened(live: Live) -> int:
+            try:
+                async with live.ws(who=None, channels=A, ticket=ticket):
+                    return 101
+            except aiohttp.WSServerHandshakeError as refused:
+                return refused.status
+
+        found = await asyncio.gather(opened(first), opened(second))
+        assert sorted(found) == [101, 401]
+        assert [await opened(first), await opened(second)] == [401, 401]
+
+
+# --- rights, keys and the secret
+
+
+ONE = principal("narrow", "read", channels=("positions",), forced={"traderId": frozenset({"t1"})})
+BOTH = principal(
+    "narrow", "read", channels=("positions",), forced={"traderId": frozenset({"t1", "t2"})}
+)
+
+
+def hand_out(live: Live, *holders: Any) -> None:
+    """Another keys file at this node, without its watch having looked yet."""
+    entries = dict(live.parts.keys._entries)
+    kept = {}
+    for holder in holders:
+        entry = entries[holder.key_id]
+        kept[holder.key_id] = type(entry)(holder, entry.sha256)
+    live.parts.keys._entries = kept
+
+
+async def settle(live: Live) -> None:
+    """What the watch over the keys does each second."""
+    live.parts.rights.look(live.parts.keys.principals())
+    await live.parts.clients.recheck()
+    await live.parts.rights.settle(live.parts.tape.head)
+
+
+async def test_rights_that_change_at_one_node_after_the_other_make_positions_old_at_both(
+    tmp_path: Path,
+) -> None:
+    async with nodes(tmp_path, holders=[principal(), ONE]) as (first, second):
+        await first.publish(A, trader(id="t1"))
+        await level(first, second)
+
+        def old(live: Live, seq: int) -> bool:
+            parts, at = live.parts, Position(live.epoch, seq)
+            holder = parts.keys.current(ONE.key_id)
+            assert holder is not None
+            return bool(parts.rights.changed_since(holder, ["positions"], at))
+
+        hand_out(first, principal(), BOTH)
+        await settle(first)
+        await first.publish(A, trader(id="t2"), trader(id="t3"))
+        await level(first, second)
+        await settle(second)  # it has the old file still, and says so
+        await level(first, second)
+        # What is earned at the second node now is earned under the old rights.
+        assert old(first, 10**6)
+        hand_out(second, principal(), BOTH)
+        await settle(second)
+        await level(first, second)
+        head = second.parts.tape.head
+        for live in (first, second):
+            assert old(live, head)
+            assert not old(live, head + 1)
+
+
+async def test_a_key_revoked_at_one_node_is_refused_at_all_and_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    name, desk, bot = stream_name(), principal(), principal("bot", "read")
+    async with nodes(tmp_path, holders=[desk, bot], name=name) as (first, second):
+        async with second.ws(who="bot", channels=A) as ws:
+            await ws.opening()
+            hand_out(first, desk)
+            await settle(first)
+            await level(first, second)
+            await second.parts.clients.recheck()
+            messages, _ = await ws.rest()
+            assert messages[-1].body["code"] == "UNAUTHENTICATED"
+        status, _, _ = await second.ask("GET", "/api/v1/channels", who="bot")
+        assert status == 401
+    async with nodes(tmp_path, 1, holders=[desk, bot], name=name) as (live,):
+        assert live.parts.keys.current(bot.key_id) is None
+        assert live.parts.keys.current(desk.key_id) is not None
+
+
+async def test_a_node_with_another_secret_does_not_start(tmp_path: Path) -> None:
+    name = stream_name()
+    url = f"{shared().url}/{name}"
+    other = {"journal": url, "journal_copy": tmp_path / "other.db", "secret": b"x" * 32}
+    async with nodes(tmp_path, 1, name=name):
+        with pytest.raises(SettingsError, match="Copy their secret_file"):
+            async with served(principal(), **other):
+                pass
+
+
+async def test_nodes_say_which_they_are_and_how_far(tmp_path: Path) -> None:
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+        await first.publish(A, trader())
+        await level(first, second)
+        found = await second.get("/api/v1/nodes")
+        assert found["shared"]
+        assert found["sameKeys"]
+        assert [each["node"] for each in found["nodes"]] == sorted(
+            str(live.parts.journal.peers.node) for live in (first, second)
+        )
+        assert all(each["ready"] and each["logBehind"] == 0 for each in found["nodes"])
+        async with second.session.get(second.url + "/readyz?verbose") as response:
+            text = await response.text()
+        assert f"node {second.parts.journal.peers.node}; others: " in text
+        assert "log sequence" in text
