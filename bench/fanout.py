@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.machine import Cores, Spent, free_port, memory, spent
+from bench.machine import Cores, Spent, cpu_of_each, free_port, memory, spent
 from bench.payload import price
 from bench.peers.base import Peer, Place, Running
 from bench.tools import publishing, subscribers
@@ -85,16 +85,21 @@ def measure(running: Running, work: Work) -> Figures:
             crowd.end(work.first, work.deadline + 20)
         crowd.mark(work.first)
         began = spent(running.pid, place.cores)
+        alone = cpu_of_each(running.pid)
         measured = {"first": work.first, "count": work.end - work.first, "keys": work.keys}
         with publishing(*handing, rate=work.rate, **measured) as reported:
             heard = crowd.end(work.end, work.deadline + 20)
             used = spent(running.pid, place.cores).since(began)
+            busiest = max(
+                cpu - alone.get(pid, 0.0) for pid, cpu in cpu_of_each(running.pid).items()
+            )
         after = memory(running.pid)
     return judged(
         work,
         reported,
         heard,
         used,
+        busiest_us=1e6 * busiest / reported["sent"],
         opened_seconds=opened["seconds"],
         rss={"before": before["rss"], "connected": connected["rss"], "after": after["rss"]},
     )

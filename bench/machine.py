@@ -99,15 +99,23 @@ def _cpu_seconds(pid: int) -> float:
     From /proc/PID/task/TID/schedstat, in ns (kernel: scheduler/sched-stats); where the kernel
     keeps none, from /proc/PID/stat, which counts in ticks of some 10 ms (proc(5)).
     """
+    return sum(cpu_of_each(pid).values())
+
+
+def cpu_of_each(pid: int) -> dict[int, float]:
+    """The same for each of its processes."""
+    return {each: _cpu_of(each) for each in family(pid)}
+
+
+def _cpu_of(each: int) -> float:
     cpu = 0
-    for each in family(pid):
-        with contextlib.suppress(OSError):
-            try:
-                for task in Path(f"/proc/{each}/task").iterdir():
-                    cpu += int((task / "schedstat").read_text().split()[0])
-            except FileNotFoundError:
-                fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
-                cpu += (int(fields[11]) + int(fields[12])) * 1_000_000_000 // TICK
+    with contextlib.suppress(OSError):
+        try:
+            for task in Path(f"/proc/{each}/task").iterdir():
+                cpu += int((task / "schedstat").read_text().split()[0])
+        except FileNotFoundError:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            cpu += (int(fields[11]) + int(fields[12])) * 1_000_000_000 // TICK
     return cpu / 1e9
 
 

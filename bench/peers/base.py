@@ -93,6 +93,19 @@ def server(
             process.wait()
 
 
+def listening(port: int, processes: int) -> None:
+    """Wait until so many processes listen on a port that they share."""
+    until = time.monotonic() + START_SECONDS
+    ending = f":{port:04X}"
+    while time.monotonic() < until:
+        sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        # proc_net_tcp(5): the local address, then the state, of which 0A is LISTEN.
+        if sum(each[1].endswith(ending) and each[3] == "0A" for each in sockets) >= processes:
+            return
+        time.sleep(0.02)
+    raise ServerFailed(f"not all of {processes} processes came up")
+
+
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from bench.peers.base import Place, Running, server
+from bench.peers.base import Place, Running, listening, server
 from bench.tools import Publication, Subscription, get, post, upgrade
 from telecast.keys import create_key
 
@@ -58,7 +58,9 @@ class Telecast:
             **dict(self.settings),
         }
         flags = [f"--{name}={value}" for name, value in settings.items()]
+        workers = int(dict(self.settings).get("workers", "1"))
         with server(place, [sys.executable, "-m", "telecast", "serve", *flags]) as pid:
+            listening(place.port, workers)
             yield Running(
                 pid=pid,
                 place=place,

@@ -5,9 +5,33 @@ from __future__ import annotations
 from typing import cast
 
 from bench.case import Row
-from bench.rows import capacity, growth, hot, idle, publish, quiet, resume, stalled
+from bench.rows import (
+    appends,
+    capacity,
+    growth,
+    hot,
+    idle,
+    nodes,
+    publish,
+    quiet,
+    resume,
+    stalled,
+    workers,
+)
 
 ROWS: dict[str, Row] = {
     row.name: cast(Row, row)
-    for row in (quiet, hot, capacity, stalled, idle, publish, resume, growth)
+    for row in (
+        quiet,
+        hot,
+        capacity,
+        stalled,
+        idle,
+        publish,
+        resume,
+        growth,
+        nodes,
+        workers,
+        appends,
+    )
 }

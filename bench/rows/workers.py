@@ -1,0 +1,53 @@
+"""Several processes on one port: what an event costs with 1, 2 and 4 workers on a shared log."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from bench.case import Case, Column, Options, Work
+from bench.fanout import Figures, measure, serving
+from bench.machine import Cores
+from bench.peers.nats import missing, nats_servers
+from bench.peers.telecast import Telecast
+
+name = "workers"
+title = "Workers: 1,000 clients, 50 events/s, on a log of one NATS server; all on the server's core"
+columns = (
+    Column(title="CPU µs an event, all", at="event_us", form=",.0f"),
+    Column(title="CPU µs an event, busiest", at="busiest_us", form=",.0f"),
+    Column(title="CPU µs a delivery", at="cpu_us", form=".2f"),
+    Column(title="p50 ms", at="latency_ms.p50", form=".2f"),
+    Column(title="p99 ms", at="latency_ms.p99", form=".2f"),
+    Column(title="load's core", at="load_core", form=".0%"),
+)
+WORKERS = (1, 2, 4)
+
+
+def cases(options: Options) -> list[Case]:
+    """The load's core has the NATS server too. How many times as much N workers carry with cores
+    for all is the busiest one's cost, against that of one worker."""
+    if missing() or not any(peer.name == "telecast" for peer in options.peers):
+        return []
+    work = Work(clients=1_000, rate=50, seconds=options.seconds, warm=options.warm)
+    return [
+        _case(transport, workers, work) for transport in options.transports for workers in WORKERS
+    ]
+
+
+def _case(transport: str, workers: int, work: Work) -> Case:
+    def run(cores: Cores) -> Figures:
+        with (
+            tempfile.TemporaryDirectory(prefix="telecast-bench-") as folder,
+            nats_servers(Path(folder), cores, 1) as log,
+            serving(_telecast(log, workers), transport, cores) as running,
+        ):
+            return measure(running, work)
+
+    return Case(
+        peer=_telecast("", workers), transport=transport, run=run, asked={"workers": workers}
+    )
+
+
+def _telecast(log: str, workers: int) -> Telecast:
+    return Telecast(journal=f"{log}/bench", settings=(("workers", str(workers)),))
