@@ -70,6 +70,22 @@ async def test_a_newcomer_gets_the_rows_there_are_and_then_every_event(transport
             assert isinstance(event.body["timestamp"], int)
 
 
+@TRANSPORTS
+async def test_all_that_a_stream_says_has_the_time_of_the_service_s_own_clock(
+    transport: str,
+) -> None:
+    """Its first messages had the machine's, also where a test or a recording gives another."""
+    clock = 1_000_000_000.0
+    async with served(now=lambda: clock) as live:
+        await live.publish("positions", position())
+        async with live.transport(transport, channels="positions") as reader:
+            said = [await reader.expect("welcome"), *await reader.until("live")]
+            assert [each.opened_at for each in live.parts.clients] == [clock]
+            await drain(live.parts)
+            said.append(await reader.expect("notice"))
+        assert {each.body["timestamp"] for each in said} == {int(clock * 1000)}
+
+
 async def test_without_channels_sse_tells_all_that_the_key_reads_and_ws_none() -> None:
     async with served() as live:
         async with live.sse() as reader:

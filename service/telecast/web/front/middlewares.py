@@ -76,7 +76,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
         check_head(request)
         return await handler(request)
     except TelecastError as fault:
-        if fault.code == "MALFORMED_REQUEST":
+        if fault.code == Code.MALFORMED_REQUEST:
             parts_from(request).admission.count(MALFORMED)
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})

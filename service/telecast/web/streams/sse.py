@@ -24,7 +24,7 @@ from telecast.protocol.framing import (
 )
 from telecast.protocol.subscription import ALL
 from telecast.web.front.answers import SSE_CACHING, SSE_TYPE, retry_after, stream_refusal
-from telecast.web.streams.stream import ServedStream, now_ms
+from telecast.web.streams.stream import ServedStream
 
 RETRY_MS = (1_000, 3_000)
 """An EventSource waits between these before it reconnects: spread, so that not all come at once."""
@@ -121,11 +121,19 @@ class _SseStream:
         if fault.code == Code.NO_PROGRESS:
             wire.abort()
             return
-        wire.write(self._transport.join(_last_words(fault, self._transport)) + self._transport.end)
+        wire.write(self._transport.join(self._last_words(fault)) + self._transport.end)
         if wire.full:
             later = asyncio.get_running_loop().call_later
             later(FAREWELL_SECONDS, lambda: wire.abort() if wire.full else None)
         self._over()
+
+    def _last_words(self, fault: TelecastError) -> list[bytes]:
+        """The reason, and when to come back in the only form that an EventSource obeys."""
+        message, now = self._transport.message, self._stream.now_ms()
+        if not fault.retryable:
+            return [message(messages.notice(now, fault))]
+        wait = int(retry_after(fault) * 1000)
+        return [sse_retry(wait) + message(messages.notice(now, fault, wait))]
 
     def _over(self) -> None:
         if not self._ended:
@@ -133,11 +141,3 @@ class _SseStream:
             self._broadcaster.detach(self._subscriber)
             self._wire.end()
             self._stream.end()
-
-
-def _last_words(fault: TelecastError, transport: SseTransport) -> list[bytes]:
-    """The reason, and when to come back in the only form that an EventSource obeys."""
-    if not fault.retryable:
-        return [transport.message(messages.notice(now_ms(), fault))]
-    wait = int(retry_after(fault) * 1000)
-    return [sse_retry(wait) + transport.message(messages.notice(now_ms(), fault, wait))]

@@ -43,10 +43,6 @@ Serve = Callable[[Wire, bytes], None]
 when the stream is over."""
 
 
-def now_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class ServedStream:
     """One connection over either transport: who asks for what, and its subscriber."""
 
@@ -84,7 +80,7 @@ class ServedStream:
             principal=principal,
             address=address_of(request),
             transport=transport,
-            opened_at=time.time(),
+            opened_at=self.parts.now(),
             user_agent=_user_agent(request),
             reads_only=request.get(BROWSER, False),
             session_id=None if signed_in is None else signed_in.id,
@@ -129,7 +125,7 @@ class ServedStream:
         if instant is None:
             return
         parts = self.parts
-        moment = instant.at(int(parts.now() * 1000))
+        moment = instant.at(self.now_ms())
         seq = await seq_before(parts.journal, tuple(parts.catalogue), moment)
         start = Start(Origin.POSITION, Position(parts.journal.epoch, seq), instant=instant)
         self.query = replace(self.query, start=start)
@@ -159,7 +155,7 @@ class ServedStream:
 
     def end(self) -> None:
         """It is over. Called once; the log line says whose stream it was."""
-        client, now = self.client, time.time()
+        client, now = self.client, self.parts.now()
         if client.client_id is not None and client.subscriber is not None:
             self.parts.consumers.ended(
                 self.consumer_name(), self.parts.broadcaster.delivered(client.subscriber)
@@ -239,9 +235,13 @@ class ServedStream:
             ),
         )
 
+    def now_ms(self) -> int:
+        """The service's clock, as messages carry it."""
+        return int(self.parts.now() * 1000)
+
     def welcome(self) -> Message:
         return messages.welcome(
-            now_ms(),
+            self.now_ms(),
             client_id=self.client.client_id,
             connection_id=self.client.connection_id,
             head=self.parts.broadcaster.head,
@@ -259,7 +259,7 @@ class ServedStream:
     ) -> Message:
         """The selection that holds now."""
         return messages.ack(
-            now_ms(),
+            self.now_ms(),
             action=action,
             req_id=req_id,
             channels=list(self.session.holds),

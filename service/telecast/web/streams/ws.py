@@ -33,7 +33,7 @@ from telecast.protocol.framing import WS, WS_POSITIONED, Message, ws_pong
 from telecast.protocol.limits import TokenBucket
 from telecast.protocol.messages import ReqId
 from telecast.web.front.answers import refusal, retry_after
-from telecast.web.streams.stream import ServedStream, now_ms, selection_of
+from telecast.web.streams.stream import ServedStream, selection_of
 from telecast.web.streams.websocket import WebSocket, check_version, has_body, upgrade
 
 log = logging.getLogger(__name__)
@@ -139,15 +139,14 @@ class _WsStream:
         try:
             command = self._session.receive(text, time.monotonic())
         except CommandFault as fault:
-            self._send(messages.error(now_ms(), fault, fault.req_id))
-            final = isinstance(fault.details, dict) and fault.details.get("final")
-            if fault.code == "TOO_MANY_BAD_MESSAGES" or final:
+            self._send(messages.error(self._stream.now_ms(), fault, fault.req_id))
+            if fault.final:
                 self._end(fault)
             return
         try:
             self._act(command)
         except TelecastError as fault:
-            self._send(messages.error(now_ms(), fault, command.req_id))
+            self._send(messages.error(self._stream.now_ms(), fault, command.req_id))
 
     def _act(self, command: Command) -> None:
         """Do it, and answer. Raises TelecastError."""
@@ -179,7 +178,7 @@ class _WsStream:
             return
         fault = done.exception()
         if isinstance(fault, TelecastError):
-            self._send(messages.error(now_ms(), fault, req_id))
+            self._send(messages.error(self._stream.now_ms(), fault, req_id))
         elif fault is None and req_id is not None:
             extra: dict[str, object] = {"position": str(done.result().position)}
             self._send(self._stream.ack("ack", req_id, [], extra))
@@ -249,11 +248,11 @@ class _WsStream:
             }
             self._send(self._stream.ack(action, req_id, [], extra))
         elif isinstance(fault, TelecastError):
-            self._send(messages.error(now_ms(), fault, req_id))
+            self._send(messages.error(self._stream.now_ms(), fault, req_id))
         else:
             log.error("%s failed", action, exc_info=fault)
             broken = OwnFault(Code.INTERNAL, "Internal error: the service's log has it.")
-            self._send(messages.error(now_ms(), broken, req_id))
+            self._send(messages.error(self._stream.now_ms(), broken, req_id))
 
     def _send(self, message: Message) -> None:
         self._broadcaster.send(self._subscriber, message)
@@ -275,7 +274,7 @@ class _WsStream:
         self._stream.ended_by = fault
         if not self._wire.full:
             wait = int(retry_after(fault) * 1000) if fault.retryable else None
-            self._wire.write(WS.message(messages.notice(now_ms(), fault, wait)))
+            self._wire.write(WS.message(messages.notice(self._stream.now_ms(), fault, wait)))
         code = fault.rule.close or 1011
         if isinstance(fault, FrameFault):
             self._stream.parts.refuse_frame(fault.reason)
