@@ -262,7 +262,7 @@ async def test_a_known_key_with_another_digest_is_refused(kind: Kind) -> None:
         assert len(await everything(journal)) == 1
 
 
-async def test_a_batch_without_records_keeps_its_key_and_tells_the_head(kind: Kind) -> None:
+async def test_a_batch_without_records_keeps_its_key_and_reports_the_head(kind: Kind) -> None:
     async with kind.journal(KEEP) as journal:
         await journal.append(batch(record(), record()))
         receipt = await journal.append(keyed("i"))
@@ -469,7 +469,7 @@ async def test_a_read_beyond_the_head_or_of_no_channel_is_empty(kind: Kind) -> N
 # the tail
 
 
-async def test_the_tail_tells_history_and_then_each_commit_whole(kind: Kind) -> None:
+async def test_the_tail_yields_history_and_then_each_commit_whole(kind: Kind) -> None:
     async with kind.journal(KEEP) as journal:
         await journal.append(batch(record("x"), record("y")))
         async with aclosing(journal.tail()) as tail:  # type: ignore[type-var]
@@ -480,7 +480,7 @@ async def test_the_tail_tells_history_and_then_each_commit_whole(kind: Kind) -> 
             assert [e.key for e in await waiting] == ["z", "x"]
 
 
-async def test_a_live_tail_never_tells_a_part_of_a_batch(kind: Kind) -> None:
+async def test_a_live_tail_never_yields_a_part_of_a_batch(kind: Kind) -> None:
     async with kind.journal(KEEP) as journal:
         following = asyncio.ensure_future(collect(journal.tail(), 90))
         await asyncio.sleep(0)
@@ -491,7 +491,9 @@ async def test_a_live_tail_never_tells_a_part_of_a_batch(kind: Kind) -> None:
         assert all(entries[-1].seq in ends for entries in await following)
 
 
-async def test_the_tail_ends_when_the_journal_closes_and_has_told_all_by_then(kind: Kind) -> None:
+async def test_the_tail_ends_when_the_journal_closes_and_has_all_by_then(
+    kind: Kind,
+) -> None:
     async with kind.journal(KEEP) as journal:
         tail = journal.tail()
         await journal.append(batch(record("first")))
@@ -515,7 +517,7 @@ async def test_a_tail_that_waits_is_ended_by_close(kind: Kind) -> None:
         assert await waiting is None
 
 
-async def test_what_commits_while_the_end_of_the_history_is_told_comes_after_it(
+async def test_what_commits_while_the_end_of_the_history_is_read_comes_after_it(
     kind: Kind,
 ) -> None:
     async with kind.journal(KEEP) as journal:

@@ -132,7 +132,7 @@ def nothing_was_had(live: Live, reported: dict[str, Any], answers: list[tuple[st
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"], ids=["same-site", "cross-site"])
-async def test_a_page_of_another_origin_hears_nothing_and_changes_nothing(
+async def test_a_page_of_another_origin_receives_nothing_and_changes_nothing(
     browser: Any, host: str
 ) -> None:
     """From another port of the same host even a SameSite=Strict cookie is sent."""

@@ -106,7 +106,7 @@ async def refused(*arguments: str | Path) -> tuple[int | None, str]:
     return process.returncode, said.decode()
 
 
-async def test_every_channel_tells_something_and_ctrl_c_ends_it_well():
+async def test_every_channel_has_events_and_ctrl_c_ends_it_well():
     async with demo("--speed", "6") as it:
         await it.line(r"telecast tail .* --url .* --key")
         assert f"{it.url}/#ticket=" in it.printed, "the page, and a sign-in"
@@ -165,7 +165,7 @@ async def test_a_port_in_use_is_one_clear_line():
     )
 
 
-async def test_a_bad_ticks_file_is_told_with_its_line_before_anything_starts(tmp_path):
+async def test_a_bad_ticks_file_is_reported_with_its_line_before_anything_starts(tmp_path):
     path = tmp_path / "bad.ndjson"
     path.write_bytes(TICKS.read_bytes().split(b"\n")[0] + b'\n{"t":1,"symbol":"X","price":7.5}\n')
     status, said = await refused("--port", "0", "--ticks", path)

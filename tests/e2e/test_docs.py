@@ -372,7 +372,7 @@ async def service_beside(reader: Reader, folder: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     "path", [path for path in pages() if pasted(path)], ids=lambda path: path.name
 )
-async def test_what_a_page_tells_to_paste_does_what_it_shows(
+async def test_what_a_page_says_to_paste_does_what_it_shows(
     path: Path, reader: Reader, tmp_path: Path
 ) -> None:
     kind = BESIDE.get(path.name)

@@ -141,7 +141,7 @@ async def test_how_a_stream_ends_comes_through(behind: Behind) -> None:
     await behind.own.start()
 
 
-async def test_a_client_that_is_closed_hears_why(behind: Behind) -> None:
+async def test_a_client_that_is_closed_is_sent_the_reason(behind: Behind) -> None:
     async with behind.stream("ws") as reader:
         await reader.expect("welcome")
         assert isinstance(reader, WsReader)

@@ -135,7 +135,7 @@ async def test_a_recording_of_all_channels_comes_out_in_its_order(tmp_path: Path
             assert said.items() <= event["data"].items()
 
 
-async def test_killed_in_the_middle_of_a_replay_nothing_is_lost_or_told_twice(
+async def test_killed_in_the_middle_of_a_replay_nothing_is_lost_or_sent_twice(
     tmp_path: Path,
 ) -> None:
     ticks = recorded(TICKS)

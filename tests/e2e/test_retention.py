@@ -81,7 +81,7 @@ async def opening(own: Service, transport: str, **query: Any) -> list[ServerMess
         line.cut()
 
 
-async def test_a_late_resume_of_everything_is_told_exactly_what_exists_no_more(
+async def test_a_late_resume_of_everything_is_sent_exactly_what_exists_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with forgetful(tmp_path, monkeypatch) as own:
@@ -142,7 +142,7 @@ async def test_where_ends_of_rows_were_trimmed_a_late_resume_starts_over_and_say
                 assert resume["channels"] == ["market-data"] == [event["channel"]]
 
 
-async def test_one_whom_retention_overtakes_while_it_reads_is_told_where(
+async def test_one_that_retention_overtakes_while_it_reads_is_sent_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stops in the middle of its resume; what it was not told yet is trimmed meanwhile."""

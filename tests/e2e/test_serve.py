@@ -91,7 +91,7 @@ async def test_off_loopback_it_wants_tls_or_a_proxy(host: str, tmp_path: Path, k
         assert way in text
 
 
-async def test_all_wrong_settings_are_told_at_once_with_their_source(
+async def test_all_wrong_settings_are_listed_at_once_with_their_source(
     tmp_path: Path, keys: Path
 ) -> None:
     _write(tmp_path / "telecast.toml", b"max_channels = '7.9'\nmax_chanels = 3\n")
@@ -113,7 +113,7 @@ async def test_all_wrong_settings_are_told_at_once_with_their_source(
     assert "max_channels" in text.split("is no setting")[-1], "the nearest name is told"
 
 
-async def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, keys: Path) -> None:
+async def test_a_port_that_is_taken_is_reported_in_one_line(tmp_path: Path, keys: Path) -> None:
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         status, text = await run(tmp_path, "--port", str(port), "--journal", "memory:")
@@ -126,7 +126,7 @@ async def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, keys: Pa
 @pytest.mark.parametrize(
     "content", [b"not a database" * 100, b"SQLite format 3\0" + b"\xff" * 4096]
 )
-async def test_a_corrupt_journal_is_told_and_left_untouched(
+async def test_a_corrupt_journal_is_reported_and_left_untouched(
     content: bytes, tmp_path: Path, keys: Path
 ) -> None:
     journal = tmp_path / "journal.db"
@@ -193,7 +193,7 @@ async def put(own: Service, session: aiohttp.ClientSession, *rows: Any) -> dict[
         return data
 
 
-async def test_sigterm_tells_everyone_and_loses_nothing_that_was_acknowledged(
+async def test_sigterm_notifies_everyone_and_loses_nothing_that_was_acknowledged(
     tmp_path: Path,
 ) -> None:
     acknowledged: list[str] = []

@@ -56,7 +56,7 @@ def until_it_syncs(process: subprocess.Popen[bytes], disk: Disk) -> None:
         assert process.poll() is None
 
 
-async def test_what_a_killed_process_had_not_synced_is_sure_before_it_is_told(disk: Disk) -> None:
+async def test_what_a_killed_process_had_not_synced_is_sure_before_it_is_sent(disk: Disk) -> None:
     """Killed between write and sync, the batch is in the system's cache: the next process finds
     it there, tells it and acknowledges its repeat, and the power may go the moment after."""
     with writing(disk, 0, 10**6) as process:

@@ -67,7 +67,7 @@ async def test_the_service_says_what_to_do_about_a_damaged_journal(
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_clients_of_a_restored_copy_start_over_and_are_told_why(
+async def test_clients_of_a_restored_copy_start_over_and_are_given_the_reason(
     tmp_path: Path, transport: str
 ) -> None:
     """The copy's next number was given to another event before: the old position fits it."""

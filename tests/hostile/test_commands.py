@@ -70,7 +70,7 @@ def judged(text: str) -> None:
         right_shape(orjson.loads(messages.error(0, fault, fault.req_id).json))
 
 
-def test_a_name_that_is_null_or_left_out_is_told_in_the_words_for_null() -> None:
+def test_a_name_that_is_null_or_left_out_is_refused_in_the_words_for_null() -> None:
     for said in ({}, {"channel": None}):
         text = orjson.dumps({"action": "publish", "data": {}, **said}).decode()
         with pytest.raises(CommandFault, match=r"`channel`: Field may not be null\."):

@@ -232,7 +232,7 @@ async def test_no_refusal_quotes_a_key_from_where_it_does_not_belong() -> None:
 
 
 @pytest.mark.parametrize("place", ["rest", "publish", "ws", "sse", "worker"])
-async def test_a_fault_of_ours_that_quotes_a_secret_tells_it_to_nobody(
+async def test_a_fault_of_ours_that_quotes_a_secret_shows_it_to_nobody(
     monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     async with listened() as (live, stream):

@@ -153,7 +153,7 @@ def test_events_that_one_subscriber_never_gets_are_lost(tmp_path):
     assert report["worst"] == 5
 
 
-def test_events_told_twice_or_late_or_that_nobody_published_are_found(tmp_path):
+def test_events_sent_twice_or_late_or_that_nobody_published_are_found(tmp_path):
     def tell(who: Mapping[str, int], write: Write) -> None:
         if who["client"] == 0:
             write(all_of(range(100)) + ws_text(event(7)))
@@ -181,7 +181,7 @@ def test_what_was_published_before_the_mark_does_not_count_but_its_loss_does(tmp
     assert report["latency"]["count"] == 180
 
 
-def test_a_stream_that_the_server_ends_is_told(tmp_path):
+def test_a_stream_that_the_server_ends_is_reported(tmp_path):
     def tell(who: Mapping[str, int], write: Write) -> None:
         write(all_of(range(100)) if who["client"] else b"\x88\x02\x03\xf3")
 
@@ -191,7 +191,7 @@ def test_a_stream_that_the_server_ends_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-def test_a_connection_that_ends_right_behind_its_last_event_is_told(tmp_path, transport):
+def test_a_connection_that_ends_right_behind_its_last_event_is_reported(tmp_path, transport):
     def tell(_: Mapping[str, int], write: Write) -> None:
         sse = b"".join(http_chunk(b"data: %b\n\n" % event(number)) for number in range(99))
         write(all_of(range(99)) if transport == "ws" else sse)
@@ -385,7 +385,7 @@ def test_a_server_that_refuses_is_named_with_its_words(tmp_path):
         crowd.ready(PATIENCE)
 
 
-def test_a_publisher_is_told_of_refused_publishes(tmp_path):
+def test_a_publisher_reports_refused_publishes(tmp_path):
     spoken = Publication(kind="http", request="POST / HTTP/1.1\r\nHost: x\r\n")
     with ServerMessage(
         b"HTTP/1.1 422 No\r\nContent-Length: 2\r\n\r\n{}", lambda *_: None

@@ -65,7 +65,7 @@ def after(position: str, events: Sequence[bytes]) -> str:
     return f"{position.partition(':')[0]}:{orjson.loads(events[-1])['seq']}"
 
 
-async def test_a_crowd_is_told_comes_back_spread_out_and_has_lost_nothing(
+async def test_a_crowd_is_notified_comes_back_spread_out_and_has_lost_nothing(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     clients = descriptors(CLIENTS)

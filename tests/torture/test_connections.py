@@ -31,7 +31,7 @@ pytestmark = pytest.mark.timeout(2 * MOST_SECONDS)
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_ten_thousand_are_held_told_and_let_go(
+async def test_ten_thousand_are_connected_served_and_disconnected(
     tmp_path: Path, transport: str, record_property: Callable[[str, object], None]
 ) -> None:
     clients = descriptors(CLIENTS)

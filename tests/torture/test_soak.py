@@ -167,7 +167,7 @@ async def troubles(own: Service, chance: random.Random, until: float) -> Counter
     return done
 
 
-async def test_after_a_bad_day_everybody_has_heard_everything_once_and_in_order(
+async def test_after_a_bad_day_everybody_has_received_everything_once_and_in_order(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(SEED)

@@ -38,7 +38,7 @@ async def truth_after(own: Service, since: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("admitted", [100_000, 1_000])
-async def test_all_come_back_at_once_and_each_hears_what_it_missed_once(
+async def test_all_come_back_at_once_and_each_is_sent_what_it_missed_once(
     tmp_path: Path, admitted: int, record_property: Callable[[str, object], None]
 ) -> None:
     clients = descriptors(CLIENTS)

@@ -60,7 +60,7 @@ def test_resolved_says_who_had_acknowledged_it_and_counts_no_repeat() -> None:
     assert (ended["status"], ended["acknowledgedBy"], ended["count"]) == ("RESOLVED", "mia", 1)
 
 
-def test_who_comes_second_is_told_who_was_first() -> None:
+def test_who_comes_second_is_given_the_name_of_the_first() -> None:
     row = acknowledge(follow(None, reported(), T1), "mia", "on it", T2)
     with pytest.raises(PeerFault, match="mia acknowledged this alert") as refused:
         acknowledge(row, "tom", None, T3)

@@ -75,7 +75,7 @@ def test_variables_of_others_are_left_alone():
     assert load_settings({}, environ) == Settings()
 
 
-def test_all_mistakes_are_told_at_once_each_with_its_source(tmp_path):
+def test_all_mistakes_are_listed_at_once_each_with_its_source(tmp_path):
     file = toml(tmp_path, 'max_channels = "many"\nmax_frame_byte = 1')
     reported = problems(
         {"port": "eighty"},
@@ -223,7 +223,7 @@ def test_half_of_tls_names_the_other_half(tmp_path, given, missing):
     )
 
 
-def test_limits_that_contradict_each_other_are_told():
+def test_limits_that_contradict_each_other_are_refused():
     reported = problems({"max_event_bytes": "512KiB", "backlog_events": 10})
     assert [each.split(":")[0] for each in reported] == ["max_event_bytes", "max_batch_events"]
 

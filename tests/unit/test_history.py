@@ -32,7 +32,7 @@ def kinds(flaws: Sequence[object]) -> list[tuple[str, int]]:
     return [(flaw.kind, flaw.seq) for flaw in flaws]  # type: ignore[attr-defined]
 
 
-def test_a_listener_who_was_told_everything_has_no_flaws() -> None:
+def test_a_listener_who_was_sent_everything_has_no_flaws() -> None:
     assert listener_flaws(TRUTH, list(TRUTH)) == []
     assert listener_flaws([], []) == []
 
@@ -53,7 +53,7 @@ def test_a_listener_who_was_told_everything_has_no_flaws() -> None:
         ([*TRUTH[:4], TRUTH[4].replace(b":null", b": null")], [("changed", 9)]),
     ],
 )
-def test_what_a_listener_was_told_wrongly_is_found(
+def test_what_a_listener_was_sent_wrongly_is_found(
     reported: list[bytes], found: list[tuple[str, int]]
 ) -> None:
     assert kinds(listener_flaws(TRUTH, reported)) == found
@@ -283,7 +283,7 @@ NEW = {"start": "snapshot", "delivery": "conflated"}
         ({"start": "e:2", "delivery": "all", "settled": False}, [resume(2), *moves(3, 4)]),
     ],
 )
-def test_what_may_be_told_has_no_flaws(
+def test_what_may_be_sent_has_no_flaws(
     said: dict[str, object], heard: list[tuple[bytes, str | None]]
 ) -> None:
     check(told_to(heard, **said))
@@ -358,7 +358,7 @@ def test_what_may_be_told_has_no_flaws(
         (NEW, [*rows(4, 7), live(7)], [("stale", 7)]),
     ],
 )
-def test_what_was_told_wrongly_is_found(
+def test_what_was_sent_wrongly_is_found(
     said: dict[str, object],
     heard: list[tuple[bytes, str | None]],
     found: list[tuple[str, int]],
@@ -366,7 +366,7 @@ def test_what_was_told_wrongly_is_found(
     assert list(dict.fromkeys(kinds(flaws(told_to(heard, **said))))) == found
 
 
-def test_what_exists_no_more_must_be_told_as_a_gap_and_nothing_else() -> None:
+def test_what_exists_no_more_must_be_sent_as_a_gap_and_nothing_else() -> None:
     right = [resume(2), gap(3, 4), *moves(5, 6, 7)]
     check(told_to(right, missing=(3, 4), **ALL))  # type: ignore[arg-type]
     for heard, found in (

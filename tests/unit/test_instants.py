@@ -30,7 +30,7 @@ AT = 1_795_371_440_000
         ("2026:11", None),
     ],
 )
-def test_times_are_told_from_positions(text: str, found: Instant | None) -> None:
+def test_times_are_distinguished_from_positions(text: str, found: Instant | None) -> None:
     assert parse_instant(text, "since") == found
 
 

@@ -67,7 +67,7 @@ def test_only_a_stall_that_others_notice_is_logged(caplog: pytest.LogCaptureFixt
     assert (line["levelname"], line["seconds"]) == ("WARNING", TELL_SECONDS * 1.5)
 
 
-def test_a_line_at_most_every_few_seconds_tells_the_longest_and_how_many(
+def test_a_line_at_most_every_few_seconds_reports_the_longest_and_how_many(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     clock, _ = begun()

@@ -94,7 +94,7 @@ def test_text_reads_as_time_level_event_and_extras():
     )
 
 
-def test_less_severe_than_the_level_is_not_told():
+def test_less_severe_than_the_level_is_not_logged():
     assert lines("json", ("x",), level="warning") == []
     assert len(lines("json", ("x", {"severity": logging.DEBUG}), level="debug")) == 1
 
@@ -152,7 +152,7 @@ def test_secrets_are_taken_out_of_every_place(text):
         assert_clean(lines(format_, ("said", {"exc_info": error})))
 
 
-def test_extras_named_like_secrets_are_not_told_at_all():
+def test_extras_named_like_secrets_are_not_logged_at_all():
     record = reported(
         "x", {"extra": {"ticket": "abc", "headers": {"X-API-Key": "abc", "Host": "h"}}}
     )
@@ -184,7 +184,7 @@ def test_a_traceback_is_one_record_in_json_and_stands_behind_a_bar_in_text():
     assert all(line.startswith("    | ") for line in rest)
 
 
-def test_a_long_value_is_cut_and_its_length_told():
+def test_a_long_value_is_cut_and_its_length_logged():
     event = reported("x" * 100_000)["event"]
     assert len(event) < logs.MAX_TEXT + 50
     assert event.endswith("... (100000 characters)")
@@ -198,13 +198,13 @@ def test_a_structure_without_end_ends():
     assert len(record["many"]) == 100
 
 
-def test_an_extra_can_not_stand_in_for_what_every_line_tells():
+def test_an_extra_can_not_stand_in_for_what_every_line_has():
     record = reported("true", {"extra": {"event": "false", "level": "DEBUG", "ts": 0}})
     assert (record["event"], record["level"]) == ("true", "INFO")
     assert record["event_"] == "false"
 
 
-def test_arguments_that_do_not_fit_are_told_and_harm_nobody():
+def test_arguments_that_do_not_fit_are_logged_and_harm_nobody():
     assert reported("%d events", "many")["event"].startswith("%d events (its arguments don't fit")
 
 

@@ -59,7 +59,7 @@ async def test_one_takes_an_alert_and_every_screen_sees_who(browser):
             await title(page, "(2)")
 
 
-async def test_who_is_too_late_is_told_who_was_faster(browser):
+async def test_who_is_too_late_is_shown_who_was_faster(browser):
     async with served() as live, visitor(browser) as visiting:
         await live.publish("risk-alerts", alert("a1", severity="CRITICAL"))
         page = await signed_in(visiting, live)

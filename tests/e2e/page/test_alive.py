@@ -92,7 +92,7 @@ async def test_a_key_signs_in_and_out(browser):
         visiting.problems = [each for each in visiting.problems if "status of 401" not in each]
 
 
-async def test_a_wrong_key_is_told(browser):
+async def test_a_wrong_key_is_shown_as_wrong(browser):
     async with served() as live, visitor(browser, outages=True) as visiting:
         page = await visiting.open(live.url)
         await page.fill("#key", "tc_nonsense")

@@ -127,7 +127,7 @@ async def test_a_filter_is_the_services_and_less_is_sent(browser):
         await until_symbols(page, ["BTCUSDT", "ETHUSDT", "HIDDEN", "SHOWN", "SOLBTC", "XBTUSD"])
 
 
-async def test_a_row_is_told_in_full(browser):
+async def test_a_row_is_shown_in_full(browser):
     async with served() as live, visitor(browser) as visiting:
         await live.publish("positions", position("p1", unrealizedPnL="1.5", reason="trend"))
         await live.publish("positions", position("p1", unrealizedPnL="2.5", reason="trend"))

@@ -43,7 +43,7 @@ async def refusal(live: Live, path: str, *, method: str = "GET", **options: Any)
 
 
 @pytest.mark.parametrize("path", [*READS, "/metrics"])
-async def test_without_a_key_nothing_is_told(path: str) -> None:
+async def test_without_a_key_nothing_is_answered(path: str) -> None:
     async with served() as live:
         error = await refusal(live, path, who=None)
         assert (error["status"], error["code"]) == (401, "UNAUTHENTICATED")
@@ -431,7 +431,7 @@ async def test_a_key_that_expires_ends_its_streams(
 
 
 @TRANSPORTS
-async def test_a_key_that_loses_a_channel_hears_no_more_of_it_and_is_told(
+async def test_a_key_that_loses_a_channel_is_sent_no_more_of_it_and_is_notified(
     transport: str, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with (

@@ -53,7 +53,7 @@ async def ended(live: Live, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_a_client_is_shown_with_all_that_tells_how_it_does(transport: str) -> None:
+async def test_a_client_is_shown_with_all_that_says_how_it_does(transport: str) -> None:
     async with service() as live:
         await live.publish("positions", position("p-1"))
         async with live.transport(
@@ -128,7 +128,7 @@ async def test_lists_are_narrowed_paged_and_in_the_order_in_which_clients_came()
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_a_client_that_is_kicked_is_told_why_and_is_gone(
+async def test_a_client_that_is_kicked_is_given_the_reason_and_is_gone(
     transport: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with service() as live:

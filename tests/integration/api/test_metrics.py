@@ -129,7 +129,7 @@ async def test_metrics_need_their_scope_alone() -> None:
             assert (await live.ask("GET", "/metrics", who=who))[0] == status
 
 
-async def test_life_and_readiness_are_told_to_everybody() -> None:
+async def test_life_and_readiness_are_shown_to_everybody() -> None:
     async with served() as live:
         for path, text in (
             ("/livez", "ok\n"),

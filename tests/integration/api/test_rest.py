@@ -93,7 +93,7 @@ async def test_decimals_come_out_byte_for_byte_as_they_went_in() -> None:
         assert row["data"]["price"] == "0.10"
 
 
-async def test_what_a_publisher_leaves_out_is_told_as_null() -> None:
+async def test_what_a_publisher_leaves_out_is_sent_as_null() -> None:
     async with served() as live:
         await live.publish("positions", position())
         (row,) = await snapshot(live)
@@ -102,7 +102,7 @@ async def test_what_a_publisher_leaves_out_is_told_as_null() -> None:
         assert row["data"]["trailingStopActivated"] is False
 
 
-async def test_instants_are_told_in_utc_with_their_fraction() -> None:
+async def test_instants_are_sent_in_utc_with_their_fraction() -> None:
     async with served() as live:
         moments = ("2026-11-22T18:17:19.123456789+05:30", "2026-11-22t18:17:19z")
         for moment in moments:
@@ -167,7 +167,7 @@ async def test_the_catalogue_holds_a_json_schema_that_takes_what_the_service_tak
 # --- what is not
 
 
-async def test_nothing_of_a_batch_with_one_bad_item_is_committed_and_every_bad_field_is_told() -> (
+async def test_nothing_of_a_batch_with_a_bad_item_is_committed_and_all_bad_fields_are_listed() -> (
     None
 ):
     async with served() as live:
@@ -189,7 +189,7 @@ async def test_nothing_of_a_batch_with_one_bad_item_is_committed_and_every_bad_f
         assert live.parts.journal.head == 0
 
 
-async def test_every_bad_line_of_ndjson_is_told_beside_every_bad_field() -> None:
+async def test_every_bad_line_of_ndjson_is_listed_beside_every_bad_field() -> None:
     lines = [orjson.dumps(position()), b"{", b'{"id":NaN}', b"[1]", b'"\\ud800"', b"\xff"]
     async with served() as live:
         found = problems(await live.refused("positions", b"\n".join(lines), headers=NDJSON))
@@ -198,7 +198,7 @@ async def test_every_bad_line_of_ndjson_is_told_beside_every_bad_field() -> None
         assert live.parts.journal.head == 0
 
 
-async def test_the_first_hundred_problems_are_told_and_how_many_there_are() -> None:
+async def test_the_first_hundred_problems_are_listed_and_how_many_there_are() -> None:
     async with served() as live:
         error = await live.refused("market-data", [{}] * 50)
         assert len(error["details"]["problems"]) == 100
@@ -320,7 +320,7 @@ async def test_nothing_is_no_publish() -> None:
             assert (error["status"], error["code"]) == (400, "BAD_REQUEST")
 
 
-async def test_an_unknown_channel_is_told_with_the_nearest_name() -> None:
+async def test_an_unknown_channel_is_refused_with_the_nearest_name() -> None:
     async with served() as live:
         error = await live.refused("postions", position())
         assert (error["status"], error["code"]) == (404, "UNKNOWN_CHANNEL")
@@ -773,7 +773,7 @@ async def test_answers_carry_the_time_in_utc() -> None:
 # --- a journal that is slow, or fails
 
 
-async def test_when_too_much_waits_publishers_are_told_when_to_return() -> None:
+async def test_when_too_much_waits_publishers_are_given_a_time_to_return() -> None:
     journal = HeldJournal()
     async with served(journal=journal, backlog_events=4) as live:
         journal.let.clear()
@@ -794,7 +794,7 @@ async def test_when_too_much_waits_publishers_are_told_when_to_return() -> None:
         assert live.parts.journal.head == 5
 
 
-async def test_a_journal_that_fails_is_told_and_nothing_is_acknowledged() -> None:
+async def test_a_journal_that_fails_is_reported_and_nothing_is_acknowledged() -> None:
     journal = HeldJournal()
     async with served(journal=journal) as live, live.ws(channels="market-data") as reader:
         await reader.opening()
@@ -819,7 +819,7 @@ async def test_a_journal_that_fails_is_told_and_nothing_is_acknowledged() -> Non
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_who_needs_a_damaged_part_of_the_journal_is_told_and_not_left_waiting(
+async def test_who_needs_a_damaged_part_of_the_journal_gets_an_error_and_is_not_left_waiting(
     transport: str,
 ) -> None:
     """Its page was never answered: it got heartbeats, and nothing else for good."""

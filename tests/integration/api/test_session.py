@@ -36,6 +36,7 @@ class Clock:
 async def ticket(live: Live, who: str = "desk") -> str:
     status, body, _ = await live.ask("POST", TICKETS, who=who)
     assert status == 201, body
+    assert body["data"]["paths"] == ["/ws/telemetry", "/sse/telemetry"]
     text: str = body["data"]["ticket"]
     return text
 
@@ -87,7 +88,7 @@ async def test_a_ticket_opens_one_stream(transport):
         assert (await knock(live, other, ticket=text))[:2] == (401, "TICKET_SPENT")
 
 
-async def test_a_stream_by_ticket_tells_what_the_key_may_read():
+async def test_a_stream_by_ticket_sends_what_the_key_may_read():
     async with served(principal(), principal("risk", "read", channels=("risk-*",))) as live:
         await live.publish("risk-alerts", alert())
         await live.publish("trader-status", trader())

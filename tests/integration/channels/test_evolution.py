@@ -92,7 +92,7 @@ async def test_what_would_make_stored_rows_false_is_refused_with_the_field(
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])
-async def test_an_accepted_change_gives_the_channel_a_new_life_told_as_a_snapshot(
+async def test_an_accepted_change_gives_the_channel_a_new_life_sent_as_a_snapshot(
     journal: str, transport: str
 ) -> None:
     catalogue = after(PRICE, DEARER)

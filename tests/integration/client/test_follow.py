@@ -66,7 +66,7 @@ async def test_since_a_position_only_what_came_after_it(transport):
 
 
 @both
-async def test_since_now_tells_only_what_is_to_come(transport):
+async def test_since_now_sends_only_what_is_to_come(transport):
     async with served() as live, client(live, transport=transport) as telecast:
         await live.publish("positions", position("p1"))
         async with aclosing(telecast.follow("positions", since="now")) as changes:

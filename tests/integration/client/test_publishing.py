@@ -50,7 +50,7 @@ async def test_a_bad_row_is_refused_with_every_field_and_a_withdrawal_takes_a_ro
         assert "positions" in {each["name"] for each in await telecast.channels()}
 
 
-async def test_an_alert_is_acknowledged_once_and_the_second_is_told_by_whom():
+async def test_an_alert_is_acknowledged_once_and_the_second_asker_is_given_the_name_of_the_first():
     async with served() as live, Client(live.url, key=live.secrets["desk"]) as telecast:
         await telecast.publish("risk-alerts", alert("a1"))
         said = await telecast.acknowledge_alert("a1", note="seen")

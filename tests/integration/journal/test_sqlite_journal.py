@@ -606,7 +606,7 @@ async def test_a_file_that_is_no_sound_journal_is_refused_and_not_touched(
     assert not after.get(f"{path.name}-wal") or f"{path.name}-wal" in before
 
 
-async def test_a_payload_that_rotted_on_disk_is_never_told(path: Path) -> None:
+async def test_a_payload_that_rotted_on_disk_is_never_sent(path: Path) -> None:
     """SQLite's pages have no checksum: quick_check finds nothing wrong with this one."""
     async with opened(path) as journal:
         await journal.append(batch(record("x", data=b'{"price":"1000"}')))

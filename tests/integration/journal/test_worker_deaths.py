@@ -27,7 +27,7 @@ class TornTape(Tape):
         return super().row(channel, key)
 
 
-async def test_who_waits_for_the_tape_after_its_feed_has_died_is_told() -> None:
+async def test_who_waits_for_the_tape_after_its_feed_has_died_gets_an_error() -> None:
     async with served() as live:
         await live.parts.journal.close()
         await live.until(lambda: live.parts.broken)

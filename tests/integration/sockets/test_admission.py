@@ -90,7 +90,7 @@ async def test_behind_a_proxy_its_address_has_no_limit(monkeypatch: pytest.Monke
             assert (await line.answer()).status == 200
 
 
-async def test_what_is_closed_at_the_transport_is_told_in_the_metrics() -> None:
+async def test_what_is_closed_at_the_transport_is_counted_in_the_metrics() -> None:
     async with served() as live, bare(live.url) as bad:
         bad.send(b"nonsense\r\n\r\n")
         await bad.rest()
@@ -236,7 +236,7 @@ def newcomer(n: int) -> Client:
     )
 
 
-def test_a_storm_of_5_000_is_let_in_at_once_and_what_is_beyond_is_told_when() -> None:
+def test_a_storm_of_5_000_is_let_in_at_once_and_the_rest_is_given_a_time() -> None:
     clock = Clock()
     clients = registry(clock, max_connections_per_key=10_000, max_connections_per_address=10_000)
     for n in range(5_000):
@@ -310,7 +310,7 @@ async def tries(live: Live, key: str, local: str = "127.0.0.1") -> tuple[int, di
     return answer.status, body
 
 
-async def test_who_tries_key_after_key_is_told_to_wait_and_nobody_else_is(
+async def test_who_tries_key_after_key_has_to_wait_and_nobody_else_has(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with served(principal(), principal("other")) as live:

@@ -45,7 +45,7 @@ async def turned_away(live: Live, status: int, **query: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("scope", ["max_connections", "max_connections_per_key"])
-async def test_over_a_limit_of_connections_the_next_is_told_to_come_back(scope: str) -> None:
+async def test_over_a_limit_of_connections_the_next_is_asked_to_come_back(scope: str) -> None:
     async with served(principal(), principal("other"), **{scope: 2}) as live:
         async with live.ws(channels="positions") as first, live.sse(channels="positions") as second:
             await first.opening()
@@ -173,7 +173,7 @@ async def test_a_ghost_elsewhere_makes_no_room_at_an_address_that_is_full() -> N
             await ghost.expect("heartbeat")
 
 
-async def test_who_is_no_stream_is_told_by_status_whatever_it_accepts() -> None:
+async def test_who_is_no_stream_gets_a_status_whatever_it_accepts() -> None:
     """A publisher with this header got 200 for what was refused."""
     async with served(max_connections_per_key=1) as live, live.ws() as reader:
         await reader.expect("welcome")

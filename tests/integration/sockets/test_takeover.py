@@ -199,7 +199,7 @@ async def test_one_that_the_service_leaves_before_it_is_answered_is_ended(
         assert ended(caplog) == ["SHUTTING_DOWN"]
 
 
-async def test_what_comes_behind_the_request_in_whatever_pieces_is_heard_once_and_in_order(
+async def test_what_comes_behind_the_request_in_whatever_pieces_is_received_once_and_in_order(
     live: Live,
 ) -> None:
     pings = [frame(PING, b"%03d" % n) for n in range(60)]
@@ -296,7 +296,7 @@ async def test_without_a_free_file_it_is_refused_in_words_and_nothing_is_left(
     await live.until(lambda: files() == before)
 
 
-async def test_without_a_free_file_an_event_source_is_told_when_to_come_back(
+async def test_without_a_free_file_an_event_source_is_sent_when_to_come_back(
     live: Live, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any status but 200 would stop it for good."""

@@ -73,7 +73,7 @@ async def test_a_snapshot_events_and_a_resume_at_the_other_transport(
         assert reported[2].body["seq"] == 4
 
 
-async def test_what_is_published_at_one_transport_is_told_at_both(live: Live) -> None:
+async def test_what_is_published_at_one_transport_is_sent_at_both(live: Live) -> None:
     async with (
         opened(live, "sse", channels="positions") as (sse, _),
         opened(live, "ws", channels="positions") as (ws, _),
@@ -109,7 +109,7 @@ async def test_who_goes_without_a_word_is_let_go(
     await live.until(lambda: not len(live.parts.streams))
 
 
-async def test_frames_right_behind_the_request_are_heard(
+async def test_frames_right_behind_the_request_are_received(
     live: Live, certificate: Certificate
 ) -> None:
     asked = request("ws", live.secrets["desk"], {})
@@ -125,7 +125,7 @@ async def test_frames_right_behind_the_request_are_heard(
 
 
 @TRANSPORTS
-async def test_who_reads_slowly_fills_up_and_is_told_all_of_it_in_order(
+async def test_who_reads_slowly_fills_up_and_is_sent_all_of_it_in_order(
     live: Live, transport: str
 ) -> None:
     async with (

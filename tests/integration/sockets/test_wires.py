@@ -151,7 +151,7 @@ async def exchange(request: pytest.FixtureRequest) -> AsyncIterator[Exchange]:
 # --- what is written
 
 
-async def test_what_a_group_is_told_is_with_the_peers_when_write_returns(
+async def test_what_is_written_to_a_group_is_with_the_peers_when_write_returns(
     exchange: Exchange,
 ) -> None:
     lines = [await exchange.line() for _ in range(3)]
@@ -264,7 +264,7 @@ async def test_a_place_that_was_dropped_gets_nothing_and_the_others_keep_theirs(
 # --- what is heard
 
 
-async def test_what_the_peer_sends_is_heard_and_then_its_end_once(exchange: Exchange) -> None:
+async def test_what_the_peer_sends_is_received_and_then_its_end_once(exchange: Exchange) -> None:
     line = await exchange.line()
     said = b"much" * 20_000
     await asyncio.get_running_loop().sock_sendall(line.peer, said)
@@ -275,7 +275,7 @@ async def test_what_the_peer_sends_is_heard_and_then_its_end_once(exchange: Exch
     assert line.ends == 1
 
 
-async def test_what_came_before_somebody_listens_is_heard_too(exchange: Exchange) -> None:
+async def test_what_came_before_somebody_listens_is_received_too(exchange: Exchange) -> None:
     line = await exchange.line(listening=False)
     line.peer.send(b"early")
     line.wire.pause()
@@ -283,7 +283,7 @@ async def test_what_came_before_somebody_listens_is_heard_too(exchange: Exchange
     await until(lambda: line.heard == b"early")
 
 
-async def test_a_paused_wire_hears_nothing_until_it_is_resumed(exchange: Exchange) -> None:
+async def test_a_paused_wire_receives_nothing_until_it_is_resumed(exchange: Exchange) -> None:
     line, other = await exchange.line(), await exchange.line()
     line.wire.pause()
     line.wire.pause()
@@ -296,7 +296,7 @@ async def test_a_paused_wire_hears_nothing_until_it_is_resumed(exchange: Exchang
     await until(lambda: line.heard == b"wait")
 
 
-async def test_the_end_is_heard_though_bytes_came_just_before_a_reset(exchange: Exchange) -> None:
+async def test_the_end_is_noticed_though_bytes_came_just_before_a_reset(exchange: Exchange) -> None:
     """uvloop stops to look at a socket once it was told of an error on it."""
     line = await exchange.line(listening=False)
     line.peer.send(b"last words")
@@ -326,7 +326,7 @@ async def test_a_connection_that_is_gone_takes_nothing_and_holds_up_nobody(
     assert aborted.wire.buffered() == 0
 
 
-async def test_a_peer_that_reset_its_connection_holds_up_nobody_and_its_end_is_heard(
+async def test_a_peer_that_reset_its_connection_holds_up_nobody_and_its_end_is_noticed(
     exchange: Exchange,
 ) -> None:
     reset, stays = await exchange.line(), await exchange.line()
@@ -394,7 +394,7 @@ async def test_a_peer_that_resets_while_the_rest_waits_is_let_go(exchange: Excha
     await until(lambda: line.gone)
 
 
-async def test_finished_the_peer_reads_the_end_and_is_still_heard(exchange: Exchange) -> None:
+async def test_finished_the_peer_reads_the_end_and_may_still_send(exchange: Exchange) -> None:
     line = await exchange.line()
     sent = line.fill()
     line.wire.finish()

@@ -34,7 +34,7 @@ async def service(time: Time) -> AsyncIterator[Live]:
         yield live
 
 
-async def test_both_transports_hear_when_a_channel_goes_quiet_and_when_it_goes_on() -> None:
+async def test_both_transports_report_when_a_channel_goes_quiet_and_when_it_goes_on() -> None:
     time = Time()
     async with (
         service(time) as live,
@@ -64,7 +64,7 @@ async def test_both_transports_hear_when_a_channel_goes_quiet_and_when_it_goes_o
         assert [each.type for each in other.log if each.type in ("stale", "fresh")] == []
 
 
-async def test_who_comes_while_a_channel_is_stale_is_told_by_both_transports() -> None:
+async def test_who_comes_while_a_channel_is_stale_is_notified_by_both_transports() -> None:
     time = Time()
     async with service(time) as live:
         time.now += 30  # nothing ever came: it counts from the start

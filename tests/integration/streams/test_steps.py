@@ -59,7 +59,7 @@ def test_a_payload_is_gone_before_the_next_but_one_is_asked_for() -> None:
     assert len(there) == 100
 
 
-def test_of_problems_without_end_those_that_are_told_are_kept_and_all_are_counted() -> None:
+def test_of_problems_without_end_those_that_are_listed_are_kept_and_all_are_counted() -> None:
     checker = check([{}] * 1_000)
     each = len(check([{}])._problems)
     assert len(checker._problems) == ValidationFailed.MOST
@@ -228,7 +228,7 @@ async def test_a_page_is_made_in_slices(what: str, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("what", ["snapshot", "events"])
-async def test_a_row_that_changes_while_a_page_is_made_is_told_as_it_is_then(
+async def test_a_row_that_changes_while_a_page_is_made_is_sent_as_it_is_then(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served() as live:

@@ -86,7 +86,7 @@ async def test_all_that_a_stream_says_has_the_time_of_the_service_s_own_clock(
         assert {each.body["timestamp"] for each in said} == {int(clock * 1000)}
 
 
-async def test_without_channels_sse_tells_all_that_the_key_reads_and_ws_none() -> None:
+async def test_without_channels_sse_sends_all_that_the_key_reads_and_ws_none() -> None:
     async with served() as live:
         async with live.sse() as reader:
             await reader.expect("welcome")
@@ -240,7 +240,7 @@ async def test_cut_and_resumed_across_transports_the_history_is_whole_and_in_ord
 
 
 @TRANSPORTS
-async def test_a_conflated_resume_leaves_out_only_what_comes_again_and_tells_it(
+async def test_a_conflated_resume_leaves_out_only_what_comes_again_and_reports_it(
     transport: str,
 ) -> None:
     async with served() as live:
@@ -264,7 +264,7 @@ async def test_from_earliest_all_events_come(transport: str) -> None:
 
 
 @TRANSPORTS
-async def test_without_replay_only_what_comes_is_told(transport: str) -> None:
+async def test_without_replay_only_what_comes_is_sent(transport: str) -> None:
     async with served() as live:
         await live.publish("positions", position("old"))
         async with live.transport(transport, channels="positions", replay=False) as reader:
@@ -440,7 +440,7 @@ async def test_a_wrong_parameter_is_refused_and_says_which(
 
 @TRANSPORTS
 @pytest.mark.parametrize(("asked", "holds"), [("7.5", 5), ("0.2", 0.2), ("500", 20), ("1.99", 1)])
-async def test_the_rate_is_snapped_down_and_told(transport: str, asked: str, holds: float) -> None:
+async def test_the_rate_is_snapped_down_and_sent(transport: str, asked: str, holds: float) -> None:
     async with (
         served() as live,
         live.transport(transport, channels="positions", maxRate=asked) as reader,
@@ -650,7 +650,7 @@ async def test_only_the_channel_that_has_expired_starts_over_the_others_resume()
             assert (resume["channels"], event["key"]) == (["positions"], "p2")
 
 
-async def test_what_the_tape_has_lost_the_journal_tells_whole() -> None:
+async def test_what_the_tape_has_lost_comes_whole_from_the_journal() -> None:
     async with served(tape_events=4) as live:
         await live.publish("market-data", *(price(price=f"{n}.0") for n in range(1_500)))
         for transport in ("ws", "sse"):
@@ -662,7 +662,7 @@ async def test_what_the_tape_has_lost_the_journal_tells_whole() -> None:
 
 
 @TRANSPORTS
-async def test_with_delivery_all_a_range_that_exists_no_more_is_told_as_a_gap(
+async def test_with_delivery_all_a_range_that_exists_no_more_is_sent_as_a_gap(
     transport: str,
 ) -> None:
     async with served(journal=keeping(10), tape_events=4) as live:

@@ -124,7 +124,7 @@ async def test_req_id_is_echoed_wherever_it_could_be_read() -> None:
 # --- how much
 
 
-async def test_the_limits_are_told_in_the_welcome() -> None:
+async def test_the_limits_are_sent_in_the_welcome() -> None:
     limits = {"max_channels": 3, "max_filter_values": 7, "actions_per_second": 2.0}
     async with served(**limits, actions_burst=5) as live, live.ws() as reader:
         assert (await reader.expect("welcome")).body["limits"] == {
@@ -350,7 +350,7 @@ async def test_another_version_is_refused_with_426_and_ours(version: str) -> Non
         assert b"sec-websocket-version: 13\r\n" in head.lower()
 
 
-async def test_a_plain_get_is_told_that_this_is_a_websocket() -> None:
+async def test_a_plain_get_is_answered_that_this_is_a_websocket() -> None:
     async with served() as live:
         status, body, _ = await live.ask("GET", "/ws/telemetry")
         assert (status, body["error"]["code"]) == (400, "BAD_REQUEST")

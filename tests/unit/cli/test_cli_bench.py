@@ -62,7 +62,7 @@ def test_a_command_that_used_most_of_a_core_says_that_it_was_the_limit(cpu, boun
     assert any("the limit itself" in line for line in lines_of(found)) is bound
 
 
-def test_what_was_amiss_is_told_and_what_was_not_is_not():
+def test_what_was_amiss_is_reported_and_what_was_not_is_not():
     lines = "\n".join(lines_of(reported(listener("ws", *range(10)))))
     for word in ("twice", "made again", "left something out", "fell behind"):
         assert word not in lines
@@ -138,7 +138,7 @@ def test_a_service_elsewhere_is_measured_when_that_is_said(monkeypatch):
     assert orjson.loads(result.stdout)["transports"]["ws"]["received"] == 10
 
 
-def test_nobody_at_the_address_is_told_with_the_address():
+def test_nobody_at_the_address_is_reported_with_the_address():
     result = CliRunner().invoke(main, ["bench", "http://127.0.0.1:9"])
     assert result.exit_code == Exit.UNREACHABLE
     assert "Nobody answers at http://127.0.0.1:9" in result.stderr

@@ -327,7 +327,7 @@ def test_an_empty_pipe_is_named_as_one(service):
     assert "Standard input was empty." in result.stderr
 
 
-def test_pub_takes_stdin_and_files_and_tells_a_duplicate(service, tmp_path):
+def test_pub_takes_stdin_and_files_and_reports_a_duplicate(service, tmp_path):
     service.data = {**RECEIPT, "duplicate": True}
     result = run("pub", "positions", "--url", service.url, input='{"id":"a"}\n\n{"id":"b"}\n')
     assert "a repeat, nothing was added" in result.stdout
@@ -340,7 +340,7 @@ def test_pub_takes_stdin_and_files_and_tells_a_duplicate(service, tmp_path):
     assert missing.exit_code == Exit.USAGE
 
 
-def test_pub_tells_every_bad_field(service):
+def test_pub_reports_every_bad_field(service):
     problems = [
         {"item": 0, "field": "price", "message": "Must be a decimal."},
         {"item": 1, "field": "", "message": "Must be a JSON object."},
@@ -368,7 +368,7 @@ def test_pub_tells_every_bad_field(service):
         (b'{"id":1}\n\n[2]\n', "Line 3 is no JSON object"),
     ],
 )
-def test_what_is_no_payload_is_told_with_its_place(text, said):
+def test_what_is_no_payload_is_reported_with_its_place(text, said):
     with pytest.raises(PeerFault, match=said):
         payloads_of(text)
 

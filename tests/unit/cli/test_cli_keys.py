@@ -158,7 +158,7 @@ def test_what_is_wrong_is_said_on_stderr_with_its_code_and_no_traceback(
     assert path.read_text() == ""
 
 
-def test_a_wrong_file_is_told_problem_by_problem(path):
+def test_a_wrong_file_is_reported_problem_by_problem(path):
     path.write_text("[[key]]\nid = 1\n")
     result = run("keys", "list", "--keys", path)
     assert result.exit_code == Exit.ERROR

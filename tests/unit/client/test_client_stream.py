@@ -240,7 +240,7 @@ both = pytest.mark.parametrize("transport", ["ws", "sse"])
 
 
 @both
-async def test_everything_told_comes_out_as_received_with_its_position(serve, transport):
+async def test_everything_sent_comes_out_as_received_with_its_position(serve, transport):
     async def script(peer):
         await peer.open(welcome(), SNAPSHOT, event(5), live(7), event(8), heartbeat(9))
         await peer.stay()
@@ -658,7 +658,7 @@ async def test_what_is_no_message_drops_the_connection(serve, transport):
     assert client.reports[0].reason.startswith("garbled")
 
 
-async def test_nobody_there_is_told_at_once_unless_one_insists(unused_tcp_port):
+async def test_nobody_there_is_reported_at_once_unless_one_insists(unused_tcp_port):
     url = f"http://127.0.0.1:{unused_tcp_port}"
     with pytest.raises(Unreachable, match="Nobody answers"):
         await Client(url, "sse", insist=False).until("live")
@@ -675,7 +675,7 @@ async def test_nobody_there_is_told_at_once_unless_one_insists(unused_tcp_port):
     assert len(client.reports) == 3
 
 
-async def test_another_kind_of_server_is_told_from_ours(serve):
+async def test_another_kind_of_server_is_distinguished_from_ours(serve):
     async def page(peer):
         return web.Response(text="<h1>It works!</h1>", content_type="text/html")
 
@@ -685,7 +685,7 @@ async def test_another_kind_of_server_is_told_from_ours(serve):
             await Client(server.url, transport).until("live")
 
 
-async def test_a_newer_protocol_is_told_and_not_guessed_at(serve):
+async def test_a_newer_protocol_is_reported_and_not_guessed_at(serve):
     async def script(peer):
         await peer.open(welcome(protocol=2))
         await peer.stay()
@@ -785,7 +785,7 @@ class TestWatch:
     def test_a_stream_in_order_is_fine(self):
         assert not self.see(SNAPSHOT, event(1), event(3), live(3), event(4), event(9))
 
-    def test_a_seq_that_falls_or_repeats_is_told(self):
+    def test_a_seq_that_falls_or_repeats_is_reported(self):
         (reported,) = self.see(live(1), event(4), event(4))
         assert reported == "seq: 4 came twice"
         (reported,) = self.see(live(1), event(4), event(2))

@@ -154,7 +154,7 @@ async def test_what_is_worth_retrying_is_retried_when_it_says(serve, status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 422])
-async def test_a_final_refusal_is_told_at_once_in_the_servers_words(serve, status):
+async def test_a_final_refusal_is_raised_at_once_in_the_servers_words(serve, status):
     server = await serve(refuse(status, "SOME_CODE"))
     with pytest.raises(Refused, match="It is SOME_CODE") as caught:
         await Patient(server.url).publish("positions", ROW)
@@ -200,7 +200,7 @@ async def test_a_service_that_dies_in_the_very_first_request_is_waited_for(unuse
 
 
 @pytest.mark.parametrize("body", [b"<h1>hello</h1>", b"[]", b'{"success":true}', b'{"data":1}'])
-async def test_an_answer_that_is_not_ours_is_told_as_such(serve, body):
+async def test_an_answer_that_is_not_ours_is_reported_as_such(serve, body):
     async def page(request: web.Request) -> web.Response:
         return web.Response(body=body)
 

@@ -97,7 +97,7 @@ def test_each_line_end_ends_a_line(end):
     ]
 
 
-def test_a_crlf_cut_in_two_ends_one_line_and_the_event_is_told_at_the_cr():
+def test_a_crlf_cut_in_two_ends_one_line_and_the_event_comes_at_the_cr():
     parser = Parser()
     assert parser.feed(b"data: 1\r") == []
     assert parser.feed(b"\n") == []

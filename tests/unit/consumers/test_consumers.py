@@ -356,7 +356,7 @@ async def test_retention_that_comes_near_is_warned_of_before_it_overtakes(
         ]
 
 
-async def test_who_waits_when_the_service_goes_down_is_told_so() -> None:
+async def test_who_waits_when_the_service_goes_down_gets_an_error() -> None:
     journal = await journal_of(9)
     async with running(journal) as own:
         journal.let.clear()

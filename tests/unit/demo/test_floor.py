@@ -164,11 +164,11 @@ def test_within_half_a_minute_positions_close_and_an_alert_is_raised(seed):
     assert any(what.startswith("ACTIVE") for what in story.seen)
 
 
-def test_the_same_seed_and_start_tell_the_same():
+def test_the_same_seed_and_start_give_the_same():
     assert list(synthetic(3, 120)) == list(synthetic(3, 120))
 
 
-def test_another_seed_tells_another_story():
+def test_another_seed_gives_another_story():
     assert list(synthetic(3, 20)) != list(synthetic(4, 20))
 
 

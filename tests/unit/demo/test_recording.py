@@ -59,7 +59,7 @@ def test_an_exponent_that_would_fill_memory_is_a_problem():
     assert reported.startswith("Line 1: price:")
 
 
-def test_a_payload_for_a_channel_is_told_as_it_was_recorded():
+def test_a_payload_for_a_channel_is_sent_as_it_was_recorded():
     data = {"id": "t1", "name": "Ada", "status": "RUNNING", "updatedAt": "2026-01-01T00:00:00Z"}
     (timed,) = parse_recording(
         [orjson.dumps({"t": 2.5, "channel": "trader-status", "data": data, "note": "ignored"})],
@@ -136,7 +136,7 @@ def test_empty_lines_count_but_say_nothing(tmp_path):
         (b'{"t":1,"symbol":"A","price":"1","prize":"1"}', "prize: Unknown field."),
     ],
 )
-def test_a_bad_line_is_told_with_its_number(line, said):
+def test_a_bad_line_is_reported_with_its_number(line, said):
     (reported,) = problems(tick(0), line)
     assert reported.startswith("Line 2: ")
     assert said in reported
@@ -146,7 +146,7 @@ def test_time_never_falls():
     assert problems(tick(3.2), tick(3.1), tick(3.2)) == ("Line 2: `t` falls from 3.2 to 3.1.",)
 
 
-def test_every_problem_is_told_up_to_a_bound():
+def test_every_problem_is_reported_up_to_a_bound():
     reported = problems(tick(0), *[b"{"] * 25)
     assert reported[0].startswith("Line 2:")
     assert len(reported) == 21

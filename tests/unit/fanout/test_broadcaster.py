@@ -797,7 +797,7 @@ def test_a_gap_covers_exactly_what_exists_no_more(world: World) -> None:
     assert event_seqs(line) == list(range(42, 81, 2))
 
 
-def test_what_only_the_tape_has_is_told_beside_pages_of_the_journal(world: World) -> None:
+def test_what_only_the_tape_has_is_sent_beside_pages_of_the_journal(world: World) -> None:
     """Regression: a page of the journal was taken for all channels, also for one of which the
     journal had trimmed what the tape still held: lost, tombstones too, without a word."""
     with World(most_events=30) as world:
@@ -813,7 +813,7 @@ def test_what_only_the_tape_has_is_told_beside_pages_of_the_journal(world: World
         assert not line.of("gap")
 
 
-def test_what_the_journal_trimmed_and_the_tape_holds_is_told_and_no_gap(world: World) -> None:
+def test_what_the_journal_trimmed_and_the_tape_holds_is_sent_and_no_gap(world: World) -> None:
     """Regression: up to the lower of both floors a gap was told, though the journal had let go of
     pinned events, which the tape keeps, and the tape of others, which the journal had."""
     world.commit(*(trader(0, number % 2) for number in range(6)))
@@ -840,7 +840,7 @@ def test_a_gap_ends_with_the_last_event_that_is_gone(world: World) -> None:
     assert event_seqs(line) == list(range(7, 29))
 
 
-def test_a_trim_that_nobody_has_heard_of_yet_is_a_gap_all_the_same(world: World) -> None:
+def test_a_trim_that_nobody_knows_of_yet_is_a_gap_all_the_same(world: World) -> None:
     """Regression: the page's own floors were not looked at."""
     long_past(world)
     world.journal.held = True
@@ -857,7 +857,7 @@ def test_a_trim_that_nobody_has_heard_of_yet_is_a_gap_all_the_same(world: World)
     assert event_seqs(line) == list(range(32, 81, 2))
 
 
-def test_what_was_read_before_a_trim_is_told_and_no_gap(world: World) -> None:
+def test_what_was_read_before_a_trim_is_sent_and_no_gap(world: World) -> None:
     """Regression: a trim between the reading and the telling of a page was told as a gap, and
     the events after it."""
     long_past(world)
@@ -985,7 +985,7 @@ def test_a_page_for_a_selection_that_changed_before_its_read_began_is_asked_for_
 
 
 @pytest.mark.parametrize("fault", [JournalUnavailable("away"), JournalCorrupt("bad page")])
-def test_one_whose_past_cannot_be_read_is_told_to_come_back(
+def test_one_whose_past_cannot_be_read_is_asked_to_come_back(
     world: World, fault: TelecastError
 ) -> None:
     """Regression: a corrupt page left the subscriber waiting for ever, and nobody the wiser."""
@@ -1226,7 +1226,7 @@ def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> 
     world.check_at_rest()
 
 
-def test_a_row_that_changes_before_it_is_told_comes_as_its_change_alone(world: World) -> None:
+def test_a_row_that_changes_before_it_is_sent_comes_as_its_change_alone(world: World) -> None:
     """Also where another was told the same part of the same snapshot before the change."""
     for key in range(3):
         world.commit(trader(key), price(key), Change(1, key, 0, 0, 1, 1))
@@ -1408,7 +1408,7 @@ def test_what_waits_for_a_rated_client_is_flushed_however_late_timers_run(
     assert event_seqs(line)[-1] == world.ledger.seq
 
 
-def test_one_whom_a_message_fills_up_misses_nothing_of_what_waited(world: World) -> None:
+def test_one_that_a_message_fills_up_misses_nothing_of_what_waited(world: World) -> None:
     """A heartbeat or an answer may be what fills a sink, while a batch waits."""
     world.commit(price(0))
     line = rated(world, 0.2)
@@ -1424,7 +1424,7 @@ def test_one_whom_a_message_fills_up_misses_nothing_of_what_waited(world: World)
     assert event_seqs(line) == [1, 2, 3]
 
 
-def test_one_who_joins_a_rated_cohort_is_told_what_is_left_out_for_it(world: World) -> None:
+def test_one_who_joins_a_rated_cohort_is_sent_how_many_are_conflated_for_it(world: World) -> None:
     """Regression: the word was given only to those who were members when the batch began."""
     world.commit(price(0), price(1))
     rated(world, 0.2)

@@ -44,7 +44,7 @@ def asks(head: int) -> Iterator[Callable[[Chunks], Encoded]]:
             )
 
 
-def test_what_is_shared_is_what_each_would_be_told_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shared_is_what_each_would_be_sent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks_module, "MEMO_ENTRIES", 10_000)
     ledger, tape = Ledger(), Tape(CHANNELS)
     shared = chunks_of(tape)

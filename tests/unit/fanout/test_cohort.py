@@ -226,7 +226,7 @@ def test_one_who_fills_up_or_leaves_in_the_middle_is_written_to_no_more() -> Non
     assert list(members.cohort) == [stays]
 
 
-def test_one_who_fills_up_within_a_batch_was_told_only_of_what_is_left_out_before_it() -> None:
+def test_one_who_fills_up_within_a_batch_was_sent_only_what_is_conflated_before_it() -> None:
     """Regression: the first piece told how many the whole batch leaves out, and the catch-up of
     one whose sink was full by then told of some of them again."""
     members = Members(1.0)

@@ -239,7 +239,7 @@ def test_chunks_joined_are_the_same_as_one_read(
 
 
 @given(HISTORIES, BOUNDS, selections(), st.data())
-def test_a_channel_that_starts_later_is_told_from_there_on(
+def test_a_channel_that_starts_later_is_sent_from_there_on(
     changes: list[Change], bounds: dict[str, int], selection: Selection, data: st.DataObject
 ) -> None:
     ledger = Ledger()
@@ -406,13 +406,13 @@ def test_a_tombstone_is_held_until_it_is_old_history_and_then_the_position_befor
     assert tape.standing("market-data", 1) is Standing.EXPIRED
 
 
-def test_a_selection_of_nothing_is_told_nothing_up_to_the_head() -> None:
+def test_a_selection_of_nothing_is_sent_nothing_up_to_the_head() -> None:
     ledger = Ledger()
     tape = taped(commit(ledger, [Change(0, 0, 0, 0, 1, 1)]))
     assert tape.read(Selection(), 0, conflate=True, most_bytes=1) == Chunk([], ledger.seq, 0)
 
 
-def test_an_event_is_told_as_its_entry_says() -> None:
+def test_an_event_is_sent_as_its_entry_says() -> None:
     """The JSON that every transport tells: the wire contract's fields, the payload's bytes
     untouched."""
     entry = Entry(

@@ -54,7 +54,7 @@ def judge(by: dict[str, Any], at: dict[str, Any], **spent: float) -> dict[str, A
     return judged(WORK, by, at, Spent(**used))
 
 
-def test_cpu_is_told_per_delivery_and_times_in_milliseconds():
+def test_cpu_is_reported_per_delivery_and_times_in_milliseconds():
     figures = judge(reported(), heard())
     assert figures["cpu_us"] == pytest.approx(5.0)
     assert figures["event_us"] == pytest.approx(50.0)
@@ -249,7 +249,7 @@ def two(alone: Any, beside: Any) -> dict[str, Any]:
     return {"alone": alone, "beside": beside}
 
 
-def test_the_ratio_is_that_of_the_medians_and_every_pair_is_told():
+def test_the_ratio_is_that_of_the_medians_and_every_pair_is_reported():
     first = [two(phase(2.0), phase(3.0)), two(phase(40.0), phase(1.0))]
     second = [two(phase(2.0), phase(90.0)), two(phase(1.0), phase(3.0))]
     figures = stalled.judged([first, second])

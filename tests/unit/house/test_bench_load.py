@@ -151,7 +151,7 @@ def test_a_server_frame_of_each_length_is_read_and_not_before_it_is_whole(size):
             assert read_frame(whole[:cut])[0] == 0
 
 
-def test_a_close_frame_tells_its_code():
+def test_a_close_frame_has_its_code():
     got, frame, payload = read_frame(ws_close(b"\x0f\xa1"))
     assert (got, frame.opcode, payload) == (1, 8, b"\x0f\xa1")
 
@@ -188,7 +188,7 @@ def read_head(data: bytes) -> tuple[int, Head]:
     return PARTS.head_read(data, ctypes.c_size_t(len(data)), ctypes.byref(head)), head
 
 
-def test_a_response_head_tells_its_status_and_how_its_body_is_framed():
+def test_a_response_head_says_its_status_and_how_its_body_is_framed():
     text = b"HTTP/1.1 201 Created\r\nContent-Length: 42\r\nX: y\r\n\r\n"
     got, head = read_head(text + b"body")
     assert (got, head.status, head.length, head.size) == (1, 201, 42, len(text))

@@ -138,7 +138,7 @@ def test_nobody_reads_while_a_change_is_under_way(path: Path) -> None:
     assert content.read(path) == OLD
 
 
-def test_the_copy_can_be_read_by_whom_an_acl_lets_read_the_file(
+def test_the_copy_can_be_read_by_those_that_an_acl_lets_read_the_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied: list[str] = []

@@ -133,7 +133,7 @@ def test_a_key_ends_at_its_moment_and_is_no_longer_current(path, clock):
     assert store.current("ffffffff") is None
 
 
-def test_a_wrong_secret_is_not_told_that_the_key_has_expired(path, clock):
+def test_a_wrong_secret_does_not_learn_that_the_key_has_expired(path, clock):
     secret = create_key(path, "a", ["read"], expires=NOW - timedelta(days=1))
     assert refusal(loaded(path, clock), secret[:12] + "0" * 64) == "UNAUTHENTICATED"
 
@@ -146,7 +146,7 @@ def test_a_store_in_memory_gives_out_its_secrets(clock):
     assert store.reload_if_changed() is False
 
 
-def test_without_a_file_the_operator_is_told_how_to_make_one(path, clock):
+def test_without_a_file_the_operator_is_shown_how_to_make_one(path, clock):
     with pytest.raises(SettingsError, match=r"telecast keys new"):
         loaded(path, clock)
 
@@ -274,14 +274,14 @@ def test_a_damaged_file_keeps_the_last_good_keys_and_warns_once(path, clock, cap
         (entry() + entry(id='"11111111"'), "the name stands twice"),
     ],
 )
-def test_wrong_content_is_told_with_its_entry(path, clock, text, said):
+def test_wrong_content_is_reported_with_its_entry(path, clock, text, said):
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
         loaded(path, clock)
     assert any(said in problem for problem in caught.value.problems), caught.value.problems
 
 
-def test_all_mistakes_of_a_file_are_told_at_once(path, clock):
+def test_all_mistakes_of_a_file_are_listed_at_once(path, clock):
     path.write_text(entry(id='"x"', scopes="[]") + entry(name='"b"', channels="7"))
     with pytest.raises(SettingsError) as caught:
         loaded(path, clock)

@@ -194,7 +194,7 @@ def test_all_who_start_at_once_have_one_secret(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"ab" * 31, b"g" * 64, b"ab" * 33, b"\xff" * 64])
-def test_a_file_that_is_no_secret_is_told_and_left_alone(tmp_path, content):
+def test_a_file_that_is_no_secret_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "telecast.secret"
     path.write_bytes(content)
     with pytest.raises(SettingsError) as caught:

@@ -41,7 +41,7 @@ async def ticket(request: web.Request) -> web.Response:
     answer = {
         "ticket": text,
         "expiresAt": rfc3339(parts.now() + TICKET.seconds),
-        "doors": list(TRANSPORTS),
+        "paths": list(TRANSPORTS),
     }
     return ok(answer, status=201, headers=NO_STORE)
 
