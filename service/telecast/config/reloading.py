@@ -22,6 +22,7 @@ RELOADABLE = frozenset(
         "body_timeout",
         "drain_seconds",
         "escalate_after",
+        "frame_ancestors",
         "tls_cert",
         "tls_key",
     }

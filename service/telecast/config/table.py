@@ -132,6 +132,9 @@ class Settings:
     allowed_origins: tuple[str, ...] = _setting(
         (), "origins", "Other web origins whose pages may connect. The service's own always may."
     )
+    frame_ancestors: tuple[str, ...] = _setting(
+        (), "origins", "Other web origins whose pages may show the page in a frame."
+    )
     # what it says
     log_format: str = _word(
         "auto",

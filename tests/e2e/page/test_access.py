@@ -63,6 +63,28 @@ async def test_the_desk_is_for_everybody(browser, theme):
         assert await faults(page) == []
 
 
+async def test_the_operators_view_and_the_debugger_are_for_everybody(browser):
+    async with served() as live, visitor(browser, reduced_motion="reduce") as visiting:
+        await desk(live)
+        page = await signed_in(visiting, live)
+        for letter in "od":
+            await page.keyboard.press("g")
+            await page.keyboard.press(letter)
+        await page.wait_for_selector("#debug", state="visible")
+        assert await faults(page) == []
+        await page.fill("#operator .key-form input", live.secrets["desk"])
+        await page.press("#operator .key-form input", "Enter")
+        await page.wait_for_selector("#operator tr[data-key] .cut")
+        await page.click("#debug .debug-form .primary")
+        for part in ("copy", "publish"):
+            await page.click(f"#debug .debug-{part} summary")
+        for theme in ("light", "dark", "contrast"):
+            await page.evaluate(
+                "(theme) => { document.documentElement.dataset.theme = theme; }", theme
+            )
+            assert await faults(page) == [], theme
+
+
 async def test_everything_on_the_bar_is_reached_by_tab(browser):
     async with served() as live, visitor(browser) as visiting:
         await desk(live)

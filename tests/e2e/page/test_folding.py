@@ -71,22 +71,6 @@ async def test_the_page_folds_the_stream_as_the_contract_says(browser, messages,
         assert await page.evaluate(FOLD, messages) == rows
 
 
-async def test_sums_are_exact(browser):
-    async with served() as live, visitor(browser) as visiting:
-        page = await visiting.open(live.url)
-        for texts, total in (
-            (["0.1", "0.2"], "0.3"),
-            (["-0.05", "0.049"], "-0.001"),
-            (["9007199254740993", "0.000000001", "-1"], "9007199254740992.000000001"),
-            (["1", "nonsense", None, "-1.00"], "0.00"),
-            ([], "0"),
-        ):
-            found = await page.evaluate(
-                "async (texts) => (await import('/page/format.js')).sum(texts)", texts
-            )
-            assert found == total
-
-
 async def test_the_delay_knows_that_clocks_differ(browser):
     async with served() as live, visitor(browser) as visiting:
         page = await visiting.open(live.url)

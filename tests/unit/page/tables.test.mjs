@@ -38,7 +38,14 @@ test("a sum is exact beyond a float, and as long as its longest text that is sti
   assert.equal(String(sum), "9007199254740993.25000001");
   sum.remove("0.00000001");
   assert.equal(String(sum), "9007199254740993.25");
-  assert.equal(String(new ExactSum()), "0");
+  for (const [texts, total] of [
+    [["0.1", "0.2"], "0.3"], [["-0.05", "0.049"], "-0.001"], [["1", "nonsense", null, "-1.00"], "0.00"], [[], "0"],
+    [["9007199254740993", "0.000000001", "-1"], "9007199254740992.000000001"],
+  ]) {
+    const found = new ExactSum();
+    for (const text of texts) found.add(text);
+    assert.equal(String(found), total);
+  }
 });
 
 const VIEW = {

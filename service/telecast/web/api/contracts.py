@@ -19,7 +19,7 @@ from telecast.contracts.types import python_types, typescript
 from telecast.web.auth.cookies import holder
 from telecast.web.auth.credentials import authenticate, key_holder
 from telecast.web.front.peer import scheme_of
-from telecast.web.page.files import HEADERS
+from telecast.web.page.files import headers
 from telecast.web.parts import parts_from
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?", re.ASCII)
@@ -120,7 +120,7 @@ async def _json(
 
 
 def _text(body: bytes, content_type: str) -> web.Response:
-    response = web.Response(body=body, headers=HEADERS)
+    response = web.Response(body=body, headers=headers(()))
     response.content_type = content_type
     response.charset = "utf-8"
     response.headers["Vary"] = "X-API-Key, Authorization, Cookie"

@@ -43,6 +43,8 @@ async def read(request: web.Request) -> web.Response:
     else:
         events, size = parts.ingress.backlog
         stats["publishing"] = {"backlogEvents": events, "backlogBytes": size}
+        figures = parts.journal.figures()
+        stats["journal"] = {"fileBytes": figures.file_bytes, "logBytes": figures.log_bytes}
         stats["totals"] = _totals(parts)
     return ok(stats)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+
+from telecast.web.parts import parts_from
 
 FOLDERS: Mapping[str, Path] = {
     "page": Path(__file__).parent / "static",
@@ -22,26 +24,34 @@ TYPES: Mapping[str, str] = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self' data:",
-        "manifest-src 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-        "form-action 'self'",
-    )
+POLICY = (
+    "default-src 'none'",
+    "script-src 'self'",
+    "style-src 'self'",
+    "worker-src 'self'",
+    "connect-src 'self'",
+    "img-src 'self' data:",
+    "manifest-src 'self'",
+    "base-uri 'none'",
+    "form-action 'self'",
 )
 HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-cache",  # kept, and asked about each time: an upgrade shows at once
-    "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+
+
+def headers(frame_ancestors: Sequence[str]) -> dict[str, str]:
+    """Of every file. `frame_ancestors` are origins whose pages may frame ours.
+
+    X-Frame-Options (RFC 7034) can't name one, so it stands only where nobody may.
+    """
+    allowed = " ".join(frame_ancestors) or "'none'"
+    policy = "; ".join((*POLICY, f"frame-ancestors {allowed}"))
+    old = {} if frame_ancestors else {"X-Frame-Options": "DENY"}
+    return {**HEADERS, "Content-Security-Policy": policy, **old}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,7 @@ def _serve(request: web.Request, name: str) -> web.Response:
     file = request.app[PAGE].get(name)
     if file is None:
         raise web.HTTPNotFound
-    response = web.Response(headers=HEADERS)
+    response = web.Response(headers=headers(parts_from(request).settings.frame_ancestors))
     response.etag = file.etag
     asked = request.if_none_match
     if asked is not None and any(each.value in (file.etag, "*") for each in asked):

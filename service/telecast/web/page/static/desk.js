@@ -4,16 +4,20 @@ import { Client, Clock, Rows, foldLink, freshness, judgedByService, newLink, sta
 import { Alerts } from "./alerts.js";
 import { KNOWN, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
+import { Debugger } from "./debug.js";
 import { Detail } from "./detail.js";
 import { button, find, say, set } from "./dom.js";
 import { setZone, zoneName } from "./format.js";
 import { Glance } from "./glance.js";
 import { Holdings } from "./holdings.js";
 import { listenToKeys } from "./keyboard.js";
+import { KIOSK, waitForSession } from "./kiosk.js";
+import { Keyring } from "./keyring.js";
+import { Messages } from "./messages.js";
+import { Operator } from "./operator.js";
 import { Layout } from "./panel.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
-import { Raw } from "./raw.js";
 import * as session from "./session.js";
 import { Share } from "./share.js";
 import { Status } from "./status.js";
@@ -51,7 +55,7 @@ export class Desk {
     const changed = (after) => this.schedule(after);
     this.layout = new Layout(find("desk"), this.prefs);
     this.alerts = new Alerts({
-      rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: me.scopes.includes("operate"),
+      rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: !KIOSK && me.scopes.includes("operate"),
       act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.share.role !== "follower",
       traderName: (id) => this.#names.get(id),
       changed: (key) => {
@@ -67,7 +71,7 @@ export class Desk {
     });
     this.tables = new Tables({
       layout: this.layout, prefs: this.prefs, rows: this.rows, changed,
-      open: (channel, key, ended) => this.detail.open(channel, key, ended),
+      open: (channel, key, ended) => KIOSK || this.detail.open(channel, key, ended),
       history: (channel, page) => this.#history(channel, page), titleOf: (channel) => this.titleOf(channel),
       context: {
         alerts: this.alerts, traderName: (id) => this.#names.get(id), holdings: this.holdings,
@@ -75,7 +79,17 @@ export class Desk {
       },
     });
     this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel), () => this.holdings.all);
-    this.raw = new Raw(this.layout.add("raw", T.panels.raw), KNOWN, changed);
+    const raw = this.layout.add("raw", T.panels.raw);
+    raw.count.id = "raw-count";
+    this.raw = new Messages({ id: "raw", body: raw.body, tools: raw.tools, note: raw.count, channels: KNOWN, schedule: changed });
+    this.keyring = new Keyring();
+    this.operator = new Operator({
+      panel: this.layout.add("operator", T.panels.operator), keyring: this.keyring, prefs: this.prefs, changed,
+    });
+    this.debugger = new Debugger({
+      panel: this.layout.add("debug", T.panels.debug), keyring: this.keyring, channels: KNOWN, changed,
+      base: new URL(".", location.href).href.replace(/\/$/, ""),
+    });
     this.detail = new Detail({
       client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
       only: (field, value) => this.filter({ ...this.prefs.get("filter"), [field]: [value] }),
@@ -85,7 +99,7 @@ export class Desk {
     this.status = new Status(this.alerts);
     this.glance = new Glance(this.rows, () => this.holdings.all);
     toolbar(this);
-    listenToKeys({
+    if (!KIOSK) listenToKeys({
       layout: this.layout, search: find("search"), clear: () => this.search(""),
       acknowledge: () => {
         const selected = this.layout.focused === "risk-alerts" ? document.activeElement.dataset.key : undefined;
@@ -179,7 +193,10 @@ export class Desk {
     this.raw.add(item);
     if (message.type === "snapshot") this.tables.resolved.doubt();
     if (message.type === "ack") this.#learn();
-    if (item.name === "~ended") this.measure(); // it says whether the session is over
+    if (item.name === "~ended") {
+      this.measure(); // it says whether the session is over
+      waitForSession();
+    }
     // A hidden tab draws no frame, and its title counts all the same.
     if (document.hidden && message.channel === "risk-alerts") this.#renderTitle(Date.now());
     this.schedule();
@@ -200,6 +217,7 @@ export class Desk {
       const entries = await this.client.channels();
       this.catalogue = new Map(entries.map((entry) => [entry.name, entry]));
       for (const entry of entries) if (this.tables.know(entry)) this.raw.know(entry.name);
+      this.debugger.know(entries);
       this.layout.apply();
     } catch {
       setTimeout(() => this.catalogue === null && this.#learn(), 5000);
@@ -263,6 +281,7 @@ export class Desk {
   search(text) {
     if (find("search").value !== text) find("search").value = text;
     this.tables.search(text.trim());
+    this.operator.search(text.trim());
   }
 
   #preferred(name) {
@@ -330,7 +349,9 @@ export class Desk {
     this.glance.pace(this, now);
     this.#renderCharts(states, now);
     this.detail.render();
-    if (this.raw.render(now)) setTimeout(() => this.schedule(), 100);
+    this.operator.render(now);
+    const waiting = [this.raw.render(now), this.debugger.render(now)];
+    if (waiting.includes(true)) setTimeout(() => this.schedule(), 100);
   }
 
   #followHoldings(keys, state, now) {

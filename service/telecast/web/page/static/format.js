@@ -130,6 +130,12 @@ export function duration(text) {
   return parts.filter(Boolean).slice(0, 2).join(" ") || "< 1 min";
 }
 
+export function bytes(number) {
+  if (number < 1024) return `${Math.round(number)} B`;
+  const power = Math.min(3, Math.floor(Math.log2(number) / 10));
+  return `${(number / 2 ** (10 * power)).toFixed(1)} ${["", "KiB", "MiB", "GiB"][power]}`;
+}
+
 export function count(number) {
   return number.toLocaleString(LANGUAGE);
 }

@@ -3,7 +3,9 @@
 import { find, make } from "./dom.js";
 import { T } from "./texts.js";
 
-const PLACES = { p: "positions", a: "risk-alerts", t: "trader-status", m: "market-data", c: "charts", r: "raw" };
+const PLACES = {
+  p: "positions", a: "risk-alerts", t: "trader-status", m: "market-data", c: "charts", r: "raw", o: "operator", d: "debug",
+};
 const CHORD_MS = 4000;
 
 export function listenToKeys({ layout, search, acknowledge, clear }) {

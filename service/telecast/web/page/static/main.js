@@ -2,6 +2,7 @@
 
 import { Desk } from "./desk.js";
 import { find, set } from "./dom.js";
+import * as kiosk from "./kiosk.js";
 import * as session from "./session.js";
 import { Share } from "./share.js";
 import { T } from "./texts.js";
@@ -14,6 +15,7 @@ function showSignIn(why, share) {
   find("sign-in-place").hidden = form.hidden = false;
   document.title = T.signIn.title;
   if (why) set(find("sign-in-why"), why);
+  kiosk.waitForSession();
   find("key").focus();
   form.onsubmit = async (event) => {
     event.preventDefault();
@@ -31,7 +33,7 @@ function showSignIn(why, share) {
 }
 
 async function begin() {
-  const failed = await session.signInByLink();
+  const failed = await session.signInByLink({ operate: !kiosk.KIOSK });
   let me;
   try {
     me = await session.whoAmI();
@@ -52,4 +54,5 @@ async function begin() {
 // A sign-in link that is pasted into an open tab changes nothing but the fragment.
 addEventListener("hashchange", () => location.hash.includes("ticket=") && location.reload());
 
+kiosk.begin();
 begin();

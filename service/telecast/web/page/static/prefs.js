@@ -1,5 +1,7 @@
 // How somebody wants their desk: kept in this browser, carried by a link. Nothing of it is secret.
 
+import { KIOSK } from "./kiosk.js";
+
 const STORE = "telecast desk 1";
 const NARROW = 1180;
 const WIDE = 2000;
@@ -8,15 +10,15 @@ const WIDE = 2000;
 const DEFAULTS = {
   desk: {
     "risk-alerts": [4, 400], positions: [8, 400], "trader-status": [6, 330], "market-data": [6, 330],
-    charts: [12, 300], raw: [12, 260],
+    charts: [12, 300], raw: [12, 260], operator: [12, 760], debug: [12, 760],
   },
   wide: {
     "risk-alerts": [3, 620], positions: [6, 620], "trader-status": [3, 620], "market-data": [5, 520],
-    charts: [4, 520], raw: [3, 520],
+    charts: [4, 520], raw: [3, 520], operator: [12, 760], debug: [12, 760],
   },
 };
-const ORDER = ["positions", "risk-alerts", "market-data", "trader-status", "charts", "raw"];
-const NARROW_ORDER = ["risk-alerts", "positions", "trader-status", "market-data", "charts", "raw"];
+const ORDER = ["positions", "risk-alerts", "market-data", "trader-status", "charts", "raw", "operator", "debug"];
+const NARROW_ORDER = ["risk-alerts", "positions", "trader-status", "market-data", "charts", "raw", "operator", "debug"];
 const SIZE = { w: [3, 12], h: [160, 1600] };
 
 export function initial(width = innerWidth) {
@@ -24,7 +26,7 @@ export function initial(width = innerWidth) {
   return {
     order: width < NARROW ? NARROW_ORDER : ORDER,
     sizes: structuredClone(sizes),
-    hidden: [],
+    hidden: ["operator", "debug"],
     density: "normal",
     theme: "auto", // auto, light, dark, contrast
     palette: "usual", // usual, safe: blue and orange instead of green and red
@@ -154,7 +156,7 @@ function areTexts(value) {
 function fromLink() {
   const text = new URLSearchParams(location.hash.slice(1)).get("desk");
   if (text === null) return {};
-  history.replaceState(null, "", location.pathname + location.search);
+  if (!KIOSK) history.replaceState(null, "", location.pathname + location.search); // a wall display reloads by itself
   try {
     const bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (each) => each.charCodeAt(0));
     const { sound, notify, ...shared } = checked(JSON.parse(new TextDecoder().decode(bytes)));

@@ -27,12 +27,12 @@ export const signOut = () => call("DELETE");
 
 // A link that signs in once carries its ticket in the fragment, which no server or log ever sees;
 // it leaves the address before anything else happens. Resolves to why it failed, or null.
-export async function signInByLink() {
+export async function signInByLink({ operate }) {
   const ticket = new URLSearchParams(location.hash.slice(1)).get("ticket");
   if (ticket === null) return null;
   history.replaceState(null, "", location.pathname + location.search);
   try {
-    await call("POST", { ticket, operate: true }); // who has the link has the right
+    await call("POST", { ticket, operate }); // who has the link has the right
     return null;
   } catch (fault) {
     return fault.message;
