@@ -91,7 +91,7 @@ async def test_what_schemathesis_sends_gets_answers_of_the_document(tmp_path: Pa
                 "session|tickets",
             ),
             *("--checks", "not_a_server_error,response_schema_conformance"),
-            *("--phases", "examples,fuzzing", "--seed", "1"),
+            *("--phases", "examples,fuzzing,stateful", "--seed", "1"),
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -114,6 +114,11 @@ class Link:
                 if table is not None:
                     table.apply(body["op"], body["key"], body["data"])
                     table.reached(message.position)
+            case "leave":
+                table = self._tables.get(body["channel"])
+                if table is not None:
+                    for key in body["keys"]:
+                        table.apply("delete", key, {})
             case "welcome":
                 for table in self._tables.values():
                     table.connected()

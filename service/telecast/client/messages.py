@@ -50,6 +50,9 @@ class Cursor:
         self._epoch: str | None = None
         self._in_snapshot = False
         self._awaited: set[str] = set()
+        self._refining = False
+        self._unanswered = 0
+        """Changes of filters that the server has not answered."""
 
     @property
     def proven(self) -> str | None:
@@ -66,6 +69,7 @@ class Cursor:
         self._in_snapshot = False
         self._epoch = None
         self._awaited.clear()
+        self._refining, self._unanswered = False, 0
 
     def expect(self, channels: Iterable[str]) -> None:
         """Channels are being added to the selection: no position covers them yet.
@@ -75,6 +79,20 @@ class Cursor:
         """
         self._proven = self._since = None
         self._awaited |= set(channels)
+
+    def refine(self, *, asked: bool) -> None:
+        """Filter values come and go: no position proves the new filter before its `live`.
+
+        `asked`: the server is asked on this connection, and `answered` will follow.
+        """
+        self._proven = self._since = None
+        if asked:
+            self._refining = True
+            self._unanswered += 1
+
+    def answered(self) -> None:
+        """A change of filters is under way: the next `live` ends the last of them."""
+        self._unanswered -= 1
 
     def refused(self, channels: Iterable[str]) -> None:
         """These are not to come after all."""
@@ -98,7 +116,9 @@ class Cursor:
             raise Garbled(f"no position: {raw[:80]!r}") from None
         if kind in ("snapshot", "resume") and self._awaited:
             self._awaited -= set(body.get("channels") or ())
-        if self._awaited:
+        if kind == "live" and not self._unanswered:
+            self._refining = False
+        if self._awaited or self._refining:
             position = None
         if kind == "snapshot":
             # The rows before it are forgotten, and with them what a position would go on from.

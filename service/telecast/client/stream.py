@@ -27,6 +27,8 @@ DEFAULT_HEARTBEAT = 15.0
 WELCOME_SECONDS = 15.0
 """Longest wait for the first message: a proxy may let a handshake pass and nothing after it."""
 WORDS = ("earliest", "acked", "now")
+_REFINE = "filter-"
+"""What the names of requests begin with that change the filter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ class Stream:
         self._access = url if isinstance(url, Access) else Access.to(url, key, tls=tls, proxy=proxy)
         self._turns = Turns(transport)
         self._channels = list(channels)
-        self._query = _query(filters or {}, since, delivery, max_rate, heartbeat, client_id)
+        self._query = _query(since, delivery, max_rate, heartbeat, client_id)
         self._filters = {name: list(values) for name, values in (filters or {}).items()}
         self._silence = SILENT_BEATS * float(heartbeat or DEFAULT_HEARTBEAT)
         self._liveness = liveness
@@ -187,6 +189,46 @@ class Stream:
             with contextlib.suppress(Cut):  # the next connection does not ask for them
                 await self._line.send({"action": "unsubscribe", "channels": gone})
 
+    async def refine(
+        self,
+        add: Mapping[str, Sequence[str]] | None = None,
+        remove: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        """Take filter values in and let others go, on all channels that have the field.
+
+        A WebSocket is sent `leave` for rows that leave, and the rows that come in; an event
+        stream is opened anew and starts over. Raises ValueError where a field was not filtered by
+        before, or would have no value left.
+        """
+        add, remove = add or {}, remove or {}
+        filters = dict(self._filters)
+        for name in {**add, **remove}:
+            if name not in filters:
+                raise ValueError(f"The stream is not filtered by {name!r}: it has every value.")
+            gone = set(remove.get(name, ()))
+            kept = [each for each in filters[name] if each not in gone]
+            filters[name] = list(dict.fromkeys([*kept, *add.get(name, ())]))
+            if not filters[name]:
+                raise ValueError(f"No value of {name!r} would be left.")
+        self._filters = filters
+        line = self._line
+        self._cursor.refine(asked=line is not None)
+        if line is None:
+            return
+        action: dict[str, Any] = {"action": "filter", "channels": self._asked}
+        action |= {"reqId": f"{_REFINE}{next(self._numbers)}", "add": add, "remove": remove}
+        with contextlib.suppress(Cut):  # the next connection asks for the new filter
+            if not await line.send(action):
+                await self._reopen(line)
+
+    async def _reopen(self, line: Line) -> None:
+        """Leave a connection for a new one."""
+        self._left = line
+        await line.close()
+
+    def _filter_pairs(self) -> list[tuple[str, str]]:
+        return [(name, value) for name, values in self._filters.items() for value in values]
+
     async def send(self, action: Mapping[str, Any]) -> bool:
         """Send an action on the open connection; False where there is none, or it has no such."""
         if self._line is None:
@@ -211,8 +253,7 @@ class Stream:
             action["filter"] = self._filters
         with contextlib.suppress(Cut):  # the next connection asks for all of them
             if not await line.send(action):
-                self._left = line
-                await line.close()
+                await self._reopen(line)
 
     async def _run(self) -> AsyncGenerator[ServerMessage, None]:
         answered = False
@@ -224,7 +265,7 @@ class Stream:
                 line = await open_line(
                     transport,
                     self._access,
-                    [("channels", ",".join(self._asked)), *self._query],
+                    [("channels", ",".join(self._asked)), *self._filter_pairs(), *self._query],
                     self._cursor.proven,
                     self._silence,
                 )
@@ -240,6 +281,8 @@ class Stream:
                     if message.type == "welcome":
                         patience = self._welcomed(message, transport)
                     self._note(message)
+                    if self._refused_filter(message):
+                        await self._reopen(line)  # which says why, if it is no good there either
                     yield message
             except Cut as cut:
                 answered = answered or cut.heard
@@ -325,11 +368,18 @@ class Stream:
         elif message.type == "error":
             self._cursor.refused(self._requests.pop(str(message.body.get("reqId")), ()))
         elif message.type == "ack":
+            if message.body.get("action") == "filter":
+                self._cursor.answered()
             rejected = message.body.get("rejected") or ()
             self._cursor.refused(str(each.get("channel")) for each in rejected)
         elif message.position is not None:
             # It got somewhere: a connection that only ever ends in its snapshot did not.
             self._backoff.reset()
+
+    @staticmethod
+    def _refused_filter(message: ServerMessage) -> bool:
+        asked = str(message.body.get("reqId"))
+        return message.type == "error" and asked.startswith(_REFINE)
 
     @staticmethod
     def _judge(notice: Mapping[str, Any]) -> None:
@@ -360,7 +410,6 @@ def _status(code: str) -> int:
 
 
 def _query(
-    filters: Mapping[str, Sequence[str]],
     since: str | None,
     delivery: str,
     max_rate: float | None,
@@ -368,7 +417,6 @@ def _query(
     client_id: str | None,
 ) -> list[tuple[str, str]]:
     query = [("delivery", delivery)]
-    query += [(field, value) for field, values in filters.items() for value in values]
     for name, value in (
         ("since", None if since == "now" else since),
         ("replay", "false" if since == "now" else None),

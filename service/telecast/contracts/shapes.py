@@ -109,6 +109,7 @@ def server_messages() -> dict[str, Schema]:
             "snapshot", {"channels": NAMES, "reason": {"enum": list(get_args(SnapshotReason))}}
         ),
         "resume": _message("resume", {"from": POSITION, "channels": NAMES}),
+        "leave": _message("leave", {"channel": TEXT, "keys": NAMES}),
         "live": _message("live", {"position": POSITION, "count": COUNT}),
         "conflated": _message("conflated", {"fromSeq": COUNT, "toSeq": COUNT}, {"count": COUNT}),
         "gap": _message("gap", {"channel": TEXT, "fromSeq": COUNT, "toSeq": COUNT}),
@@ -143,6 +144,14 @@ def client_actions(channels: Iterable[Channel]) -> dict[str, Schema]:
             {"filter": {**by_filter, "additionalProperties": False}, "since": since},
         ),
         "unsubscribe": _action("unsubscribe", {"channels": some}, {}),
+        "filter": _action(
+            "filter",
+            {"channels": some},
+            {
+                "add": {**by_filter, "additionalProperties": False},
+                "remove": {**by_filter, "additionalProperties": False},
+            },
+        ),
         "heartbeat": _action("heartbeat", {}, {}),
         "ack": _action("ack", {"position": POSITION}, {}),
         "acknowledge-alert": _action(

@@ -19,17 +19,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import groupby
 from operator import attrgetter
 
 from telecast.fanout.catchup import CatchUp, FetchedPage, Phase
+from telecast.fanout.delta import Delta, Stage
 from telecast.fanout.floors import Floors, Gap
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Floor, Page, Position
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
-from telecast.tape.chunks import Chunks
+from telecast.tape.chunks import Chunks, leaves
+from telecast.tape.selection import Selection
 from telecast.tape.tape import Tape
 
+_channel = attrgetter("channel")
 CHUNK_BYTES = 64 * 1024
 """What one turn writes at the most, roughly: a sink is full at about this size."""
 
@@ -102,6 +106,19 @@ class Backfill:
             catchup.start_over(fresh, "NEW")
         subscriber.catchup = catchup
 
+    def refine(self, subscriber: Subscriber, selection: Selection) -> bool:
+        """Have its filter change without snapshots; False where that is not possible now."""
+        catchup = _catchup_of(subscriber)
+        delta = catchup.delta
+        begun = delta is not None and delta.stage is not Stage.WAITING
+        if begun or catchup.anew or catchup.resume is not None:
+            return False
+        if selection.channels != subscriber.selection.channels:
+            return False
+        catchup.delta = Delta(subscriber.selection, selection)
+        catchup.announce = True
+        return True
+
     def stall(self, subscriber: Subscriber) -> None:
         """Its sink is full: it goes on from its cursor. Nothing is kept for one who does not
         read: a page is read again when there is room."""
@@ -133,7 +150,7 @@ class Backfill:
                 self._floors.excuse(subscriber, catchup)
                 if lost := self._floors.expired(subscriber, catchup):
                     # What they miss can't be sent any more; the other channels go on.
-                    catchup.start_over(lost, "POSITION_EXPIRED")
+                    self._expire(subscriber, catchup, lost)
             phase = catchup.phase
             before = len(blocks)
             if phase is Phase.ROWS:
@@ -146,13 +163,16 @@ class Backfill:
                 self._append_resume(subscriber, catchup, blocks)
             elif phase is Phase.PAGE:
                 self._append_page(subscriber, catchup, blocks)
+            elif phase is Phase.SCAN:
+                self._append_scan(subscriber, catchup, blocks)
+                return Outcome.MORE
             elif self._floors.must_fetch(subscriber, catchup):
                 return Outcome.FETCH
             else:
                 if gaps := self._floors.gaps(subscriber, catchup):
                     self._append_gaps(gaps, subscriber, catchup, blocks)
                 self._append_since(subscriber, catchup, blocks)
-                if catchup.cursor < tape.head:
+                if catchup.cursor < tape.head or self._refined(subscriber, catchup):
                     return Outcome.MORE
                 if catchup.announce:
                     position = Position(self._epoch, catchup.cursor)
@@ -185,11 +205,48 @@ class Backfill:
         floor = page.floors.__getitem__
         self._floors.excuse(subscriber, catchup, floor)
         if lost := self._floors.expired(subscriber, catchup, floor):
-            catchup.start_over(lost, "POSITION_EXPIRED")
+            self._expire(subscriber, catchup, lost)
         else:
             gaps = self._floors.gaps(subscriber, catchup, floor)
             found = sorted(events.values(), key=attrgetter("seq"))
             catchup.keep_page(FetchedPage(found, held.upto, gaps))
+
+    def _expire(self, subscriber: Subscriber, catchup: CatchUp, lost: tuple[str, ...]) -> None:
+        """Begin channels anew, and with them those whose filter is about to change."""
+        delta, catchup.delta = catchup.delta, None
+        if delta is not None:
+            subscriber.selection = delta.new
+            lost = tuple(dict.fromkeys((*lost, *delta.channels)))
+        catchup.start_over(lost, "POSITION_EXPIRED")
+
+    def _refined(self, subscriber: Subscriber, catchup: CatchUp) -> bool:
+        """At the head: take the next step of a filter that changes; False where none is left."""
+        delta = catchup.delta
+        if delta is None:
+            return False
+        stage = delta.following
+        if stage is not Stage.LEAVES:
+            subscriber.selection = delta.new
+        if stage is None:
+            catchup.delta = None
+            return False
+        catchup.scan(delta, stage, self._tape.head)
+        return True
+
+    def _append_scan(self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
+        """Name some rows that leave, or send some that come in."""
+        delta, transport = catchup.delta, subscriber.transport
+        assert delta is not None
+        found = delta.step(self._tape, CHUNK_BYTES)
+        if delta.stage is Stage.ENTERS:
+            blocks += map(transport.row, found)
+            catchup.count += len(found)
+        else:
+            for name, some in groupby(sorted(found, key=_channel), key=_channel):
+                keys = [event.key for event in some]
+                blocks.append(transport.message(messages.leave(self._now(), name, keys)))
+        if delta.scanned >= delta.upto:
+            catchup.scan_ends()
 
     def _begin_snapshot(
         self, subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]
@@ -254,16 +311,16 @@ class Backfill:
         self._append_gaps(page.gaps, subscriber, catchup, blocks)
         page.gaps = []
         size = sent = 0
-        starts = catchup.starts
+        starts, staying = catchup.starts, catchup.staying
         for event in page.events:
             if size >= CHUNK_BYTES:
                 break
             sent += 1
             catchup.cursor = event.seq
             if subscriber.selection.wants(event) and event.seq > starts.get(event.channel, 0):
-                blocks.append(subscriber.transport.event(event, self._epoch))
+                blocks.append(self.chunks.block(event, subscriber.transport, staying))
                 size += len(blocks[-1])
-                catchup.count += 1
+                catchup.count += not leaves(event, staying)
         del page.events[:sent]
         if not page.events:
             catchup.drop_page()
@@ -278,6 +335,7 @@ class Backfill:
             conflate=subscriber.delivery == "conflated",
             most_bytes=CHUNK_BYTES,
             starts={name: seq for name, seq in catchup.starts.items() if seq > after},
+            staying=catchup.staying,
         )
         if chunk.block:
             blocks.append(chunk.block)

@@ -157,6 +157,18 @@ class Broadcaster:
         else:
             self._backfill.restart(subscriber, fresh)
 
+    def refine(self, subscriber: Subscriber, selection: Selection) -> None:
+        """Send it another filter of channels that it has, without the rows that stay: what leaves
+        is named, what comes in is sent, then it is live. In the middle of a snapshot, or before it
+        has a start, the channels begin anew instead, as in `change`."""
+        if subscriber.state is State.CLOSED:
+            return
+        if subscriber.state is State.LIVE:
+            self._leave(subscriber)
+            self._enqueue(subscriber)
+        if subscriber.state is State.AHEAD or not self._backfill.refine(subscriber, selection):
+            self.change(subscriber, selection)
+
     def detach(self, subscriber: Subscriber) -> None:
         """Forget it; harmless when it is gone already."""
         if subscriber.state is State.CLOSED:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain
 
+from telecast.fanout.delta import Delta, Stage
 from telecast.model import Event, Position
 from telecast.protocol.messages import SnapshotReason
+from telecast.tape.selection import Selection
 
 
 class Phase(Enum):
@@ -20,6 +22,7 @@ class Phase(Enum):
     RESUME = "the word that the resume is exact"
     PAGE = "a page that was read from the journal"
     EVENTS = "events that the tape holds, or nothing until a page was read"
+    SCAN = "rows that a changed filter lets go, or takes in"
 
     __hash__ = object.__hash__  # Enum's is a call of Python for each look into the table of moves
 
@@ -29,7 +32,8 @@ MOVES: Mapping[Phase, frozenset[Phase]] = {
     Phase.ROWS: frozenset({Phase.SNAPSHOT, Phase.RESUME, Phase.EVENTS}),
     Phase.RESUME: frozenset({Phase.SNAPSHOT, Phase.EVENTS}),
     Phase.PAGE: frozenset({Phase.EVENTS}),
-    Phase.EVENTS: frozenset({Phase.SNAPSHOT, Phase.RESUME, Phase.PAGE}),
+    Phase.EVENTS: frozenset({Phase.SNAPSHOT, Phase.RESUME, Phase.PAGE, Phase.SCAN}),
+    Phase.SCAN: frozenset({Phase.SNAPSHOT, Phase.EVENTS}),
 }
 
 
@@ -67,14 +71,28 @@ class CatchUp:
     gap_sent: dict[str, int] = field(default_factory=dict)
     """Up to where the client knows, or from `earliest` does not ask, what exists no more."""
     page: FetchedPage | None = None
+    delta: Delta | None = None
+    """A filter that is to change without snapshots, once the head is reached."""
 
     @property
-    def unfinished(self) -> tuple[str, ...]:
-        """Channels of which the client does not hold all rows yet."""
+    def anew(self) -> tuple[str, ...]:
+        """Channels whose snapshot is being sent, or waits."""
         if not self.snapshots:
             return self.sending
         waiting = [names for names, _ in self.snapshots]
         return tuple(dict.fromkeys(chain(self.sending, *waiting)))
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Channels of which the client does not hold all rows yet, or holds too many."""
+        if self.delta is None:
+            return self.anew
+        return tuple(dict.fromkeys((*self.anew, *self.delta.channels)))
+
+    @property
+    def staying(self) -> Selection | None:
+        """While a filter lets rows go: what an event must be wanted by, or its row is named."""
+        return None if self.delta is None else self.delta.staying
 
     def move(self, phase: Phase) -> None:
         """The only way a phase changes."""
@@ -108,6 +126,20 @@ class CatchUp:
             self.move(Phase.SNAPSHOT)
         else:
             self.move(Phase.EVENTS if self.resume is None else Phase.RESUME)
+
+    def scan(self, delta: Delta, stage: Stage, head: int) -> None:
+        """Look at the rows of this moment for a filter that changes."""
+        delta.scan(stage, head)
+        self.move(Phase.SCAN)
+
+    def scan_ends(self) -> None:
+        """All rows of the scan were looked at."""
+        assert self.delta is not None
+        if self.delta.stage is Stage.LEAVES:
+            self.delta.move(Stage.LEAVING)
+        else:
+            self.delta = None
+        self.move(Phase.EVENTS)
 
     def keep_page(self, page: FetchedPage) -> None:
         """Send this next."""

@@ -51,7 +51,7 @@ class Floors:
         self, subscriber: Subscriber, catchup: CatchUp, floor: FloorOf | None = None
     ) -> tuple[str, ...]:
         """Channels of which pinned events or tombstones that it has yet to be sent are gone."""
-        busy, starts, excused = catchup.unfinished, catchup.starts, catchup.excused
+        busy, starts, excused = catchup.anew, catchup.starts, catchup.excused
         return tuple(
             name
             for name in subscriber.selection.channels

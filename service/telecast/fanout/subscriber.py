@@ -107,6 +107,12 @@ class Subscriber:
         self.gaps = 0
         self.watch = Watch()
 
+    @property
+    def wanted(self) -> Selection:
+        """Its selection, or what that is to become once what was committed before is sent."""
+        delta = None if self.catchup is None else self.catchup.delta
+        return self.selection if delta is None else delta.new
+
     def move(self, state: State) -> None:
         """The only way a state changes."""
         if state not in TRANSITIONS[self.state]:

@@ -63,6 +63,16 @@ class Unsubscribe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeFilter:
+    """Filter values that are to be added and taken away, of channels that are subscribed."""
+
+    req_id: ReqId
+    channels: tuple[str, ...]
+    add: Fields
+    remove: Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
     req_id: ReqId
 
@@ -91,7 +101,9 @@ class Acknowledge:
     position: Position
 
 
-Command = Subscribe | Unsubscribe | Heartbeat | Acknowledge | Publish | AcknowledgeAlert
+Command = (
+    Subscribe | Unsubscribe | ChangeFilter | Heartbeat | Acknowledge | Publish | AcknowledgeAlert
+)
 
 
 class Most(NamedTuple):
@@ -107,6 +119,7 @@ MOST = Most(1_000, 10_000)
 _ACTIONS: Mapping[str, frozenset[str]] = {
     "subscribe": frozenset({"channels", "filter", "since"}),
     "unsubscribe": frozenset({"channels"}),
+    "filter": frozenset({"channels", "add", "remove"}),
     "heartbeat": frozenset(),
     "ack": frozenset({"position"}),
     "acknowledge-alert": frozenset({"alertId", "note", "idempotencyKey"}),
@@ -195,11 +208,24 @@ def _command(
             return Subscribe(
                 req_id=req_id,
                 channels=names(body.get("channels"), most),
-                fields=_filter(body.get("filter"), filters, most),
+                fields=_filter(body.get("filter"), "filter", filters, most),
                 start=None if since is None else parse_since(since),
             )
         case "unsubscribe":
             return Unsubscribe(req_id=req_id, channels=names(body.get("channels"), most))
+        case "filter":
+            add = _filter(body.get("add"), "add", filters, most)
+            remove = _filter(body.get("remove"), "remove", filters, most)
+            if not add and not remove:
+                raise PeerFault(Code.BAD_REQUEST, "`add` or `remove` must name filter values.")
+            for name in add.keys() & remove.keys():
+                if both := add[name] & remove[name]:
+                    raise PeerFault(
+                        Code.BAD_REQUEST, f"`{name}`: {min(both)!r} is to be added and removed."
+                    )
+            return ChangeFilter(
+                req_id=req_id, channels=names(body.get("channels"), most), add=add, remove=remove
+            )
         case "heartbeat":
             return Heartbeat(req_id=req_id)
         case "publish":
@@ -277,11 +303,13 @@ def names(value: Any, most: Most) -> tuple[str, ...]:
     return tuple(dict.fromkeys(identifier(name, "channels") for name in value))
 
 
-def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
+def _filter(value: Any, member: str, filters: Collection[str], most: Most) -> Fields:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise PeerFault(Code.BAD_REQUEST, "`filter` must be an object of field to list of values.")
+        raise PeerFault(
+            Code.BAD_REQUEST, f"`{member}` must be an object of field to list of values."
+        )
     fields: dict[str, frozenset[str]] = {}
     count = 0
     for name, values in value.items():
@@ -292,8 +320,8 @@ def _filter(value: Any, filters: Collection[str], most: Most) -> Fields:
                 {"filters": sorted(filters)},
             )
         if not isinstance(values, list) or not values:
-            raise PeerFault(Code.BAD_REQUEST, f"`filter.{name}` must be a list of values.")
+            raise PeerFault(Code.BAD_REQUEST, f"`{member}.{name}` must be a list of values.")
         count += len(values)
         within("max_filter_values", count, most.filter_values)
-        fields[name] = frozenset(identifier(each, f"filter.{name}") for each in values)
+        fields[name] = frozenset(identifier(each, f"{member}.{name}") for each in values)
     return fields

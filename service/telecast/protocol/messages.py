@@ -121,6 +121,11 @@ def resume(now: int, start: Position, channels: Sequence[str]) -> Message:
     return _message("resume", now, {"from": str(start), "channels": list(channels)})
 
 
+def leave(now: int, channel: str, keys: Sequence[str]) -> Message:
+    """The client is to drop these rows: its filter does not take them any more."""
+    return _message("leave", now, {"channel": channel, "keys": list(keys)})
+
+
 def live(now: int, position: Position, count: int) -> Message:
     return _message("live", now, {"position": str(position), "count": count}, position)
 

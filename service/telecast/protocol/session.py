@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -10,6 +11,7 @@ from telecast.channels.catalogue import Catalogue
 from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import (
+    ChangeFilter,
     Command,
     CommandFault,
     Fields,
@@ -123,27 +125,27 @@ class Session:
         by_pattern = (self._by_pattern | granted.by_pattern) - named
         wished = {**barred, **asked}
         within("max_channels", len(wished) - len(by_pattern), self._limits.max_channels)
-        # What a pattern stands for is asked once, however many channels it matches.
-        counts = {name: sum(map(len, fields.values())) for name, fields in wished.items()}
-        values = max((counts[name] for name in by_pattern), default=0)
-        values += sum(count for name, count in counts.items() if name not in by_pattern)
-        within("max_filter_values", values, self._limits.max_filter_values)
+        self._count_values(wished, by_pattern)
         self.asked, self._barred, self._by_pattern = asked, barred, by_pattern
         self.started = True
         self._hold()
         return granted
 
+    def _count_values(self, wished: Mapping[str, Fields], by_pattern: Collection[str]) -> None:
+        """Raises PeerFault LIMIT_EXCEEDED."""
+        # What a pattern stands for is asked once, however many channels it matches.
+        counts = {name: sum(map(len, fields.values())) for name, fields in wished.items()}
+        values = max((counts[name] for name in by_pattern), default=0)
+        values += sum(count for name, count in counts.items() if name not in by_pattern)
+        within("max_filter_values", values, self._limits.max_filter_values)
+
     def unsubscribe(self, command: Unsubscribe) -> tuple[Rejected, ...]:
         """Forget channels; what matches none that is subscribed comes back as rejected."""
         missing = []
         for name in command.channels:
-            if is_pattern(name):
-                gone = [each for each in self.asked if fnmatchcase(each, name)]
-                for each in [each for each in self._barred if fnmatchcase(each, name)]:
-                    del self._barred[each]
-            else:
-                self._barred.pop(name, None)
-                gone = [name] if name in self.asked else []
+            gone = _meant(name, self.asked)
+            for each in _meant(name, self._barred):
+                del self._barred[each]
             if not gone:
                 missing.append(name)
             for each in gone:
@@ -151,6 +153,39 @@ class Session:
         self._by_pattern &= self.asked.keys() | self._barred.keys()
         self._hold()
         return tuple(Rejected(name, Code.BAD_REQUEST, "It was not subscribed.") for name in missing)
+
+    def change_filter(self, command: ChangeFilter) -> tuple[Rejected, ...]:
+        """Add and take away filter values; channels that are not subscribed come back as rejected.
+        Raises PeerFault and changes nothing."""
+        found = {name: _meant(name, self.asked) for name in command.channels}
+        channels = dict.fromkeys(each for meant in found.values() for each in meant)
+        if not channels:
+            raise PeerFault(Code.BAD_REQUEST, "None of these channels is subscribed.")
+        declared = {each: self._catalogue[each].filters for each in channels}
+        for field in command.add.keys() | command.remove.keys():
+            if not any(field in filters for filters in declared.values()):
+                raise PeerFault(
+                    Code.UNKNOWN_FILTER,
+                    f"None of {', '.join(channels)} has a filter {field!r}.",
+                    {"filters": {each: sorted(filters) for each, filters in declared.items()}},
+                )
+        asked = self.asked | {
+            each: _changed(each, self.asked[each], command, filters)
+            for each, filters in declared.items()
+        }
+        barred = dict(self._barred)
+        for each in {each for name in command.channels for each in _meant(name, barred)}:
+            with suppress(PeerFault):  # it is not to be known that there is such a channel
+                filters = self._catalogue[each].filters
+                barred[each] = _changed(each, barred[each], command, filters)
+        self._count_values({**barred, **asked}, self._by_pattern)
+        self.asked, self._barred = asked, barred
+        self._hold()
+        return tuple(
+            Rejected(name, Code.BAD_REQUEST, "It was not subscribed.")
+            for name, meant in found.items()
+            if not meant
+        )
 
     def _hold(self) -> None:
         """What was asked for has changed, or the principal's rights have."""
@@ -185,3 +220,35 @@ class Session:
             "actionsPerSecond": int(self._limits.actions_per_second),
             "actionsBurst": int(self._limits.actions_burst),
         }
+
+
+def _meant(name: str, channels: Collection[str]) -> list[str]:
+    """Those of the channels that a name or a pattern means."""
+    if is_pattern(name):
+        return [each for each in channels if fnmatchcase(each, name)]
+    return [name] if name in channels else []
+
+
+def _changed(
+    channel: str, fields: Fields, command: ChangeFilter, declared: Collection[str]
+) -> Fields:
+    """The filter of a channel as it is to be. Raises PeerFault."""
+    result = dict(fields)
+    for name in sorted(command.add.keys() | command.remove.keys()):
+        if name not in declared:
+            continue
+        if name not in fields:
+            raise PeerFault(
+                Code.BAD_REQUEST,
+                f"You have not filtered {channel} by {name!r}, so it has every value: subscribe "
+                "with a filter first.",
+            )
+        nothing = frozenset[str]()
+        result[name] = (fields[name] | command.add.get(name, nothing)) - command.remove.get(
+            name, nothing
+        )
+        if not result[name]:
+            raise PeerFault(
+                Code.BAD_REQUEST, f"{channel} would have no {name!r} left: unsubscribe it instead."
+            )
+    return result

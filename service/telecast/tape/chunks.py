@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from telecast.model import Event
 from telecast.protocol import messages
 from telecast.protocol.framing import Transport
 from telecast.tape.channel_log import Standing
@@ -12,6 +13,11 @@ from telecast.tape.selection import Selection
 from telecast.tape.tape import Tape
 
 MEMO_ENTRIES = 64
+
+
+def leaves(event: Event, staying: Selection | None) -> bool:
+    """Whether only the key of an event is sent; a tombstone says by itself that its row is gone."""
+    return staying is not None and event.op != "delete" and not staying.wants(event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +63,12 @@ class Chunks:
         conflate: bool,
         most_bytes: int,
         starts: Mapping[str, int],
+        staying: Selection | None = None,
     ) -> Encoded:
-        """Events after a position, as `Tape.read` gives them, and the word on what is left out."""
+        """Events after a position, as `Tape.read` gives them, and the word on what is left out.
+
+        Of what `staying` does not want only the key is sent: its row leaves.
+        """
 
         tape = self._tape
 
@@ -66,7 +76,8 @@ class Chunks:
             chunk = tape.read(
                 selection, after, conflate=conflate, most_bytes=most_bytes, starts=starts
             )
-            blocks = [transport.event(event, self._epoch) for event in chunk.events]
+            blocks = [self.block(event, transport, staying) for event in chunk.events]
+            sent = len(blocks) - sum(leaves(event, staying) for event in chunk.events)
             trimmed = conflate and any(
                 tape.standing(name, max(after, starts.get(name, 0))) is not Standing.EXACT
                 for name in selection.channels
@@ -75,11 +86,17 @@ class Chunks:
                 count = None if trimmed else chunk.conflated
                 message = messages.conflated(self._now(), after + 1, chunk.upto, count)
                 blocks.insert(0, transport.message(message))
-            return Encoded(b"".join(blocks), chunk.upto, len(chunk.events), chunk.conflated)
+            return Encoded(b"".join(blocks), chunk.upto, sent, chunk.conflated)
 
-        if starts:
+        if starts or staying is not None:
             return encode()
         return self._shared(("since", selection, transport, after, conflate, tape.head), encode)
+
+    def block(self, event: Event, transport: Transport, staying: Selection | None) -> bytes:
+        """An event, or the word that its row leaves."""
+        if leaves(event, staying):
+            return transport.message(messages.leave(self._now(), event.channel, [event.key]))
+        return transport.event(event, self._epoch)
 
     def _shared(self, key: object, encode: Callable[[], Encoded]) -> Encoded:
         chunk = self._memo.get(key)

@@ -17,6 +17,12 @@ def filter_of(fields: Mapping[str, frozenset[str]]) -> Filter:
     return tuple(sorted(fields.items()))
 
 
+def within(inner: Filter, outer: Filter) -> bool:
+    """Whether whatever passes one filter surely passes the other."""
+    narrow = dict(inner)
+    return all(field in narrow and narrow[field] <= values for field, values in outer)
+
+
 class Selection:
     """An immutable value, equal and hashed by its parts: (channel, filter) sorted by channel."""
 

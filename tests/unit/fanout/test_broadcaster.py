@@ -21,13 +21,17 @@ from hypothesis import strategies as st
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
 from telecast.fanout import backfill, cohort, fetcher
-from telecast.fanout.broadcaster import Broadcaster
+from telecast.fanout.backfill import Backfill
+from telecast.fanout.broadcaster import TURN, Broadcaster
+from telecast.fanout.catchup import CatchUp
+from telecast.fanout.delta import Stage
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.model import Entry, Floor, Position, Row
 from telecast.protocol import messages
 from telecast.protocol.commands import Origin, Start
 from telecast.protocol.framing import SSE, WS, Transport
 from telecast.tape import compacted
+from telecast.tape.chunks import leaves
 from telecast.tape.selection import Selection
 from telecast.tape.tape import Chunk, Tape
 from tests.support.fakes import (
@@ -124,16 +128,37 @@ class Line:
         self.read = 0
         self.rows = dict(held.rows) if held is not None else {}
         self.in_snapshot = False
+        self.refining = False
         self.safe: list[Held] = []
         self.whole = start.origin is not Origin.LIVE
         if start.origin is Origin.LIVE:
             self.at = dict.fromkeys(selection.channels, world.tape.head)
+        self.scanned = False
+        """Whether what is written next are rows of a filter that changes."""
+        self.switch: tuple[Selection, Selection | None] | None = None
+        """What is written next was made under: the selection, and what has to want an event."""
         world.lines.append(self)
         world.broadcaster.attach(self.subscriber, start)
 
     @property
     def selection(self) -> Selection:
-        return self.subscriber.selection
+        return self.subscriber.selection if self.switch is None else self.switch[0]
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether it is to be sent this as an event; what leaves is only named."""
+        event = event_of_entry(entry)
+        catchup = self.subscriber.catchup
+        staying = None if catchup is None else catchup.staying
+        if self.switch is not None:
+            staying = self.switch[1]
+        return self.selection.wants(event) and not leaves(event, staying)
+
+    def step_over(self) -> None:
+        """A step of a filter that changes begins: all before it was sent."""
+        if self.switch is not None:
+            self.all_sent()
+            self.at = dict.fromkeys(self.selection.channels, self.world.tape.head)
+            self.switch = None
 
     @property
     def open(self) -> bool:
@@ -146,6 +171,8 @@ class Line:
 
     def _check(self, data: bytes) -> None:
         base = len(self.sink.written)
+        if self.scanned:
+            self.step_over()
         for reported in messages_in(self.subscriber.transport.name, data):
             self.reported.append(
                 ServerMessage(reported.body, reported.json, reported.id, base + reported.end)
@@ -156,6 +183,15 @@ class Line:
                 floors = self.world.journal.floors
                 self.left_from = {name: floors[name].whole_from for name in floors}
             getattr(self, f"_on_{reported.type}", lambda reported: None)(reported)
+        self.step_over()
+        self.scanned = False
+
+    def _on_leave(self, reported: ServerMessage) -> None:
+        assert reported.id is None
+        assert reported.body["keys"]
+        assert reported.body["channel"] in self.selection
+        delta = self.subscriber.catchup.delta if self.subscriber.catchup else None
+        assert delta is not None, "a row that leaves though no filter changes"
 
     def _on_snapshot(self, reported: ServerMessage) -> None:
         assert reported.id in (None, "")  # at SSE it empties what was earned before
@@ -179,6 +215,12 @@ class Line:
         assert reported.json == event_of_entry(entry).json, "the same bytes for every client"
         assert self.selection.wants(event_of_entry(entry))
         name = entry.channel
+        if self.scanned:
+            assert reported.id is None, "a row that comes in proves no position"
+            row = self.world.tape.row(name, entry.key)
+            assert row is not None
+            assert row.seq == entry.seq, "a row that is not the newest"
+            return
         if entry.seq <= self.rows_until.get(name, -1):
             assert reported.id is None, "a row's position proves nothing"
             row = self.world.tape.row(name, entry.key)
@@ -258,7 +300,7 @@ class Line:
         after = self.at[name]
         assert after is not None, "an event of a channel that was neither told nor resumed"
         for entry in self.world.between(after, upto):
-            if entry.channel == name and self.selection.wants(event_of_entry(entry)):
+            if entry.channel == name and self.wants(entry):
                 assert self._excused(entry), f"{entry} is missing without a word"
 
     def _excused(self, entry: Entry) -> bool:
@@ -302,7 +344,10 @@ class Line:
                 gone = set(body["channels"])
                 self.rows = {k: row for k, row in self.rows.items() if k[0] not in gone}
             case "live":
-                self.in_snapshot = False
+                self.in_snapshot = self.refining = False
+            case "leave":
+                for key in body["keys"]:
+                    self.rows.pop((body["channel"], key), None)
             case "event":
                 where = (body["channel"], body["key"])
                 if body["op"] == "delete":
@@ -350,6 +395,31 @@ class World:
             journal_floor=self._floor,
             journal=self.journal,
         )
+        self._watch_steps(self.broadcaster._backfill)
+
+    def _watch_steps(self, backfill: Backfill) -> None:
+        """Tells a line between which writes its filter changes."""
+        refined, scan = backfill._refined, backfill._append_scan
+
+        def note_step(subscriber: Subscriber, catchup: CatchUp) -> bool:
+            if catchup.delta is None:
+                return refined(subscriber, catchup)
+            line = next(line for line in self.lines if line.subscriber is subscriber)
+            line.switch = line.selection, catchup.staying
+            try:
+                return refined(subscriber, catchup)
+            finally:
+                if catchup.delta is None and line.switch[0] == subscriber.selection:
+                    line.switch = None
+
+        def note_scan(subscriber: Subscriber, catchup: CatchUp, blocks: list[bytes]) -> None:
+            line = next(line for line in self.lines if line.subscriber is subscriber)
+            line.step_over()
+            scan(subscriber, catchup, blocks)
+            line.scanned = bool(blocks)
+
+        backfill._refined = note_step  # type: ignore[method-assign]
+        backfill._append_scan = note_scan  # type: ignore[method-assign]
 
     def _floor(self, name: str) -> Floor:
         floor = (self.stale_floors or self.journal.floors)[name]
@@ -405,6 +475,17 @@ class World:
         line.at = {name: line.at.get(name) for name in selection.channels} | dict.fromkeys(fresh)
         line.rows_until.clear()
         self.broadcaster.change(line.subscriber, selection)
+
+    def refine(self, line: Line, selection: Selection) -> None:
+        """A client that asks for other filters of channels that it has; it takes no position from
+        what it is sent until it is live."""
+        line.catch_up()
+        line.in_snapshot = line.refining = True
+        fresh = selection.changed_since(line.selection)
+        self.broadcaster.refine(line.subscriber, selection)
+        if line.subscriber.wanted is line.subscriber.selection:
+            line.at |= dict.fromkeys(fresh)
+            line.rows_until.clear()
 
     def rest(self) -> None:
         """Let everything go on until nothing is left to do."""
@@ -534,7 +615,7 @@ def _come_back(world: World, number: int, transport: Transport) -> None:
         return
     line.catch_up()
     world.broadcaster.detach(line.subscriber)
-    if line.safe and line.safe[-1].selection == line.selection:
+    if line.safe and line.safe[-1].selection == line.selection and not line.refining:
         last = line.safe[-1]
         world.resume(Held(last.position, last.selection, line.rows), transport)
 
@@ -558,6 +639,16 @@ def _change(world: World, number: int, selection: Selection) -> None:
     if (line := _pick(world, number)) is not None:
         # A client without rows may learn them channel by channel; the old ones stay unknown.
         world.change(line, selection)
+
+
+def _refine(world: World, number: int, other: Selection) -> None:
+    """Other filters for the channels that a WebSocket has."""
+    line = _pick(world, number)
+    if line is None or line.subscriber.transport is not WS:
+        return
+    parts = {name: other.filter(name) if name in other else () for name in line.selection.channels}
+    world.refine(line, Selection(parts))
+    note("refined")
 
 
 def _trim(world: World, channel: int, share: int) -> None:
@@ -603,6 +694,8 @@ ACTS = st.one_of(
     act(_resume, SOME, st.integers(0, 20), TRANSPORTS, HOW),
     act(_come_back, SOME, TRANSPORTS),
     act(_change, SOME, selections(least=0)),
+    act(_refine, SOME, selections(least=3)),
+    act(_refine, SOME, selections(least=3)),
     act(_trim, SOME, st.integers(1, 4)),
     act(_hold),
     act(_let_go),
@@ -1464,3 +1557,114 @@ def test_nothing_is_left_when_all_have_gone(world: World, stalled: bool) -> None
     assert not world.broadcaster._wheel._slots
     subscribers = [line.subscriber for line in lines]
     assert all(each.catchup is None for each in subscribers)
+
+
+# --- a filter that changes while its client goes on
+
+
+def at(*exchanges: str) -> Selection:
+    return Selection({"trader-status": (("exchange", frozenset(exchanges)),)})
+
+
+def seen_at(exchange: int, key: int, kind: int = 1) -> Change:
+    """A trader at the exchange "one" (0), "two" (1), or none (2), who passes every filter."""
+    return Change(0, key, exchange, 0, kind, 1)
+
+
+def kinds(line: Line, since: int = 0) -> list[str]:
+    return [each.type for each in line.reported[since:] if each.type != "heartbeat"]
+
+
+def test_only_what_leaves_and_what_comes_in_is_sent(world: World) -> None:
+    world.commit(*(seen_at(key % 3, key) for key in range(9)))
+    line = world.line(selection=at("one", "three"))
+    world.loop.run_for(0.1)
+    before = len(line.reported)
+    world.refine(line, at("two", "three"))
+    world.loop.run_for(0.1)
+    assert kinds(line, before)[-1] == "live"
+    assert set(kinds(line, before)) == {"leave", "event", "live"}
+    left = [key for body in line.of("leave") for key in body["keys"]]
+    assert sorted(left) == ["t0", "t3", "t6"]
+    came = [each.body["key"] for each in line.reported[before:] if each.type == "event"]
+    assert sorted(came) == ["t1", "t4", "t7"]
+    world.check_at_rest()
+
+
+@pytest.mark.parametrize(
+    ("new", "sent"),
+    [
+        (("one", "three"), {"live"}),
+        (("one", "two", "three"), {"event", "live"}),
+        (("three",), {"leave", "live"}),
+    ],
+)
+def test_a_filter_that_only_grows_or_shrinks_takes_no_step_more(
+    world: World, new: tuple[str, ...], sent: set[str]
+) -> None:
+    world.commit(*(seen_at(key % 3, key) for key in range(9)))
+    line = world.line(selection=at("one", "three"))
+    world.loop.run_for(0.1)
+    before = len(line.reported)
+    world.refine(line, at(*new))
+    world.loop.run_for(0.1)
+    assert set(kinds(line, before)) == sent
+    world.check_at_rest()
+
+
+def test_a_row_that_changes_or_ends_while_the_rows_that_leave_are_named_leaves_too(
+    world: World,
+) -> None:
+    """The scan does not meet it any more."""
+    world.commit(*(seen_at(key % 2, key) for key in range(30)))
+    line = world.line(selection=at("one"))
+    world.loop.run_for(0.1)
+    world.refine(line, at("two"))
+    delta = line.subscriber.catchup.delta if line.subscriber.catchup else None
+    assert delta is not None
+    line.sink.cost = TURN  # a write takes all of a turn
+    while not 0 < delta.scanned < delta.upto:
+        world.loop.turn()
+    world.commit(seen_at(0, 28), seen_at(0, 26, kind=0), seen_at(1, 24), seen_at(1, 29))
+    world.check_at_rest()
+    assert delta.stage is Stage.ENTERS
+    left = [key for body in line.of("leave") for key in body["keys"]]
+    assert "t28" in left
+    assert not {"t26", "t24"} & set(left), "their tombstones said so"
+
+
+def test_nothing_is_proven_until_the_new_filter_is_live(world: World) -> None:
+    world.commit(*(seen_at(key % 2, key) for key in range(8)))
+    line = world.line(selection=at("one"))
+    world.loop.run_for(0.1)
+    world.refine(line, at("one", "two"))
+    world.broadcaster.heartbeat(line.subscriber)
+    assert kinds(line)[-1] == "live"
+    assert line.of("heartbeat") == []
+    assert world.broadcaster.delivered(line.subscriber) == 0
+    world.loop.run_for(0.1)
+    assert world.broadcaster.delivered(line.subscriber) == world.ledger.seq
+
+
+def test_a_filter_that_changes_in_the_middle_of_a_snapshot_begins_it_anew(world: World) -> None:
+    world.commit(*(seen_at(key % 2, key) for key in range(30)))
+    line = world.line(selection=at("one"))
+    line.sink.cost = TURN
+    while not line.of("event"):
+        world.loop.turn()
+    world.refine(line, at("two"))
+    world.check_at_rest()
+    assert kinds(line).count("snapshot") == 2
+    assert not line.of("leave")
+
+
+def test_rights_that_change_before_a_filter_is_in_force_win(world: World) -> None:
+    """Else the filter that waits would come into force with the rights of before."""
+    world.commit(*(seen_at(key % 2, key) for key in range(4)))
+    line = world.line(selection=at("one"))
+    world.loop.run_for(0.1)
+    world.refine(line, at("one", "two"))
+    assert line.subscriber.wanted == at("one", "two")
+    world.change(line, at("one"))
+    world.check_at_rest()
+    assert line.selection == line.subscriber.wanted == at("one")

@@ -273,7 +273,7 @@ class ServedStream:
         """Apply changed rights and send what holds now; False when nothing is left to read."""
         rejected = self.session.narrow(principal)
         selection = selection_of(self.session)
-        if selection == subscriber.selection:
+        if selection == subscriber.selection == subscriber.wanted:
             return True
         if not selection and (self.client.transport == "sse" or not principal.may("read")):
             return False

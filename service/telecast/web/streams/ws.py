@@ -20,6 +20,7 @@ from telecast.protocol import messages
 from telecast.protocol.commands import (
     Acknowledge,
     AcknowledgeAlert,
+    ChangeFilter,
     Command,
     CommandFault,
     Heartbeat,
@@ -158,6 +159,11 @@ class _WsStream:
                 self._broadcaster.change(self._subscriber, selection_of(self._session))
                 rejected = [each.as_json() for each in gone]
                 self._send(self._stream.ack("unsubscribe", command.req_id, rejected))
+            case ChangeFilter():
+                gone = self._session.change_filter(command)
+                rejected = [each.as_json() for each in gone]
+                self._send(self._stream.ack("filter", command.req_id, rejected))
+                self._broadcaster.refine(self._subscriber, selection_of(self._session))
             case Acknowledge():
                 self._keep(command)
             case Heartbeat():
