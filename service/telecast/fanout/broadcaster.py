@@ -15,12 +15,11 @@ from telecast.errors import Code, OwnFault, TelecastError
 from telecast.fanout.backfill import Backfill, Outcome
 from telecast.fanout.catchup import CatchUp
 from telecast.fanout.cohort import Cohort
-from telecast.fanout.fetcher import Fetcher
+from telecast.fanout.fetcher import Fetcher, JournalReader
 from telecast.fanout.flusher import Flusher
 from telecast.fanout.index import Index
 from telecast.fanout.liveness import Liveness
 from telecast.fanout.sink import SinkGroup, Sinks
-from telecast.fanout.source import JournalReader
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.fanout.tally import Tally
 from telecast.fanout.wheel import Scheduler, Wheel

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import Protocol
 
 from telecast.errors import Code, OwnFault
 from telecast.fanout.catchup import CatchUp
-from telecast.fanout.source import JournalReader
 from telecast.fanout.subscriber import State, Subscriber
 from telecast.model import Page
 
@@ -17,6 +17,12 @@ log = logging.getLogger(__name__)
 ENTRIES = 256
 READERS = 4
 """Journal readers at a time: history must not crowd out commits."""
+
+
+class JournalReader(Protocol):
+    """Reads a page in one short transaction; raises OwnFault."""
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page: ...
 
 
 class Fetcher:

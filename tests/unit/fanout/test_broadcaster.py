@@ -177,6 +177,8 @@ class Line:
             self.reported.append(
                 ServerMessage(reported.body, reported.json, reported.id, base + reported.end)
             )
+            if reported.type == "live":
+                self.step_over()
             self.under.append(self.selection)
             if self.start.origin is Origin.EARLIEST and not self.last_event:
                 self.lost_before = self.world.lost(self.subscriber.delivery)

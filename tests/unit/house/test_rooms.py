@@ -49,6 +49,7 @@ PURE = (
     "fanout.backfill",
     "fanout.catchup",
     "fanout.cohort",
+    "fanout.delta",
     "fanout.floors",
     "fanout.index",
     "fanout.seat",
