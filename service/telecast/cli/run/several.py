@@ -10,9 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import click
-
 from telecast import __version__, logs
+from telecast.cli.output import note
 from telecast.config import Settings, load_settings, supervisor, table, without_supervisor
 from telecast.config.reloading import PARENTS, reread
 from telecast.net.listening import hold, port_fault
@@ -40,7 +39,7 @@ def run_several(settings: Settings, flags: Mapping[str, Any], accepted: Sequence
         finish = asyncio.run(_supervise(settings, flags, accepted))
     logs.flush()
     for line in finish.error:
-        click.echo(line, err=True)
+        note(line)
     sys.exit(finish.status)
 
 
