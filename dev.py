@@ -2,7 +2,9 @@
 """Run Telecast from a clone: python3 dev.py COMMAND [ARGUMENTS]
 
     demo      the service on http://127.0.0.1:8080 with synthetic traders; Ctrl-C ends it
-    test      the tests with coverage; arguments go to pytest, such as: test -k resume
+    test      the tests with coverage, several at a time; with arguments, which go to pytest, one
+              after the other: test -k resume
+    install   what the named environments need, and run nothing: install test lint
     bench     Telecast beside other servers, on this machine: docs/bench.md
 
 Any other word is an environment of tox.ini: lint (ruff), typing (mypy), ...
@@ -101,13 +103,19 @@ def main(arguments: list[str]) -> int:
     if name.startswith("-"):
         print(f"The first word is a command, not {name}.\n\n{__doc__}", file=sys.stderr)
         return 2
+    if name == "install" and not rest:
+        print(f"Name the environments to install.\n\n{__doc__}", file=sys.stderr)
+        return 2
     if not is_ready():
         prepare()
     os.chdir(ROOT)
     if name == "demo":  # without tox around it: what it prints last is its own
         run(PYTHON, "-m", "tox", "run", "-qq", "-e", "demo", "--notest")
         return become([str(DEMO), "demo", *rest])
-    command = [str(PYTHON), "-m", "tox", "run", "-q", "-e", COMMANDS.get(name, name)]
+    command = [str(PYTHON), "-m", "tox", "run", "-q", "-e"]
+    if name == "install":
+        return become([*command, ",".join(COMMANDS.get(each, each) for each in rest), "--notest"])
+    command.append(COMMANDS.get(name, name))
     if rest:  # a bare "--" would empty {posargs}, and with it the defaults of tox.ini
         command += ["--", *rest]
     return become(command)

@@ -1,10 +1,15 @@
-"""How much hypothesis tries: little at a desk, the same every time in CI, a lot when asked."""
+"""How much hypothesis tries: little at a desk, the same every time in CI, a lot when asked.
+And which tests run in one process when several processes share the work (pytest -n 2).
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.support import fresh
@@ -35,3 +40,35 @@ logging.getLogger("telecast.watch.lag").setLevel(logging.ERROR)
 
 def pytest_report_header() -> str | None:
     return fresh.LINE
+
+
+UNCOUNTED = ("simulation", "faults", "hostile", "e2e")
+"""Folders whose tests try the same lines ten thousand times, or in another process: to count the
+lines takes as long again, and the other folders have been through them already."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        drawn = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if drawn or item.path.relative_to(here).parts[0] in UNCOUNTED:
+            item.add_marker(pytest.mark.no_cover)
+
+
+APART = "tests/e2e/"
+"""Below it each test has a service and a folder to itself, and may take a minute."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file stay together, in their order: they share fixtures, and some count what the
+    others brought. The long ones go singly, and last, so that no process ends much before another.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return nodeid if path.startswith(APART) and "/page/" not in path else path
+
+    return ByFile(config, log)

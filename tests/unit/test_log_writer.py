@@ -54,7 +54,9 @@ def test_lines_are_bounded_in_bytes_too(pipe: tuple[int, int]) -> None:
     writer = LineWriter(pipe[1], str, most_bytes=1_000)
     writer.put("x" * 1_000)
     assert writer.dropped == 1
+    assert writer.flush(10), "what was dropped is reported without waiting for a next line"
     writer.close(10)
+    assert os.read(pipe[0], 100) == b"1\n"
 
 
 def test_a_reader_that_is_gone_ends_nothing() -> None:

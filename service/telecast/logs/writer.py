@@ -57,9 +57,9 @@ class LineWriter:
             if full or self._closed:
                 self.dropped += 1
                 self._unsaid += not self._closed
-                return
-            self._lines.append(data)
-            self._bytes += len(data)
+            else:
+                self._lines.append(data)
+                self._bytes += len(data)
             self._changed.notify_all()
 
     def flush(self, seconds: float) -> bool:

@@ -210,7 +210,7 @@ async def test_consumers_are_listed_with_how_far_they_are() -> None:
         receipt = await live.publish("positions", position("p1"))
         async with live.ws(channels="positions", clientId="books", since="earliest") as reader:
             await reader.until("live")
-            await reader.ask("ack", position=receipt["position"])
+            await reader.ask("ack", reqId="1", position=receipt["position"])
         await live.publish("positions", position("p2"))
         code, out, err = await telecast(live, "consumers")
         assert (code, err) == (0, "# 1 consumers\n")

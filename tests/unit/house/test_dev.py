@@ -40,7 +40,8 @@ def steps(dev: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"), [((), 2), (("help",), 0), (("--help",), 0), (("-k", "x"), 2)]
+    ("arguments", "code"),
+    [((), 2), (("help",), 0), (("--help",), 0), (("-k", "x"), 2), (("install",), 2)],
 )
 def test_without_a_command_it_explains_itself_and_installs_nothing(arguments, code):
     done = subprocess.run(
@@ -104,6 +105,7 @@ def test_it_is_ready_only_for_the_python_that_made_it(dev):
         (["test"], ["-e", "py"]),
         (["test", "-k", "x"], ["-e", "py", "--", "-k", "x"]),
         (["lint"], ["-e", "lint"]),
+        (["install", "test", "lint"], ["-e", "py,lint", "--notest"]),
     ],
 )
 def test_a_command_is_an_environment_of_tox(dev, monkeypatch, arguments, expected):

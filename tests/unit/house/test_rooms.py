@@ -251,6 +251,7 @@ NAMES_CHANNELS = {
     "telecast.recording": "ticks are what a recording of an exchange has",
     "telecast.system": "the service itself publishes to it",
     "telecast.client.client": "the types of a view of a built-in channel",
+    "telecast.client.blocking.client": "likewise",
     "telecast.cli.run.bench": "a default, as the help says",
     "telecast.keys.file": "an example within a message",
 }
