@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from telecast import client
+from telecast.client import blocking
 
 PAGE = Path(__file__).parent / "reference" / "python-client.md"
 HEAD = """# The Python client, call by call
@@ -42,6 +43,12 @@ CLASSES = (
     ("Closed", ()),
 )
 """In the order of the page; the names say which members come first."""
+BLOCKING = """## Without asyncio
+
+`telecast.client.blocking` has a `Client` with the same calls, options and exceptions, which block:
+for scripts and notebooks. What differs stands here.
+
+"""
 
 
 def page() -> str:
@@ -50,8 +57,15 @@ def page() -> str:
         parts.append(f"## {name}\n\n{text_of(getattr(client, name))}\n\n")
         for member, value in members(getattr(client, name), first):
             parts.append(entry(name, member, value))
-    parts.append(rows())
+    parts += [BLOCKING, *without_asyncio(), rows()]
     return "".join(parts).rstrip() + "\n"
+
+
+def without_asyncio() -> Iterator[str]:
+    for kind in (blocking.Client, blocking.View):
+        yield f"### blocking.{kind.__name__}\n\n{text_of(kind)}\n\n"
+    for name in ("wait", "rows"):
+        yield "#" + entry("View", name, getattr(blocking.View, name))
 
 
 def members(kind: type, first: tuple[str, ...]) -> Iterator[tuple[str, Any]]:

@@ -96,7 +96,7 @@ class Closed(ClientFault):
     """The client was closed while something still waited for it."""
 
     def __init__(self) -> None:
-        advice = "Stay within `async with Client(...)` while you use it."
+        advice = "Use it within its `with` block, and no later."
         super().__init__("CLOSED", "This client is closed.", Rule(503, None, False, advice))
 
 

@@ -17,6 +17,7 @@ from telecast.client import (
     TelecastError,
     Update,
     View,
+    blocking,
 )
 
 
@@ -59,3 +60,16 @@ async def use() -> None:
         except Refused as refused:
             assert_type(refused.status, int)
             raise TelecastError("X", refused.message) from refused
+
+
+def use_without_asyncio() -> None:
+    with blocking.Client("https://telecast.example", key="tc_") as telecast:
+        positions = telecast.view("positions", traderId="t1")
+        assert_type(positions, blocking.View[PositionRow])
+        assert_type(positions["p1"]["quantity"], str)
+        assert_type(positions.rows(), dict[str, PositionRow])
+        assert_type(positions.wait(1.5), Update | None)
+        assert_type(telecast.view("orders"), blocking.View[Mapping[str, Any]])
+        for change in telecast.follow("positions", keep=Shelf()):
+            assert_type(change, Change)
+        assert_type(telecast.publish("positions", {"id": "p1"}), dict[str, Any])
