@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 
 from telecast.errors import JournalUnavailable
 from telecast.fanout.broadcaster import Broadcaster
@@ -25,7 +26,9 @@ class Relay:
         self._journal = journal
         self._tape = tape
         self._broadcaster = broadcaster
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        """A heap: by seq, then in the order in which they came."""
+        self._asked = 0
         self._target = journal.head
         self._caught_up = asyncio.Event()
         self._ended: str | None = None
@@ -51,7 +54,7 @@ class Relay:
                 self._settle(self._tape.head)
         finally:
             self._ended = "the journal's tail has ended"
-            for _, future in self._waiting:
+            for _, _, future in self._waiting:
                 if not future.done():
                     future.set_exception(JournalUnavailable(self._ended, outcome_unknown=True))
 
@@ -80,12 +83,12 @@ class Relay:
         if head >= self._target:
             self._caught_up.set()
         while self._waiting and self._waiting[0][0] <= head:
-            _, future = self._waiting.popleft()
+            _, _, future = heappop(self._waiting)
             if not future.done():
                 future.set_result(None)
 
     async def reached(self, seq: int) -> None:
-        """Return once the tape holds everything up to `seq`. Callers ask for rising seqs.
+        """Return once the tape holds everything up to `seq`.
 
         Raises JournalUnavailable (unknown) where the tape has ended before it.
         """
@@ -94,5 +97,6 @@ class Relay:
         if self._ended is not None:
             raise JournalUnavailable(self._ended, outcome_unknown=True)
         future = asyncio.get_running_loop().create_future()
-        self._waiting.append((seq, future))
+        self._asked += 1
+        heappush(self._waiting, (seq, self._asked, future))
         await future

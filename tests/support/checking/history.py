@@ -109,6 +109,8 @@ class History:
     pins: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     """Channel to the fields whose change pins an event; a first and a last are pinned as well.
     A channel that is not named pins nothing."""
+    one_node: bool = True
+    """Whether all ask one node: then whoever connects after an answer finds its head there."""
     publishes: list[Publish] = field(default_factory=list)
     sessions: list[Session] = field(default_factory=list)
     kept: dict[str, Kept] = field(default_factory=dict)

@@ -47,8 +47,9 @@ def flaws(history: History) -> list[Flaw]:
         if not epoch:
             continue  # it was cut before the welcome
         listening = _Listening(session, epoch, truths[epoch], views[session.subscriber])
-        reported = (last for at, where, last in newest if where == epoch and at < session.began)
-        found += listening.flaws(messages, least_head=max(reported, default=0))
+        reported = [last for at, where, last in newest if where == epoch and at < session.began]
+        least = max(reported, default=0) if history.one_node else 0
+        found += listening.flaws(messages, least_head=least)
     return found
 
 

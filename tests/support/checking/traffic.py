@@ -24,6 +24,8 @@ from tests.support.sockets.raw import Line, Over, dial
 CHANNELS = ("trader-status", "positions", "risk-alerts", "market-data")
 END = "the end"
 """The key of the very last event: an alert that is for all, so that it passes every filter."""
+BUSY_SECONDS = 0.05
+"""How long a publisher stays away that was answered 503."""
 LOST = (aiohttp.ClientError, OSError, TimeoutError)
 
 # What the wire contract says of the channels, in its section 2 and 9.
@@ -218,6 +220,7 @@ async def post(
     except LOST:
         return None
     if response.status == 503:
+        await asyncio.sleep(BUSY_SECONDS)
         return None
     assert response.status == 201, answer
     receipt: dict[str, Any] = answer["data"]

@@ -26,6 +26,7 @@ class NatsServer:
     """One server with JetStream on loopback, with a port and a store of its own."""
 
     def __init__(self, *, config: str = "", port: int = -1, folder: Path | None = None) -> None:
+        """`folder` has what is left of the one before, or nothing yet; the caller removes it."""
         self.folder = folder or Path(tempfile.mkdtemp(prefix="nats-"))
         self._owned = folder is None
         found = program()

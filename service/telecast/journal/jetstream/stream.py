@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 FORMAT = "1"
 RETRY_SECONDS = 0.25
+PATIENT_SECONDS = 30.0
+"""How long a node that starts waits for servers that elect a leader."""
+UNSETTLED = 10008
+"""JetStream is temporarily unavailable (server/errors.json)."""
 BESIDE_PAYLOAD = 4096
 """What a server counts towards its largest message besides ours: subject and headers."""
 NO_JETSTREAM = frozenset({10035, 10039, 10076})
@@ -56,10 +60,12 @@ class JetStreamLog(Log):
         self._subject = ""
         self._consumer: Consumer | None = None
         self._closed = False
+        self._patient_until = 0.0
 
     async def open(self) -> None:
         try:
             await self._servers.connect()
+            self._patient_until = asyncio.get_running_loop().time() + PATIENT_SECONDS
             self._begin(await self._stream())
         except nats.errors.NoRespondersError as error:
             await self.close()
@@ -74,6 +80,22 @@ class JetStreamLog(Log):
             await self.close()
             raise
 
+    async def _asked(self, subject: str, body: object = None) -> dict[str, Any]:
+        """What the servers answer to what may be asked twice; while this node starts, they are
+        waited for as long as it takes them to elect a leader. Raises as `Servers.call`."""
+        loop, said = asyncio.get_running_loop(), False
+        while True:
+            try:
+                return await self._servers.call(subject, body)
+            except (TimeoutError, Refused) as fault:
+                unsettled = isinstance(fault, TimeoutError) or fault.code == UNSETTLED
+                if not unsettled or loop.time() >= self._patient_until:
+                    raise
+            if not said:
+                log.warning("the servers have no leader just now: waiting for one")
+                said = True
+            await asyncio.sleep(RETRY_SECONDS)
+
     def _silent(self, error: BaseException) -> JournalUnavailable:
         return JournalUnavailable(f"{self._address} did not answer ({error!r}).")
 
@@ -85,7 +107,7 @@ class JetStreamLog(Log):
         """The stream's description; it is made if it is not there."""
         name = self._address.name
         try:
-            return await self._servers.call(f"STREAM.INFO.{name}")
+            return await self._asked(f"STREAM.INFO.{name}")
         except Refused as refused:
             if refused.code in NO_JETSTREAM:
                 raise JournalUnavailable(
@@ -111,10 +133,10 @@ class JetStreamLog(Log):
             "metadata": {"telecast.format": FORMAT, "telecast.epoch": life},
         }
         try:
-            return await self._servers.call(f"STREAM.CREATE.{name}", wanted)
+            return await self._asked(f"STREAM.CREATE.{name}", wanted)
         except Refused as refused:
             try:  # another node may have been faster
-                return await self._servers.call(f"STREAM.INFO.{name}")
+                return await self._asked(f"STREAM.INFO.{name}")
             except Refused:
                 raise self._unusable(refused) from refused
 
@@ -159,7 +181,7 @@ class JetStreamLog(Log):
 
     async def extent(self) -> Extent:
         try:
-            state = (await self._servers.call(f"STREAM.INFO.{self._address.name}"))["state"]
+            state = (await self._asked(f"STREAM.INFO.{self._address.name}"))["state"]
         except Refused as refused:
             raise self._unusable(refused) from refused
         except TROUBLE as error:
@@ -170,9 +192,7 @@ class JetStreamLog(Log):
 
     async def timestamp_of(self, sequence: int) -> int | None:
         try:
-            found = await self._servers.call(
-                f"STREAM.MSG.GET.{self._address.name}", {"seq": sequence}
-            )
+            found = await self._asked(f"STREAM.MSG.GET.{self._address.name}", {"seq": sequence})
         except Refused:
             return None
         except TROUBLE as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -29,6 +30,8 @@ from telecast.web.parts import Parts, parts_from
 
 PAGE = (1, 5_000, 1_000)
 """Least, most and default rows or events in one answer."""
+AHEAD_SECONDS = 2.0
+"""How long a position of another node is waited for."""
 SCANNED = 20_000
 """Events looked at for one page of history: a rare filter gets short pages, not slow ones."""
 PAGE_BYTES = 2 * 2**20
@@ -218,6 +221,11 @@ async def _place(parts: Parts, channel: str, name: str, text: str) -> int:
     position = Position.parse(text)
     if position.epoch != parts.journal.epoch:
         raise _other_epoch()
+    if position.seq > parts.tape.head and parts.journal.shared:
+        # Another node has answered with it: this one has it in a moment, if it is one of ours.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(AHEAD_SECONDS):
+                await parts.relay.reached(position.seq)
     if position.seq > parts.tape.head:
         raise PeerFault(Code.POSITION_UNKNOWN, "This position has not been committed here.")
     return position.seq
