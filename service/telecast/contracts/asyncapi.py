@@ -20,7 +20,10 @@ from telecast.contracts.shapes import (
 
 _TRANSPORTS = {
     "ws": ("/ws/telemetry", "A WebSocket: messages both ways, subscriptions that change."),
-    "sse": ("/sse/telemetry", "Server-Sent Events: a selection in the address."),
+    "sse": (
+        "/sse/telemetry",
+        "Server-Sent Events: a selection in the address, or by POST in a JSON body.",
+    ),
 }
 
 

@@ -208,14 +208,14 @@ def _command(
             return Subscribe(
                 req_id=req_id,
                 channels=names(body.get("channels"), most),
-                fields=_filter(body.get("filter"), "filter", filters, most),
+                fields=filter_values(body.get("filter"), "filter", filters, most),
                 start=None if since is None else parse_since(since),
             )
         case "unsubscribe":
             return Unsubscribe(req_id=req_id, channels=names(body.get("channels"), most))
         case "filter":
-            add = _filter(body.get("add"), "add", filters, most)
-            remove = _filter(body.get("remove"), "remove", filters, most)
+            add = filter_values(body.get("add"), "add", filters, most)
+            remove = filter_values(body.get("remove"), "remove", filters, most)
             if not add and not remove:
                 raise PeerFault(Code.BAD_REQUEST, "`add` or `remove` must name filter values.")
             for name in add.keys() & remove.keys():
@@ -303,7 +303,7 @@ def names(value: Any, most: Most) -> tuple[str, ...]:
     return tuple(dict.fromkeys(identifier(name, "channels") for name in value))
 
 
-def _filter(value: Any, member: str, filters: Collection[str], most: Most) -> Fields:
+def filter_values(value: Any, member: str, filters: Collection[str], most: Most) -> Fields:
     if value is None:
         return {}
     if not isinstance(value, dict):

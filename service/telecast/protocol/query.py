@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from telecast.channels.catalogue import nearest
 from telecast.errors import Code, PeerFault, PositionMalformed
@@ -19,6 +20,7 @@ from telecast.protocol.commands import (
     Most,
     Origin,
     Start,
+    filter_values,
     identifier,
     names,
     parse_since,
@@ -35,6 +37,8 @@ CACHE_BUSTERS = frozenset({"_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebu
 """Parameters that libraries add by themselves. They mean nothing here."""
 
 _SINGLE = ("clientId", "since", "replay", "delivery", "maxRate", "heartbeat", "position")
+_FLAGS = ("replay", "position")
+_NUMBERS = ("maxRate", "heartbeat")
 _WHOLE = re.compile(r"[0-9]{1,4}", re.ASCII)
 _RATE = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4})?", re.ASCII)
 
@@ -88,6 +92,58 @@ def parse_query(
             raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
         else:
             single[name] = value
+    return _query_of(
+        single,
+        None if channels is None else names(channels, most),
+        {name: frozenset(values) for name, values in fields.items()},
+        last_event_id,
+    )
+
+
+def parse_selection(
+    body: Any, last_event_id: str | None, filters: Collection[str], most: Most = MOST
+) -> StreamQuery:
+    """The same from a JSON body, where the values of filters stand in `filter`. A null member
+    counts as not there. Raises PeerFault."""
+    if not isinstance(body, dict):
+        raise PeerFault(Code.BAD_REQUEST, 'The body is a JSON object, such as {"channels":["*"]}.')
+    single: dict[str, str] = {}
+    for name, value in body.items():
+        if name not in (*_SINGLE, "channels", "filter"):
+            close = nearest(name[:64], (*_SINGLE, "channels", "filter"))
+            where = " Filters stand in `filter`." if name in filters else close
+            raise PeerFault(Code.BAD_REQUEST, f"The body has no member {name[:64]!r}.{where}")
+        if value is not None and name in _SINGLE:
+            single[name] = _text_of(name, value)
+    channels = body.get("channels")
+    return _query_of(
+        single,
+        None if channels is None else names(channels, most),
+        filter_values(body.get("filter"), "filter", filters, most),
+        last_event_id,
+    )
+
+
+def _text_of(name: str, value: Any) -> str:
+    """A member as the query would have it. Raises PeerFault."""
+    if name in _FLAGS:
+        if isinstance(value, bool):
+            return "true" if value else "false"
+    elif name in _NUMBERS:
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6:
+            return str(value) if isinstance(value, int) else f"{value:.4f}"
+    elif isinstance(value, str) and value:
+        return value
+    kind = "true or false" if name in _FLAGS else "a number" if name in _NUMBERS else "a text"
+    raise PeerFault(Code.BAD_REQUEST, f"`{name}` must be {kind}.")
+
+
+def _query_of(
+    single: Mapping[str, str],
+    channels: tuple[str, ...] | None,
+    fields: Fields,
+    last_event_id: str | None,
+) -> StreamQuery:
     delivery = single.get("delivery", "conflated")
     if delivery not in ("conflated", "all"):
         raise PeerFault(Code.BAD_REQUEST, "`delivery` must be conflated or all.")
@@ -97,8 +153,8 @@ def parse_query(
     client_id = single.get("clientId")
     return StreamQuery(
         client_id=None if client_id is None else identifier(client_id, "clientId"),
-        channels=None if channels is None else names(channels, most),
-        fields={name: frozenset(values) for name, values in fields.items()},
+        channels=channels,
+        fields=fields,
         start=_start(single, last_event_id),
         delivery="all" if delivery == "all" else "conflated",
         max_rate=max_rate,

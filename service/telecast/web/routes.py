@@ -30,6 +30,8 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/ws/telemetry", ws.telemetry, allow_head=False),
         web.get("/sse/telemetry", sse.telemetry, allow_head=False),
+        web.post("/sse/telemetry", sse.selected),
+        web.route("QUERY", "/sse/telemetry", sse.selected),
         web.get(f"{API}/channels", channels.catalogue),
         web.get(f"{API}/channels/{{channel}}", channels.channel),
         web.get(f"{API}/channels/{{channel}}/snapshot", channels.snapshot),

@@ -240,3 +240,29 @@ test("a refusal keeps what the service advises", () => {
   const fault = new Refused({ code: "FORBIDDEN", message: "No.", advice: "Ask for the scope." }, 403);
   assert.deepEqual([fault.code, fault.advice, fault.status, fault.retryable], ["FORBIDDEN", "Ask for the scope.", 403, false]);
 });
+
+test("a selection that is too long for an address goes into a body, and all else stands as before", async () => {
+  const asked = [];
+  const fetch = (address, options) => {
+    asked.push({ address, options });
+    return new Promise(() => {});
+  };
+  const traders = Array.from({ length: 400 }, (_, n) => `a-trader-${n}`);
+  const query = { channels: "positions,risk-alerts", traderId: traders, replay: "false", maxRate: 0.5 };
+  for (const each of [{ ...query, traderId: ["t1", "t2"] }, query]) {
+    const stream = new Stream({ url: "http://x", query: each, emit: () => {}, fetch, ticket: async () => "T" });
+    stream.open("abcd:7");
+    await new Promise(setImmediate);
+    stream.close();
+  }
+  const [short, long] = asked;
+  assert.equal(short.options.method, undefined);
+  assert.match(short.address, /traderId=t1&traderId=t2/);
+  assert.equal(long.address, "http://x/sse/telemetry?ticket=T");
+  assert.equal(long.options.method, "POST");
+  assert.equal(long.options.headers["Content-Type"], "application/json");
+  assert.deepEqual(JSON.parse(long.options.body), {
+    heartbeat: 5, channels: ["positions", "risk-alerts"], filter: { traderId: traders },
+    replay: false, maxRate: 0.5, since: "abcd:7",
+  });
+});

@@ -1,9 +1,10 @@
-"""The Server-Sent Events transport: GET /sse/telemetry."""
+"""The Server-Sent Events transport: GET /sse/telemetry, or POST and QUERY with a body."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Collection
 
 from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
@@ -14,6 +15,7 @@ from telecast.errors import Code, PeerFault, TelecastError
 from telecast.model import Principal
 from telecast.net.wire import Wire
 from telecast.protocol import messages
+from telecast.protocol.commands import Most, parse_json
 from telecast.protocol.framing import (
     SSE,
     SSE_HTTP10,
@@ -22,8 +24,12 @@ from telecast.protocol.framing import (
     SseTransport,
     sse_retry,
 )
+from telecast.protocol.query import CACHE_BUSTERS, StreamQuery, parse_selection
 from telecast.protocol.subscription import ALL
+from telecast.web.auth.credentials import check_stream_origin, require
 from telecast.web.front.answers import SSE_CACHING, SSE_TYPE, retry_after, stream_refusal
+from telecast.web.front.body import read_body
+from telecast.web.parts import parts_from
 from telecast.web.streams.stream import ServedStream
 
 RETRY_MS = (1_000, 3_000)
@@ -43,9 +49,35 @@ _FRAMINGS = {
 
 async def telemetry(request: web.Request) -> web.StreamResponse:
     """Everything the key may read, or what the query asks for, until the client goes."""
-    stream = ServedStream(request, "sse")
+    return await _stream(request, ServedStream(request, "sse"))
+
+
+async def selected(request: web.Request) -> web.StreamResponse:
+    """What a JSON body asks for: a selection for which an address has no room."""
+    # Who may not read must not have us read a body either.
+    check_stream_origin(request)
+    require(request, "read")
+    for name in request.query:
+        if name != "ticket" and name not in CACHE_BUSTERS:
+            raise PeerFault(
+                Code.BAD_REQUEST, f"With a body {name[:64]!r} stands there, not in the address."
+            )
+    if request.content_type != "application/json":
+        raise PeerFault(
+            Code.UNSUPPORTED_MEDIA_TYPE, "Say what you want as Content-Type: application/json."
+        )
+    most = parts_from(request).settings.max_frame_bytes
+    body = parse_json(await read_body(request, most, "max_frame_bytes"), "The body")
+
+    def asked(request: web.Request, filters: Collection[str], most: Most) -> StreamQuery:
+        return parse_selection(body, request.headers.get("Last-Event-ID"), filters, most)
+
+    return await _stream(request, ServedStream(request, "sse", asked))
+
+
+async def _stream(request: web.Request, stream: ServedStream) -> web.StreamResponse:
     asked = stream.session.ask(stream.query.channels or ALL, stream.query.fields)
-    head = _Head(sep="\n", send_timeout=None)
+    head = _Head(sep="\n", send_timeout=None, allow_all_methods=True)
     head.headers["Content-Type"] = SSE_TYPE
     head.headers["Cache-Control"] = SSE_CACHING
     # Or a client would send its next request into a connection that ends with the stream.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context, copy_context
 from dataclasses import replace
 
@@ -43,11 +43,21 @@ Serve = Callable[[Wire, bytes], None]
 when the stream is over."""
 
 
+Asked = Callable[[web.Request, Collection[str], Most], StreamQuery]
+"""Reads what a request asks for, given the filters that there are. Raises PeerFault."""
+
+
+def _query(request: web.Request, filters: Collection[str], most: Most) -> StreamQuery:
+    pairs = [pair for pair in request.query.items() if pair[0] != "ticket"]
+    return parse_query(pairs, request.headers.get("Last-Event-ID"), filters, most)
+
+
 class ServedStream:
     """One connection over either transport: who asks for what, and its subscriber."""
 
-    def __init__(self, request: web.Request, transport: str) -> None:
-        """Judge the request. Raises TelecastError before anything is answered."""
+    def __init__(self, request: web.Request, transport: str, asked: Asked | None = None) -> None:
+        """Judge the request; `asked` reads what it asks for, by default its query. Raises
+        TelecastError before anything is answered."""
         self.parts: Parts = parts_from(request)
         self.ended_by: TelecastError | None = None
         """The fault for which we end it; None while it lasts, or if the client went."""
@@ -55,9 +65,8 @@ class ServedStream:
         check_stream_origin(request)
         principal = require(request, "read")
         settings = self.parts.settings
-        self.query: StreamQuery = parse_query(
-            [pair for pair in request.query.items() if pair[0] != "ticket"],
-            request.headers.get("Last-Event-ID"),
+        self.query: StreamQuery = (asked or _query)(
+            request,
             self.parts.catalogue.filters,
             Most(settings.max_channels, settings.max_filter_values),
         )
