@@ -15,15 +15,17 @@ from typing import Any
 import pytest
 
 from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
-from telecast.journal import NodeOptions, journal_from_url
+from telecast.journal import Access, NodeOptions, journal_from_url
 from telecast.journal.base import Batch
+from telecast.journal.jetstream.address import parse_address
 from telecast.journal.jetstream.checkpoints import file, keeper, newest, objects
 from telecast.journal.jetstream.checkpoints.marks import CLAIM_MS, Claim, Made, Marks
 from telecast.journal.jetstream.checkpoints.shelf import Checkpoint
 from telecast.journal.jetstream.journal import JetStreamJournal
+from telecast.journal.jetstream.move import restored
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Entry, Record, Retention
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, program, put_back
 from tests.support.unsure_log import Stream, UnsureLog
 
 A = "trader-status"
@@ -515,3 +517,37 @@ async def test_on_a_server_a_node_that_the_trimming_overtakes_says_so(
         await journal._log.forget(4)
         with pytest.raises(JournalUnavailable, match="goes on from a checkpoint"):
             await anext(journal._log.follow(1))
+
+
+async def test_on_a_server_a_stream_that_was_put_back_goes_on_with_a_new_epoch(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with real(server, "back", tmp_path / "a.db") as first:
+        await fill_server(first)
+        await publish(first, 20, "after")
+        entries, epoch = await everything(first), first.epoch
+    await put_back(server, "back", "OBJ_telecast-back")
+    with pytest.raises(JournalCorrupt, match="made anew or restored"):
+        async with real(server, "back", tmp_path / "a.db"):
+            pass
+    with pytest.raises(JournalCorrupt, match="telecast journal restored nats://"):
+        async with real(server, "back", tmp_path / "b.db"):
+            pass
+    made = await restored(parse_address(f"{server.url}/back"), Access())
+    assert made is not None
+    async with real(server, "back", tmp_path / "b.db") as second:
+        assert await everything(second) == entries
+        assert second.epoch == made.epoch != epoch
+        await publish(second, 3, "more")
+
+
+async def test_on_a_server_a_whole_stream_that_was_put_back_needs_no_checkpoint(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with real(server, "whole", tmp_path / "a.db") as first:
+        await publish(first, 5)
+        entries = await everything(first)
+    await put_back(server, "whole")
+    assert await restored(parse_address(f"{server.url}/whole"), Access()) is None
+    async with real(server, "whole", tmp_path / "b.db") as second:
+        assert await everything(second) == entries

@@ -220,6 +220,7 @@ async def test_what_one_node_publishes_all_nodes_send_and_a_position_is_good_at_
         sent = await ws.events(3)
         assert [each.json for each in await sse.events(3)] == [each.json for each in sent]
         position = sse.log[-2].id
+        await first.parts.relay.reached(third.parts.journal.head)
         async with first.sse(channels=A, headers={"Last-Event-ID": position}) as resumed:
             begun = await resumed.opening()
             assert [each.type for each in begun][-3:] == ["resume", "event", "live"]

@@ -12,6 +12,10 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import nats
+from nats.aio.client import Client
 
 PATIENCE = 20.0
 
@@ -72,6 +76,43 @@ class NatsServer:
             self.stop(signal.SIGKILL)
         if self._owned:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def put_back(server: NatsServer, *streams: str) -> None:
+    """Each stream is backed up, deleted and restored, as `nats stream backup` and `restore` do."""
+    client = await nats.connect(server.url)
+    try:
+        for stream in streams:
+            taken = await _backup(client, stream)
+            await _call(client, f"STREAM.DELETE.{stream}", {})
+            await _restore(client, stream, *taken)
+    finally:
+        await client.close()
+
+
+async def _call(client: Client, subject: str, body: object) -> dict[str, Any]:
+    answer = await client.request(f"$JS.API.{subject}", json.dumps(body).encode(), timeout=5)
+    found: dict[str, Any] = json.loads(answer.data)
+    assert "error" not in found, found
+    return found
+
+
+async def _backup(client: Client, stream: str) -> tuple[dict[str, Any], list[bytes]]:
+    inbox = client.new_inbox()
+    arriving = await client.subscribe(inbox)
+    about = await _call(client, f"STREAM.SNAPSHOT.{stream}", {"deliver_subject": inbox})
+    pieces = []
+    while (message := await arriving.next_msg(5)).data:
+        pieces.append(message.data)
+        if message.reply:
+            await message.respond(b"")
+    return {"config": about["config"], "state": about["state"]}, pieces
+
+
+async def _restore(client: Client, stream: str, about: dict[str, Any], pieces: list[bytes]) -> None:
+    to = (await _call(client, f"STREAM.RESTORE.{stream}", about))["deliver_subject"]
+    for piece in (*pieces, b""):
+        await client.request(to, piece, timeout=5)
 
 
 @cache

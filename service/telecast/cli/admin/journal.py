@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import sys
@@ -14,9 +15,11 @@ import click
 import orjson
 
 from telecast.channel_file import read_catalogue
+from telecast.cli.options import settings_options
 from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.errors import SettingsError
+from telecast.journal.jetstream.address import Access, parse_address
 from telecast.journal.sqlite.info import Info, info
 from telecast.journal.sqlite.restored import restored
 from telecast.journal.sqlite.upkeep import Progress, backup, check, compact
@@ -29,15 +32,24 @@ _UNITS = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 journal_option = click.option(
     "--journal",
     "flag",
-    metavar="sqlite:PATH",
-    help="The journal.  [TELECAST_JOURNAL; default: sqlite:telecast.db]",
+    metavar="sqlite:PATH|nats://HOST:4222/NAME",
+    help="The journal; of a nats:// one, this node's copy.  [TELECAST_JOURNAL; default: "
+    "sqlite:telecast.db]",
+)
+_ACCESS = (
+    "nats_creds",
+    "nats_user",
+    "nats_password_file",
+    "nats_ca",
+    "nats_cert",
+    "nats_key",
 )
 optional_file = click.argument("file", type=click.Path(), required=False)
 
 
 @click.group(name="journal")
 def command() -> None:
-    """Look after the journal's file: back it up, check it, see what it holds, compact it."""
+    """Look after the journal: back it up, check it, see what it holds, compact it, move it."""
 
 
 @command.command(name="backup")
@@ -143,12 +155,23 @@ def compact_(file: str | None, flag: str | None) -> None:
 
 @command.command(name="restored")
 @click.argument("file", type=click.Path())
-def restored_(file: str) -> None:
-    """Say that FILE was put back from a copy: it gets a new epoch.
+@settings_options(only=_ACCESS)
+def restored_(file: str, **flags: Any) -> None:
+    """Say that FILE, or the stream nats://HOST:4222/NAME, was put back from a copy: a new epoch.
 
     To be done before the service starts on it. Else it would use the numbers after the copy a
-    second time, for other events; with a new epoch clients start over with a snapshot.
+    second time, for other events; with a new epoch clients start over with a snapshot. A node's
+    copy becomes a journal by it. For a stream all nodes are stopped, and their copies moved away.
     """
+    if file.startswith(("nats://", "tls://")):
+        from telecast.journal.jetstream.move import restored as restored_stream
+
+        made = asyncio.run(restored_stream(parse_address(file), _access(flags)))
+        if made is None:
+            note(f"{file} is whole: nodes without a copy make one from it alone.")
+        else:
+            note(f"{file} has a checkpoint up to {made.head}. Its epoch is {made.epoch} now.")
+        return
     done = restored(file)
     note(
         f"{file} ends at {done.head}. Its epoch is {done.epoch} now, not {done.was} any more: "
@@ -156,11 +179,62 @@ def restored_(file: str) -> None:
     )
 
 
+@command.command(name="move")
+@click.argument("source", metavar="sqlite:PATH")
+@click.argument("target", metavar="nats://HOST:4222/NAME")
+@settings_options(only=("replicas", *_ACCESS))
+def move_(source: str, target: str, **flags: Any) -> None:
+    """Move a SQLite journal into a stream, which several nodes share. The service must be stopped.
+
+    Epoch and numbers stay, so clients go on where they were. SOURCE is left as it was, and no
+    service starts on it any more. Killed in the middle, the same command does the rest.
+    """
+    from telecast.journal.jetstream.move import move
+
+    scheme, _, path = source.partition(":")
+    if scheme != "sqlite" or not path:
+        raise SettingsError([f"The source is sqlite:PATH, not {source!r}."])
+    address = parse_address(target)
+    replicas = load_one("replicas", flags)
+    done = asyncio.run(move(os.path.expanduser(path), address, _access(flags), replicas=replicas))
+    note(
+        f"{path} is {'in' if done.again else 'now in'} {address}: epoch {done.epoch}, head "
+        f"{done.head}. Start each node with --journal {address}"
+    )
+
+
+@command.command(name="copy")
+@click.argument("file", type=click.Path())
+@journal_option
+@settings_options(only=_ACCESS)
+def copy_(file: str, flag: str | None, **flags: Any) -> None:
+    """Fetch the newest checkpoint of a nats:// journal as a new FILE. No node needs to run.
+
+    It can be a node's copy (--journal-copy FILE), or a backup.
+    """
+    from telecast.journal.jetstream.move import fetch_copy
+
+    address = parse_address(load_one("journal", {"journal": flag}))
+    made = asyncio.run(fetch_copy(address, _access(flags), file))
+    note(
+        f"{file} is a copy of {address} up to message {made.sequence}: epoch {made.epoch}, head "
+        f"{made.head}, {_size(made.size)}. As a node's copy: --journal-copy {file}. As a backup: "
+        f"telecast journal restored {file} makes a journal of it."
+    )
+
+
+def _access(flags: dict[str, Any]) -> Access:
+    given = {name: load_one(name, flags) for name in _ACCESS}
+    return Access(**{name.removeprefix("nats_"): value for name, value in given.items()})
+
+
 def _path(file: str | None, flag: str | None) -> str:
     if file is not None:
         return file
     url: str = load_one("journal", {"journal": flag})
     scheme, _, path = url.partition(":")
+    if scheme in ("nats", "tls"):
+        return str(load_one("journal_copy", {}))
     if scheme != "sqlite":
         raise SettingsError([f"The journal {url} has no file: name one, or --journal sqlite:PATH."])
     return os.path.expanduser(path)

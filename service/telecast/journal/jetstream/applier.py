@@ -122,7 +122,7 @@ class Applier:
 
     def _run(self) -> None:
         try:
-            lock = FileLock(f"{self._path}.lock")
+            lock = FileLock(self._path)
         except TelecastError as fault:
             self._send(self._report, Gone(fault))
             return

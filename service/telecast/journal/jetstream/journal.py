@@ -183,8 +183,9 @@ class JetStreamJournal(Journal):
             raise JournalCorrupt(
                 f"The log begins at message {extent.first}, the copy {self._path} ends at "
                 f"{applied}, and no checkpoint leads from there "
-                f"({'; '.join(fetching.reasons) or 'there is none'}). Take a newer copy from "
-                "another node (`telecast journal copy`), or begin a new log with a backup."
+                f"({'; '.join(fetching.reasons) or 'there is none'}). If the stream was put back "
+                "from a backup: `telecast journal restored nats://...`. Else begin a new one with "
+                "a copy of another node (`telecast journal backup`, `restored`, then `move`)."
             )
         return extent
 
@@ -297,6 +298,7 @@ class JetStreamJournal(Journal):
         if not self._opened.done():
             fault = report.fault or JournalUnavailable("The copy was closed.")
             self._opened.set_exception(fault)
+            self._opened.exception()  # where the opening failed before, nobody asks
         elif self._state is not _State.CLOSING:  # its thread has died
             self._fail(JournalUnavailable("The copy's thread has ended: restart the service."))
         for due in self._applier.left() if self._applier is not None else ():

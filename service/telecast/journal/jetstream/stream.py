@@ -42,14 +42,55 @@ NO_JETSTREAM = frozenset({10035, 10039, 10076})
 TOO_FEW_SERVERS = frozenset({10005, 10074})
 
 
+def new_stream(name: str, replicas: int, **metadata: str) -> dict[str, Any]:
+    """The configuration of a stream that is made for a log, with a life of its own."""
+    life = secrets.token_hex(4)
+    return {
+        "name": name,
+        "subjects": [f"telecast.{name}.{life}"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "num_replicas": replicas,
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_consumers": -1,
+        "deny_delete": True,
+        "deny_purge": False,
+        "allow_direct": True,
+        "compression": "s2",
+        "metadata": {"telecast.format": FORMAT, "telecast.epoch": life} | metadata,
+    }
+
+
+def life_of(info: dict[str, Any]) -> str:
+    """`created` changes when a stream is restored or made anew, and only then."""
+    config = info["config"]
+    named = f"{config['name']} {config['metadata']['telecast.epoch']} {info['created']}"
+    return hashlib.sha256(named.encode()).hexdigest()[:10]
+
+
+def unusable(address: Address, replicas: int, refused: Refused) -> JournalUnavailable:
+    if refused.code in TOO_FEW_SERVERS:
+        return JournalUnavailable(
+            f"The servers of {address} can't give {replicas} replicas ({refused}): start more "
+            "servers, or set `replicas` lower."
+        )
+    return JournalUnavailable(f"The stream {address.name} can't be used: {refused}.")
+
+
 class Trimmed(JournalUnavailable):
     """What comes next is in the log no more."""
 
 
 class JetStreamLog(Log):
-    """A stream `NAME` with one subject, made on first use."""
+    """A stream `NAME` with one subject, made on first use unless `make` is false."""
 
-    def __init__(self, address: Address, access: Access, *, replicas: int = 1) -> None:
+    def __init__(
+        self, address: Address, access: Access, *, replicas: int = 1, make: bool = True
+    ) -> None:
+        self._make = make
         self.epoch = self.life = ""
         self.most_bytes = 0
         self._address = address
@@ -113,25 +154,9 @@ class JetStreamLog(Log):
                 raise JournalUnavailable(
                     f"JetStream is not enabled for this account at {self._address}."
                 ) from refused
-            if refused.code != NOT_FOUND:
+            if refused.code != NOT_FOUND or not self._make:
                 raise self._unusable(refused) from refused
-        life = secrets.token_hex(4)
-        wanted = {
-            "name": name,
-            "subjects": [f"telecast.{name}.{life}"],
-            "retention": "limits",
-            "storage": "file",
-            "discard": "new",
-            "num_replicas": self._replicas,
-            "max_msgs": -1,
-            "max_bytes": -1,
-            "max_age": 0,
-            "max_consumers": -1,
-            "deny_delete": True,
-            "allow_direct": True,
-            "compression": "s2",
-            "metadata": {"telecast.format": FORMAT, "telecast.epoch": life},
-        }
+        wanted = new_stream(name, self._replicas)
         try:
             return await self._asked(f"STREAM.CREATE.{name}", wanted)
         except Refused as refused:
@@ -141,12 +166,7 @@ class JetStreamLog(Log):
                 raise self._unusable(refused) from refused
 
     def _unusable(self, refused: Refused) -> JournalUnavailable:
-        if refused.code in TOO_FEW_SERVERS:
-            return JournalUnavailable(
-                f"The servers of {self._address} can't give {self._replicas} replicas "
-                f"({refused}): start more servers, or set `replicas` lower."
-            )
-        return JournalUnavailable(f"The stream {self._address.name} can't be used: {refused}.")
+        return unusable(self._address, self._replicas, refused)
 
     def _begin(self, info: dict[str, Any]) -> None:
         config, name = info["config"], self._address.name
@@ -154,6 +174,10 @@ class JetStreamLog(Log):
         if "telecast.format" not in metadata:
             raise JournalUnavailable(
                 f"The stream {name} at {self._address} belongs to something else: name another."
+            )
+        if "telecast.moving" in metadata:
+            raise JournalUnavailable(
+                f"`telecast journal move` into the stream {name} was not finished: run it again."
             )
         if metadata["telecast.format"] != FORMAT:
             raise JournalUnavailable(
@@ -163,9 +187,7 @@ class JetStreamLog(Log):
         life = metadata["telecast.epoch"]
         self._subject = f"telecast.{name}.{life}"
         self._nodes.place(f"{self._subject}.nodes")
-        # `created` changes when a stream is restored or made anew, and only then.
-        named = f"{name} {life} {info['created']}"
-        self.life = hashlib.sha256(named.encode()).hexdigest()[:10]
+        self.life = life_of(info)
         self.epoch = _kept_epoch(metadata, self.life) or self.life
         self.most_bytes = self._servers.max_payload - BESIDE_PAYLOAD
         self._replicas = config.get("num_replicas", 1)

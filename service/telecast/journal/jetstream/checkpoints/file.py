@@ -16,10 +16,12 @@ from zlib import crc32
 import orjson
 
 from telecast.errors import JournalCorrupt
+from telecast.journal.base import Note
 from telecast.journal.jetstream.checkpoints.shelf import Checkpoint
-from telecast.journal.jetstream.place import read_place
+from telecast.journal.jetstream.place import BOOK, PLACE, Place, State, read_place
 from telecast.journal.sqlite.faults import explained
-from telecast.journal.sqlite.schema import FORMAT, connect, inspect_format
+from telecast.journal.sqlite.readers import note_checksum
+from telecast.journal.sqlite.schema import FORMAT, CopyOf, connect, inspect_format, upgrade
 
 PIECE = 2**20
 
@@ -74,6 +76,28 @@ def describe(path: str) -> Checkpoint:
         size=size,
         crc=crc,
     )
+
+
+def adopt(path: str, log: CopyOf, sequence: int | None = None) -> Checkpoint:
+    """Make the file, which nobody has open, a checkpoint of a log. Its rows, its history and its
+    numbers stay; its place in the log too, unless it begins another one behind `sequence`."""
+    with explained(path), closing(connect(path, "rw")) as database:
+        upgrade(database, path)
+        database.execute("BEGIN")
+        if sequence is not None:
+            ((newest,),) = database.execute("SELECT ifnull(max(timestamp), 0) FROM events")
+            note = State(Place(sequence, newest)).as_note()
+            database.execute("DELETE FROM notes WHERE book = ?", (BOOK,))
+            database.execute(
+                "INSERT INTO notes (book, key, crc, value) VALUES (?, ?, ?, ?)",
+                (BOOK, PLACE, note_checksum(Note(BOOK, PLACE, note)), note),
+            )
+        database.execute("DELETE FROM meta WHERE name = 'moved'")
+        database.executemany(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?)", [("copy", log.life), ("epoch", log.epoch)]
+        )
+        database.execute("COMMIT")
+    return describe(path)
 
 
 def verify(path: str, checkpoint: Checkpoint) -> None:

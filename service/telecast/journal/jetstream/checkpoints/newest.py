@@ -22,16 +22,19 @@ class Fetching:
         self._log = log
         self._draft = f"{path}.{os.getpid()}.fetched"
         self.reasons: list[str] = []
+        self.used: Checkpoint | None = None
 
-    async def fetch(self, extent: Extent, beyond: int) -> str | None:
+    async def fetch(self, extent: Extent, beyond: int, *, earlier_life: bool = False) -> str | None:
         """The path of the newest good one that covers more than `beyond`, and from whose end the
-        log goes on; None where there is none. Raises JournalUnavailable."""
+        log goes on; None where there is none. Of this log's life, or of any earlier one. Raises
+        JournalUnavailable."""
         shelf = self._log.shelf
         for checkpoint in await shelf.found():
-            wrong = self._unfit(checkpoint, extent, beyond)
+            wrong = self._unfit(checkpoint, extent, beyond, earlier_life)
             if wrong is None:
                 wrong = await self._try(shelf, checkpoint)
             if wrong is None:
+                self.used = checkpoint
                 log.info(
                     "the copy begins with a checkpoint",
                     extra={"checkpoint": checkpoint.name, "bytes": checkpoint.size},
@@ -44,8 +47,11 @@ class Fetching:
             )
         return None
 
-    def _unfit(self, checkpoint: Checkpoint, extent: Extent, beyond: int) -> str | None:
-        if (checkpoint.life, checkpoint.epoch) != (self._log.life, self._log.epoch):
+    def _unfit(
+        self, checkpoint: Checkpoint, extent: Extent, beyond: int, earlier_life: bool
+    ) -> str | None:
+        life = (self._log.life, self._log.epoch)
+        if (checkpoint.life, checkpoint.epoch) != life and not earlier_life:
             return "it is of another log, or of this one before it was made anew or restored"
         if checkpoint.sequence > extent.last:
             return f"it ends at message {checkpoint.sequence}, beyond the log's {extent.last}"
