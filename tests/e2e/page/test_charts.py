@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from telecast.channels.catalogue import CHANNELS
-from tests.support.browser import HEALS_MS, MINUS, cut, shows, signed_in, visitor
+from tests.support.browser import HEALS_MS, MINUS, come_by_link, cut, shows, signed_in, visitor
 from tests.support.payloads import metrics, trader
 from tests.support.service.live import Live, principal, served
 
@@ -77,3 +78,26 @@ async def test_a_key_without_the_channel_is_offered_no_candles(browser):
         await page.press("#key", "Enter")
         await choose(page, "all-day USDT")
         assert await page.locator("#chart-what option[value^=candles]").count() == 0
+
+
+async def test_a_longer_range_is_read_when_somebody_asks_for_it_and_beside_the_page(browser):
+    days_ago = 10.0
+    async with (
+        served(now=lambda: time.time() - days_ago * 86_400) as live,
+        visitor(browser) as visiting,
+    ):
+        for days_ago, profit in ((10.0, "5"), (3.0, "50.25"), (0.0, "7")):  # noqa: B007
+            await earns(live, "t1", profit)
+        page = await come_by_link(visiting, live)  # nobody has published prices: it is stale
+        await choose(page, "profit t1")
+        assert len(page.workers) == 1
+        await page.wait_for_selector("#charts .empty", state="visible")
+        await page.click("#charts .ranges button[data-seconds='604800']")
+        await page.wait_for_selector("#charts .plot[aria-label*=': 2 points']")
+        await page.click("#charts .ranges button[data-seconds='2592000']")
+        await page.wait_for_selector("#charts .plot[aria-label*=': 3 points']")
+        await earns(live, "t1", "8")
+        await page.wait_for_selector("#charts .plot[aria-label*=': 4 points']")
+        await page.focus("#charts .plot")
+        await page.keyboard.press("Home")
+        await shows(page, "#charts .tip", "5")

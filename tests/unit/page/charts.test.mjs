@@ -4,6 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Candles, drawCandles } from "../../../service/telecast/web/page/static/candles.js";
 import { combine } from "../../../service/telecast/web/page/static/combine.js";
+import { Lines } from "../../../service/telecast/web/page/static/lines.js";
+import { readPast } from "../../../service/telecast/web/page/static/past.js";
 
 const line = (...points) => points.map(([at, text]) => [at, Number(text), text]);
 const texts = (points) => points.map(([at, , text]) => [at, text]);
@@ -75,4 +77,47 @@ test("a candle that fell differs from one that rose without colour, and an open 
   candles.observe(candle(2, 2, { closed: false }));
   drawCandles(candles.of("X:BTCUSDT:1m"), scale);
   assert.deepEqual(drawn.filter(([name]) => name === "rect").map(([, look]) => look), ["candle fell", "candle open rose"]);
+});
+
+// A channel's history: `events` in order, in pages.
+function past(events) {
+  const asked = [];
+  const ask = async ({ after, to, limit }) => {
+    asked.push(after);
+    const seq = (position) => Number(position.split(":")[1]);
+    const from = /^e:/.test(after) ? seq(after) : (events.find(({ timestamp }) => timestamp >= Date.parse(after))?.seq ?? 1) - 1;
+    const rest = events.filter((each) => each.seq > from && (to === null || each.seq <= seq(to)));
+    const found = rest.slice(0, limit);
+    return { events: found, position: `e:${found.at(-1)?.seq ?? from}`, more: rest.length > found.length };
+  };
+  return { ask, asked };
+}
+
+const profit = (seq, timestamp, netProfit) => ({
+  channel: "trader-status", op: "upsert", key: "t1", seq, timestamp, data: { symbol: "BTCUSDT", metrics: { netProfit } },
+});
+
+test("a month of events becomes as many points as can be drawn, and no peak is lost", async () => {
+  const count = 120_000;
+  const events = Array.from({ length: count }, (_, at) => profit(at + 1, at * 21_600, at === 777 ? "1000000.5" : at === 99_999 ? "-5" : String(at % 10)));
+  const { ask } = past(events);
+  const found = await readPast({ ask, channel: "trader-status", parts: [{ after: "e:0", pages: 1000 }] });
+  const line = new Lines(found.lines).of("profit t1");
+  assert.ok(line.length <= 20_000, String(line.length));
+  assert.deepEqual([line[0][0], line.at(-1)[0]], [0, (count - 1) * 21_600]);
+  assert.ok(line.some(([, , text]) => text === "1000000.5") && line.some(([, value]) => value === -5));
+  assert.deepEqual([found.currencies.get("t1"), found.hole], ["USDT", null]);
+  structuredClone(found); // so that it comes out of the worker
+});
+
+test("where a day has more than is read, the newest are read and the hole is said", async () => {
+  const events = Array.from({ length: 30_000 }, (_, at) => profit(at + 1, at * 1000, String(at)));
+  const { ask } = past(events);
+  const parts = [{ after: new Date(0).toISOString(), pages: 2 }, { after: "e:25000", to: "e:30000", pages: 2 }];
+  const found = await readPast({ ask, channel: "trader-status", parts });
+  assert.deepEqual(found.hole, [9_999_000, 25_000_000]);
+  const short = past(events.slice(0, 6000));
+  const whole = await readPast({ ask: short.ask, channel: "trader-status", parts: [parts[0], { after: "e:5000", to: "e:6000", pages: 2 }] });
+  assert.equal(whole.hole, null);
+  assert.equal(short.asked.length, 2); // the second part is in the first already
 });

@@ -9,17 +9,32 @@ export class Candles {
   #series = new Map(); // key of the row -> opened (ms) -> candle
 
   observe({ op, key, seq, data }) {
-    if (op !== "upsert") return;
+    if (op === "upsert") this.#put(key, { ...data, at: Date.parse(data.openTime), seq });
+  }
+
+  #put(key, candle) {
     let series = this.#series.get(key);
     if (series === undefined) {
       if (this.#series.size >= MOST_SERIES) return;
       this.#series.set(key, (series = new Map()));
     }
-    const at = Date.parse(data.openTime);
+    const { at, seq } = candle;
     // The history comes after the stream: what is newer stays.
     if (!Number.isFinite(at) || series.get(at)?.seq > seq) return;
-    series.set(at, { ...data, at, seq });
+    series.set(at, candle);
     if (series.size > 2 * MOST_CANDLES) this.#series.set(key, new Map(this.of(key).slice(-MOST_CANDLES).map((each) => [each.at, each])));
+  }
+
+  // For a structured clone.
+  dump() {
+    return this.#series;
+  }
+
+  // Those of the past, that somebody has dumped. What is newer stays.
+  merge(series) {
+    for (const [key, candles] of series) {
+      for (const [, candle] of candles) this.#put(key, candle);
+    }
   }
 
   names() {

@@ -5,70 +5,21 @@
 import { States, rowIsFresh } from "../client/telecast.js";
 import { Candles } from "./candles.js";
 import { combine } from "./combine.js";
+import { Lines } from "./lines.js";
+import { currencyOf } from "./past.js";
 import { trails } from "./channels.js";
 import { button, make, options, set } from "./dom.js";
 import { dayStart, decimal, quoteOf, time } from "./format.js";
 import { Plot } from "./plot.js";
 import { T } from "./texts.js";
 
-const MOST_POINTS = 20_000; // of one line; then every other one is left out
-const MOST_LINES = 500;
 const EVERY_MS = 1000;
 const HISTORY = 20_000; // of the newest events of a channel
-const PAGE = 5000;
-const MOST_PAGES = 10;
+const FIRST_PAGES = 10; // of a channel, at load
+const DEEP_PAGES = 120; // of what one line is made of, once somebody asks for a longer range
 const EVE_MS = 3600_000; // before the day: what a trader had when it began
+const SHORT_SECONDS = 86_400; // of that the past is read at load
 const SOURCE = { price: "market-data", candles: "candles", pnl: "positions" }; // else trader-status
-
-class Lines {
-  #lines = new Map(); // name -> [[ms, number, decimal text], ...]
-
-  add(name, at, text) {
-    const value = Number(text ?? NaN);
-    if (!Number.isFinite(value)) return;
-    let line = this.#lines.get(name);
-    if (line === undefined) {
-      if (this.#lines.size >= MOST_LINES) return;
-      this.#lines.set(name, (line = []));
-    }
-    const last = line.at(-1);
-    // The first stays as it was: the P&L of the day is counted from it.
-    if (line.length > 1 && at - last[0] < EVERY_MS / 4) [last[1], last[2]] = [value, text];
-    else line.push([at, value, text]);
-    if (line.length > MOST_POINTS) this.#lines.set(name, line.filter((_, index) => index % 2));
-  }
-
-  // Older points before those that the stream brought meanwhile.
-  before(older) {
-    for (const [name, points] of older.#lines) {
-      const newer = this.#lines.get(name) ?? [];
-      const first = newer[0]?.[0] ?? Infinity;
-      this.#lines.set(name, [...points.filter(([at]) => at < first), ...newer]);
-    }
-  }
-
-  of(name) {
-    return this.#lines.get(name) ?? [];
-  }
-
-  names() {
-    return [...this.#lines.keys()];
-  }
-
-  lastAt() {
-    return Math.max(...[...this.#lines.values()].map((line) => line.at(-1)[0]));
-  }
-
-  firstAfter(instant) {
-    return Math.min(...[...this.#lines.values()].map((line) => line.find(([at]) => at > instant)?.[0] ?? Infinity));
-  }
-}
-
-function observe(lines, { channel, op, key, data, timestamp }) {
-  if (op === "delete") return;
-  if (channel === "market-data") lines.add(`price ${key}`, timestamp, data.price);
-  if (channel === "trader-status" && data.metrics) lines.add(`profit ${key}`, timestamp, data.metrics.netProfit);
-}
 
 export class Charts {
   #lines = new Lines();
@@ -78,6 +29,9 @@ export class Charts {
   #round = 0; // a fill that another filter has overtaken
   #drawnAt = 0;
   #known = "";
+  #read = null;
+  #deep = new Set(); // which ranges of which lines were read
+  #reading = false;
   #chosen = null; // what somebody chose; else the open P&L, as soon as there is any
 
   // `held()` is what the positions add up to.
@@ -102,6 +56,7 @@ export class Charts {
     this.what.addEventListener("change", () => {
       this.#chosen = this.what.value;
       this.render(Infinity);
+      this.#deepen();
     });
   }
 
@@ -109,20 +64,15 @@ export class Charts {
     this.seconds = seconds;
     for (const each of this.range.children) each.setAttribute("aria-pressed", String(Number(each.dataset.seconds) === seconds));
     this.render(Infinity);
+    this.#deepen();
   }
 
   observe(event) {
-    this.#observe(this.#lines, event);
+    this.#lines.observe(event);
+    if (event.channel === "candles") this.#candles.observe(event);
+    if (event.channel === "trader-status" && event.op === "upsert") this.#currencies.set(event.key, currencyOf(event.data));
   }
 
-  #observe(lines, event) {
-    observe(lines, event);
-    if (event.channel === "candles") this.#candles.observe(event);
-    if (event.channel === "trader-status" && event.op === "upsert") {
-      const { symbol } = event.data;
-      this.#currencies.set(event.key, symbol ? quoteOf(symbol) ?? symbol : null);
-    }
-  }
 
   // Other rows are wanted.
   forget() {
@@ -131,6 +81,7 @@ export class Charts {
     this.#candles = new Candles();
     this.#currencies.clear();
     this.#hole = null;
+    this.#deep.clear();
   }
 
   // What the chosen line is made of: its channel, and its row where it is that of one.
@@ -143,36 +94,51 @@ export class Charts {
     return this.#lines.of(`profit ${trader}`).slice(-60).map(([, value]) => value);
   }
 
-  // The newest events of the channels that lines are made of, page by page; of the traders those of
-  // the day. `history(channel, page)` asks with the filter that holds.
-  async fill(history, head, visible, now) {
-    const round = this.#round;
+  // The newest events of the channels that lines are made of, and of the traders those of the day.
+  // `read(channel, {parts, more})` reads the past with the filter that holds, narrowed by `more`.
+  async fill(read, head, visible, now) {
+    this.#read = read;
     const [epoch, seq] = head.split(":");
-    const newest = `${epoch}:${Math.max(0, Number(seq) - HISTORY)}`;
+    const newest = { after: `${epoch}:${Math.max(0, Number(seq) - HISTORY)}`, to: head, pages: FIRST_PAGES };
+    const day = { after: new Date(dayStart(now) - EVE_MS).toISOString(), pages: FIRST_PAGES };
     for (const channel of ["market-data", "candles", "trader-status"].filter((each) => visible(each))) {
-      const older = new Lines();
-      const pages = async (after) => {
-        for (let page = 0; page < MOST_PAGES; page++) {
-          const found = await history(channel, { after, limit: PAGE });
-          if (round !== this.#round) return null;
-          for (const event of found.events) {
-            this.#observe(older, event);
-            if (channel === "market-data" && event.op === "upsert") trails.add(event.key, Number(event.data.price), event.timestamp);
-          }
-          if (!found.more) return null;
-          after = found.position;
-        }
-        return after;
-      };
-      const left = await pages(channel === "trader-status" ? new Date(dayStart(now) - EVE_MS).toISOString() : newest);
-      if (left !== null && channel === "trader-status" && Number(left.split(":")[1]) < Number(newest.split(":")[1])) {
-        const from = older.lastAt();
-        await pages(newest);
-        this.#hole = [from, older.firstAfter(from)];
-      }
-      if (round !== this.#round) return;
-      this.#lines.before(older);
+      const parts = channel === "trader-status" ? [day, newest] : [newest];
+      if (!(await this.#take(channel, { parts }))) return;
     }
+  }
+
+  // Whether it still counts.
+  async #take(channel, wanted) {
+    const round = this.#round;
+    const { lines, candles, trails: older, currencies, hole } = await this.#read(channel, wanted);
+    if (round !== this.#round) return false;
+    this.#lines.before(new Lines(lines));
+    this.#candles.merge(candles);
+    trails.merge(older);
+    for (const [trader, currency] of currencies) if (!this.#currencies.has(trader)) this.#currencies.set(trader, currency);
+    if (hole !== null) this.#hole = hole;
+    this.render(Infinity);
+    return true;
+  }
+
+  // A longer range than was read: the rest of what the chosen line is made of, once.
+  async #deepen() {
+    const { kind, key, channel } = this.source;
+    const wanted = `${this.seconds} ${this.what.value}`;
+    if (this.seconds <= SHORT_SECONDS || kind === "pnl" || !this.#read || this.#deep.has(wanted)) return;
+    this.#deep.add(wanted);
+    const now = Date.now() + (this.about?.offset ?? 0);
+    const row = this.rows(channel).get(key)?.data;
+    const more = kind.startsWith("all-") ? {} : narrowest(channel, key, row);
+    this.#reading = true;
+    this.render(Infinity);
+    try {
+      const after = new Date(now - this.seconds * 1000).toISOString();
+      await this.#take(channel, { parts: [{ after, pages: DEEP_PAGES }], more });
+    } catch {
+      this.#deep.delete(wanted);
+    }
+    this.#reading = false;
     this.render(Infinity);
   }
 
@@ -228,7 +194,7 @@ export class Charts {
 
   // How far the line can be trusted: since when it counts, and where it has a hole.
   #say(kind, points, now) {
-    const notes = [];
+    const notes = this.#reading ? [T.charts.reading] : [];
     const last = points.at(-1);
     if (kind.endsWith("day") && last !== undefined) notes.push(T.charts.counted(decimal(last[2], { signed: true }), time(points[0][0], now)));
     if (this.#hole !== null && !SOURCE[kind]) notes.push(T.charts.hole(...this.#hole.map((at) => time(at, now))));
@@ -278,4 +244,11 @@ export class Charts {
     const first = entries.find(([name]) => name.startsWith("pnl")) ?? entries[0];
     options(this.what, entries, entries.some(([name]) => name === this.#chosen) ? this.#chosen : first?.[0]);
   }
+}
+
+// The filter that leaves as little as can be of a channel's events with those of one row.
+function narrowest(channel, key, row) {
+  if (channel === "trader-status") return { traderId: [key] };
+  const fields = ["symbol", "exchange", "interval"].filter((field) => typeof row?.[field] === "string");
+  return Object.fromEntries(fields.map((field) => [field, [row[field]]]));
 }

@@ -1,6 +1,6 @@
 // Lines of several traders as one line, exactly: no float is added to another.
 
-import { thin } from "./plot.js";
+import { thinned } from "./lines.js";
 
 const MOST_POINTS = 10_000; // that are added up at once
 
@@ -29,7 +29,7 @@ export function combine(lines, kind = "total", since = -Infinity) {
   const most = Math.max(20, Math.floor(MOST_POINTS / some.length / 2));
   let scale = 0;
   const parts = some.map((line) => {
-    const part = line.length <= 2 * most ? line : [line[0], ...thin(line.slice(1, -1), most), line.at(-1)];
+    const part = thinned(line, most);
     for (const [, , text] of part) scale = Math.max(scale, places(text));
     return part;
   });

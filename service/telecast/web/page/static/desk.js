@@ -16,6 +16,7 @@ import { Keyring } from "./keyring.js";
 import { Messages } from "./messages.js";
 import { Operator } from "./operator.js";
 import { Layout } from "./panel.js";
+import { PastReader } from "./reader.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
 import * as session from "./session.js";
@@ -31,6 +32,7 @@ const TIDY_MS = 60_000;
 const TICK_MS = 1000;
 const SLEPT_MS = 4000; // a tick that is so late: the computer slept, or the tab was frozen
 const JUMP_MS = 500; // this computer's clock was set
+const BASE = new URL(".", location.href).href.replace(/\/$/, ""); // the service's address
 const FILTERS = ["traderId", "symbol", "exchange", "severity"];
 
 export class Desk {
@@ -78,6 +80,7 @@ export class Desk {
         profitOf: (trader) => this.charts?.profitOf(trader) ?? [],
       },
     });
+    this.past = new PastReader({ base: BASE, history: (channel, page) => this.client.history(channel, page) });
     this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel), () => this.holdings.all);
     const raw = this.layout.add("raw", T.panels.raw);
     raw.count.id = "raw-count";
@@ -88,7 +91,7 @@ export class Desk {
     });
     this.debugger = new Debugger({
       panel: this.layout.add("debug", T.panels.debug), keyring: this.keyring, channels: KNOWN, changed,
-      base: new URL(".", location.href).href.replace(/\/$/, ""),
+      base: BASE,
     });
     this.detail = new Detail({
       client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
@@ -119,9 +122,12 @@ export class Desk {
 
   // A page of events, with as much of the filter as the channel knows.
   #history(channel, page) {
+    return this.client.history(channel, { ...page, filter: this.#filterOf(channel) });
+  }
+
+  #filterOf(channel) {
     const fields = this.catalogue?.get(channel)?.filters ?? [];
-    const filter = Object.entries(this.prefs.get("filter")).filter(([field]) => fields.includes(field));
-    return this.client.history(channel, { ...page, filter: Object.fromEntries(filter) });
+    return Object.fromEntries(Object.entries(this.prefs.get("filter")).filter(([field]) => fields.includes(field)));
   }
 
   start() {
@@ -231,9 +237,9 @@ export class Desk {
     if (this.#filled || this.#position === null || this.link.phase !== "live") return; // else the position may be of another journal
     this.#filled = true;
     const visible = (channel) => this.catalogue?.has(channel);
-    const history = (channel, page) => this.#history(channel, page);
+    const read = (channel, { more, ...wanted }) => this.past.read({ channel, ...wanted, filter: { ...this.#filterOf(channel), ...more } });
     const now = Date.now() + this.clock.offset;
-    await this.charts.fill(history, this.#position, visible, now).catch(() => (this.#filled = false));
+    await this.charts.fill(read, this.#position, visible, now).catch(() => (this.#filled = false));
     this.tables.get("trader-status").repaint();
   }
 

@@ -5,29 +5,11 @@ import { drawCandles, stepOf } from "./candles.js";
 import { LANGUAGE, T } from "./texts.js";
 import { make } from "./dom.js";
 import { decimal, time } from "./format.js";
+import { thin } from "./lines.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const CANDLE_PX = 5; // narrower ones are nothing to look at
 const PAD = { left: 8, right: 78, top: 10, bottom: 22 };
-
-// At most 2 x `most` points of a long line, with every peak and trough kept: the least and the
-// greatest of each piece.
-export function thin(points, most) {
-  if (points.length <= 2 * most) return points;
-  const found = [];
-  for (let piece = 0; piece < most; piece++) {
-    const from = Math.floor((piece * points.length) / most);
-    const to = Math.floor(((piece + 1) * points.length) / most);
-    let [low, high] = [from, from];
-    for (let i = from; i < to; i++) {
-      if (points[i][1] < points[low][1]) low = i;
-      if (points[i][1] > points[high][1]) high = i;
-    }
-    found.push(points[Math.min(low, high)]);
-    if (low !== high) found.push(points[Math.max(low, high)]);
-  }
-  return found;
-}
 
 // Round numbers between two, about so many.
 export function ticks(low, high, about) {

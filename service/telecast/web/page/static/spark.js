@@ -59,6 +59,19 @@ export class Trails {
     }
   }
 
+  // For a structured clone.
+  dump() {
+    return this.#trails;
+  }
+
+  // Those of the past, before what came meanwhile.
+  merge(older) {
+    for (const [key, { values, at }] of older) {
+      const newer = this.#trails.get(key);
+      this.#trails.set(key, { values: [...values, ...(newer?.values ?? [])].slice(-this.points), at: newer?.at ?? at });
+    }
+  }
+
   of(key) {
     return this.#trails.get(key)?.values ?? [];
   }

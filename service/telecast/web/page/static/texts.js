@@ -144,7 +144,7 @@ export const T = {
       `${volume == null ? "" : `, volume ${decimal(volume)}`}${closed ? "" : " (not closed yet)"}`,
     counted: (total, since) => `${total} since ${since}, the first that is known of the day.`,
     hole: (from, to) => `Nothing is drawn from ${from} to ${to}: too many events.`,
-    ranges: { 300: "5 min", 3600: "1 h", 86400: "1 day", 0: "All" },
+    ranges: { 300: "5 min", 3600: "1 h", 86400: "1 day", 604800: "7 days", 2592000: "30 days", 0: "All" }, reading: "Reading the past …",
     nothing: "Nothing to draw yet.", entry: "entry", stop: "stop", what: "What to draw", range: "Range",
     label: (title, count) => `${title}: ${count} points. Left and right arrows move the crosshair.`,
   },

@@ -1,0 +1,92 @@
+// Lines over time, bounded: points of [ms, number, decimal text] in order. Where there are too many,
+// the peaks and troughs of each piece stay. Pure: it runs on the page and off its main thread.
+
+const MOST_POINTS = 20_000; // of one line; then it is thinned to a half at most
+const MOST_LINES = 500;
+const CLOSE_MS = 250; // points that are closer become one
+
+// At most 2 x `most` points of a long line, with every peak and trough kept: the least and the
+// greatest of each piece.
+export function thin(points, most) {
+  if (points.length <= 2 * most) return points;
+  const found = [];
+  for (let piece = 0; piece < most; piece++) {
+    const from = Math.floor((piece * points.length) / most);
+    const to = Math.floor(((piece + 1) * points.length) / most);
+    let [low, high] = [from, from];
+    for (let i = from; i < to; i++) {
+      if (points[i][1] < points[low][1]) low = i;
+      if (points[i][1] > points[high][1]) high = i;
+    }
+    found.push(points[Math.min(low, high)]);
+    if (low !== high) found.push(points[Math.max(low, high)]);
+  }
+  return found;
+}
+
+// The same with the ends as they are.
+export function thinned(points, most) {
+  return points.length <= 2 * most + 2 ? points : [points[0], ...thin(points.slice(1, -1), most), points.at(-1)];
+}
+
+export class Lines {
+  #lines = new Map(); // name -> points
+
+  constructor(lines = new Map()) {
+    this.#lines = lines;
+  }
+
+  add(name, at, text) {
+    const value = Number(text ?? NaN);
+    if (!Number.isFinite(value)) return;
+    let line = this.#lines.get(name);
+    if (line === undefined) {
+      if (this.#lines.size >= MOST_LINES) return;
+      this.#lines.set(name, (line = []));
+    }
+    const last = line.at(-1);
+    // The first stays as it was: the P&L of the day is counted from it.
+    if (line.length > 1 && at - last[0] < CLOSE_MS) [last[1], last[2]] = [value, text];
+    else line.push([at, value, text]);
+    if (line.length > MOST_POINTS) this.#lines.set(name, thinned(line, MOST_POINTS / 4));
+  }
+
+  // An event of a channel that lines are made of.
+  observe({ channel, op, key, data, timestamp }) {
+    if (op === "delete") return;
+    if (channel === "market-data") this.add(`price ${key}`, timestamp, data.price);
+    if (channel === "trader-status" && data.metrics) this.add(`profit ${key}`, timestamp, data.metrics.netProfit);
+  }
+
+  // Older points before those that are there already.
+  before(older) {
+    for (const [name, points] of older.#lines) {
+      const newer = this.#lines.get(name) ?? [];
+      const first = newer[0]?.[0] ?? Infinity;
+      const all = [...points.filter(([at]) => at < first), ...newer];
+      this.#lines.set(name, all.length > MOST_POINTS ? thinned(all, MOST_POINTS / 4) : all);
+    }
+  }
+
+  of(name) {
+    return this.#lines.get(name) ?? [];
+  }
+
+  names() {
+    return [...this.#lines.keys()];
+  }
+
+  // The newest point of any.
+  lastAt() {
+    return Math.max(...[...this.#lines.values()].map((line) => line.at(-1)[0]));
+  }
+
+  firstAfter(instant) {
+    return Math.min(...[...this.#lines.values()].map((line) => line.find(([at]) => at > instant)?.[0] ?? Infinity));
+  }
+
+  // For a structured clone.
+  dump() {
+    return this.#lines;
+  }
+}
