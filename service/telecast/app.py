@@ -35,6 +35,17 @@ from telecast.rights import Rights
 from telecast.supervision.worker import Worker
 from telecast.system import SystemReports
 from telecast.tape.tape import Tape
+from telecast.tasks import (
+    escalate,
+    guard,
+    stop,
+    trim,
+    watch_clients,
+    watch_consumers,
+    watch_keys,
+    watch_nodes,
+    watch_staleness,
+)
 from telecast.turns import Turns
 from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
@@ -50,17 +61,6 @@ from telecast.web.nodes.presence import compare_secret, join
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
-from telecast.workers import (
-    escalate,
-    guard,
-    stop,
-    trim,
-    watch_clients,
-    watch_consumers,
-    watch_keys,
-    watch_nodes,
-    watch_staleness,
-)
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -218,7 +218,7 @@ async def _build(
 
 
 async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
-    """Read the history, then start the workers. Raises OwnFault where it can't be read."""
+    """Read the history, then start the tasks. Raises OwnFault where it can't be read."""
     following = asyncio.create_task(guard(parts, parts.relay.run))
     stack.push_async_callback(stop, following)
     caught_up = asyncio.create_task(parts.relay.caught_up())

@@ -20,10 +20,10 @@ from telecast.errors import SettingsError
 from telecast.net.admission import raise_open_files, sockets_allowed
 from telecast.net.listening import listen, port_fault
 from telecast.supervision.worker import Worker
+from telecast.tasks import drain, reload_settings
 from telecast.watch.notify import Notifier
 from telecast.web.front.connection import MAX_ADDRESS, Connection, TurnedAway
 from telecast.web.front.heads import without_expectation
-from telecast.workers import drain, reload_settings
 
 log = logging.getLogger(__name__)
 

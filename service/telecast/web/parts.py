@@ -75,7 +75,7 @@ class Parts:
     """Reason to WebSockets that were ended because of a frame."""
     draining: bool = field(default=False, init=False)
     broken: str | None = field(default=None, init=False)
-    """Why a worker has died: the service is then not ready for good."""
+    """Why a task has died: the service is then not ready for good."""
 
     def __post_init__(self) -> None:
         self.started_at = self.now()
@@ -115,7 +115,7 @@ class Parts:
             ("journal", self.journal.failure()),
             ("keys", self.keys.trouble),
             ("history", None if self.relay.ready else "still being read"),
-            ("workers", self.broken),
+            ("tasks", self.broken),
         ]
 
 

@@ -24,7 +24,7 @@ BACK = "/api/v1/risk-alerts/a1/unacknowledge"
 
 @pytest.fixture(autouse=True)
 def _no_looks_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telecast.workers.ESCALATE_SECONDS", 3_600.0)
+    monkeypatch.setattr("telecast.tasks.ESCALATE_SECONDS", 3_600.0)
 
 
 async def acknowledge(live: Live, who: str, path: str = PATH, **body: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 import pytest
 
-import telecast.workers
+import telecast.tasks
 from telecast.config.kinds import Origins
 from telecast.errors import SettingsError
 from telecast.keys import KeyStore, create_key, revoke_key
@@ -347,7 +347,7 @@ async def keyed(
     **rights: Any,
 ) -> AsyncIterator[Live]:
     """A service on a keys file that is looked at all the time. "bot" has the rights, "desk" all."""
-    monkeypatch.setattr(telecast.workers, "KEYS_SECONDS", 0.005)
+    monkeypatch.setattr(telecast.tasks, "KEYS_SECONDS", 0.005)
     every = ("read", "publish", "metrics")
     secrets = {
         "desk": create_key(path, "desk", every),

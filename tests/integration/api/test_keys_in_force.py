@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-import telecast.workers
+import telecast.tasks
 from telecast.cli import main
 from telecast.cli.admin import in_force
 from telecast.cli.exits import Exit
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def running(path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Live]:
     """A service that looks at its keys file all the time. "desk" may administer."""
-    monkeypatch.setattr(telecast.workers, "KEYS_SECONDS", 0.005)
+    monkeypatch.setattr(telecast.tasks, "KEYS_SECONDS", 0.005)
     monkeypatch.setattr(in_force, "PAUSE", 0.005)
     scopes = ("read", "metrics", "admin")
     secrets = {"desk": create_key(path, "desk", scopes), "bot": create_key(path, "bot", ["read"])}

@@ -141,7 +141,7 @@ async def test_life_and_readiness_are_shown_to_everybody() -> None:
                 assert (await response.text()).startswith(text)
 
 
-async def test_a_worker_that_dies_takes_the_readiness_with_it() -> None:
+async def test_a_task_that_dies_takes_the_readiness_with_it() -> None:
     async with served() as live:
 
         def broken() -> None:
@@ -151,5 +151,5 @@ async def test_a_worker_that_dies_takes_the_readiness_with_it() -> None:
         await live.until(lambda: live.parts.broken is not None)
         async with live.session.get(f"{live.url}/readyz?verbose") as response:
             assert response.status == 503
-            assert "[-] workers: ZeroDivisionError: planted" in await response.text()
+            assert "[-] tasks: ZeroDivisionError: planted" in await response.text()
         assert (await scraped(live))["telecast_ready",] == 0

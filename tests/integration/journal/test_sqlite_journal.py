@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import pytest
 
-from telecast import workers
+from telecast import tasks
 from telecast.errors import (
     Conflict,
     JournalCorrupt,
@@ -961,7 +961,7 @@ async def test_the_service_is_ready_again_when_there_is_space_though_nobody_publ
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It trimmed only while the journal took batches, so a full one stayed full for it."""
-    monkeypatch.setattr(workers, "TRIM_SECONDS", 0.0)
+    monkeypatch.setattr(tasks, "TRIM_SECONDS", 0.0)
     disk = SmallDisk(monkeypatch)
     async with served(journal=f"sqlite:{tmp_path / 'journal.db'}") as live:
         disk.limit(pages=0)

@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from telecast.clients import Client
+from telecast.tasks import drain
 from telecast.web.streams.takeover import MOST_BEHIND, _Behind
-from telecast.workers import drain
 from tests.support.fakes import messages_in, ws_frames
 from tests.support.payloads import alert, position, price
 from tests.support.service.live import PATIENCE, Live, served

@@ -11,7 +11,7 @@ import pytest
 from telecast.errors import PeerFault
 from telecast.net.tls import TlsWire
 from telecast.net.wire import HIGH_WATER
-from telecast.workers import drain
+from telecast.tasks import drain
 from tests.support.fakes import ws_frames
 from tests.support.payloads import alert, position
 from tests.support.service.certificate import OPENSSL, Certificate, certify

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from telecast import workers
+from telecast import tasks
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalUnavailable
 from telecast.journal.base import Batch, Receipt, read_book
@@ -29,7 +29,7 @@ HERE = {"who": "viewer", "channels": "positions,market-data", "delivery": "all"}
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "KEYS_SECONDS", 0.01)
+    monkeypatch.setattr(tasks, "KEYS_SECONDS", 0.01)
 
 
 async def change(live: Live, *holders: Principal) -> None:

@@ -24,7 +24,7 @@ class Time:
 
 @pytest.fixture(autouse=True)
 def _no_looks_but_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("telecast.workers.STALE_SECONDS", 3_600.0)
+    monkeypatch.setattr("telecast.tasks.STALE_SECONDS", 3_600.0)
 
 
 @asynccontextmanager

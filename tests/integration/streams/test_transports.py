@@ -16,9 +16,9 @@ from aiohttp import web
 from telecast.channels.catalogue import CHANNELS
 from telecast.journal.memory import MemoryJournal
 from telecast.model import Retention
+from telecast.tasks import drain
 from telecast.web.front.connection import Connection
 from telecast.web.streams import sse, ws
-from telecast.workers import drain
 from tests.support.payloads import alert, position, price, trader
 from tests.support.service.live import PATIENCE, Ended, Live, SseReader, rows, served, types
 from tests.support.sockets.raw import dial

@@ -27,7 +27,7 @@ def byte(path: Path) -> mmap.mmap:
 
 
 def main() -> None:
-    from telecast import cli, workers
+    from telecast import cli, tasks
     from telecast.channels.catalogue import CHANNELS
     from telecast.journal.sqlite.store import Store
 
@@ -43,7 +43,7 @@ def main() -> None:
             shown[:1] = RESTS
 
     Store._write = watched  # type: ignore[method-assign]
-    workers.TRIM_SECONDS = TRIM_SECONDS
+    tasks.TRIM_SECONDS = TRIM_SECONDS
     for name, events in KEEP.items():
         object.__setattr__(CHANNELS[name].retention, "events", events)
     cli.main()

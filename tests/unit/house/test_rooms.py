@@ -24,7 +24,7 @@ FLOORS = (
     ("net", "relay", "ingress", "clients", "watch", "rights", "consumers", "contracts"),
     ("system", "changes", "supervision"),
     ("web", "demo", "recording"),
-    ("workers",),
+    ("tasks",),
     ("app",),
     ("server",),
     ("cli", "testing"),

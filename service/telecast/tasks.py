@@ -33,15 +33,15 @@ COMMIT_SECONDS = 10.0
 
 
 async def guard(parts: Parts, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a worker; if it ends, the service says that it is not ready, and why."""
+    """Run a task; if it ends, the service says that it is not ready, and why."""
     try:
         await work()
-        reason = "a worker has ended"
+        reason = "a task has ended"
     except OwnFault as fault:
         reason = fault.message
         log.critical("the service is not ready any more", extra={"reason": reason})
     except Exception as fault:
-        log.critical("a worker has died; the service is not ready any more", exc_info=True)
+        log.critical("a task has died; the service is not ready any more", exc_info=True)
         reason = redact(f"{type(fault).__name__}: {fault}")
     parts.break_down(reason)
 
