@@ -31,7 +31,7 @@ import pytest
 
 import telecast.ingress.ingress as ingress
 import telecast.journal.sqlite.schema as schema
-import telecast.tasks as tasks
+import telecast.tasks as service_tasks
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import TelecastError
 from telecast.fanout import backfill, cohort
@@ -549,7 +549,9 @@ async def scenario(
     """
     # All smaller than in production, so that little traffic goes a long way.
     patch.setattr(compacted, "SLACK", 16)
-    patch.setattr(tasks, "TRIM_SECONDS", 3_600.0)  # what is trimmed when is the scenario's to say
+    patch.setattr(
+        service_tasks, "TRIM_SECONDS", 3_600.0
+    )  # what is trimmed when is the scenario's to say
     patch.setattr(backfill, "CHUNK_BYTES", 8_192)
     patch.setattr(cohort, "PIECE_BYTES", 8_192)
     for name, size in (("HIGH_WATER", 16_384), ("LOW_WATER", 4_096), ("NOTSENT_LOWAT", 16_384)):
