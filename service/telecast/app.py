@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack
 from functools import partial
 
 from aiohttp import web
 
 from telecast.audit import Audit
+from telecast.changes import settle_shared
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.clients import ClientLimits, Clients
 from telecast.clients.shared import SharedClients
@@ -75,13 +76,15 @@ def create_app(
     secret: bytes | None = None,
     worker: Worker | None = None,
     accept_secret: bool = False,
+    accept_changes: Collection[str] = (),
     now: Callable[[], float] = time.time,
 ) -> web.Application:
     """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
 
     `secret` signs browser sessions; without one they end with the process. `worker` is this process
     among several on one port, and None where it is the only one. Nodes of one journal must have the
-    same secret; with `accept_secret` this one's holds for all from now on.
+    same secret; with `accept_secret` this one's holds for all from now on. `accept_changes` are
+    channels that may begin anew in a journal that nodes share.
 
     The parts open when the application starts and close when it is cleaned up; `parts_of` gives
     them to whoever embeds it. `now` gives seconds since 1970.
@@ -113,6 +116,8 @@ def create_app(
             stack.push_async_callback(journal.close)
             if secret is not None:
                 await compare_secret(journal, secret, accept=accept_secret)
+            if journal.shared:
+                await settle_shared(journal, catalogue, accept_changes)
             app[PARTS] = await _build(
                 settings, keys, catalogue, journal, tokens, worker, now, stack
             )

@@ -1,18 +1,41 @@
-"""At the start: configured channels are held against what a SQLite journal has of them."""
+"""At the start: configured channels are held against what the journal has of them.
+
+What became false must not be sent. A SQLite journal is looked at before it is opened, while nobody
+else can change it; one that several nodes share once this node has read its log, and what begins
+anew there does so for all nodes at one place in the log.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from telecast.channels.catalogue import CHANNELS, Catalogue, nearest
 from telecast.channels.channel import Channel
-from telecast.channels.evolution import digest, misfits
-from telecast.errors import SettingsError
-from telecast.journal.sqlite.evolution import StoredChannels, stored_channels
+from telecast.channels.evolution import digest, misfits, mode_in
+from telecast.errors import Conflict, JournalUnavailable, SettingsError
+from telecast.journal.base import Batch, Journal, Note, read_book
+from telecast.journal.sqlite.evolution import BOOK, StoredChannels, stored_channels
+from telecast.model import Entry, Record, Retention
 
 log = logging.getLogger(__name__)
+
+PAGE = 1000
+"""Entries that are read, and rows that are taken away, at a time."""
+BATCH_BYTES = 512 * 1024
+"""Of rows that are taken away in one batch: it fits every server's messages."""
+TRIES = 5
+"""How often a channel that others publish to is begun anew."""
+
+
+class Stored(Protocol):
+    """What is kept of channels: (key, JSON) of each live row, and of each event."""
+
+    def rows(self, channel: str) -> Iterable[tuple[str, bytes]]: ...
+    def events(self, channel: str) -> Iterable[tuple[str, bytes]]: ...
 
 
 def settle_changes(journal: str, catalogue: Catalogue, accepted: Collection[str]) -> None:
@@ -20,10 +43,10 @@ def settle_changes(journal: str, catalogue: Catalogue, accepted: Collection[str]
 
     Blocking, before the journal is opened. Only channels that have changed since the last start
     are looked at. Raises SettingsError with a sentence for each field, then nothing was changed;
-    and what opening the journal raises. Journals of other kinds are not looked at.
+    and what opening the journal raises. For a journal that nodes share `settle_shared` does it.
     """
-    unknown = [name for name in accepted if name not in catalogue or name in CHANNELS]
-    own = {name: channel for name, channel in catalogue.items() if name not in CHANNELS}
+    own = _own(catalogue)
+    unknown = [name for name in accepted if name not in own]
     if unknown:
         raise SettingsError(
             [
@@ -40,37 +63,166 @@ def settle_changes(journal: str, catalogue: Catalogue, accepted: Collection[str]
             _settle(stored, own, accepted)
 
 
-def _settle(stored: StoredChannels, own: dict[str, Channel], accepted: Collection[str]) -> None:
-    known = stored.digests()
-    now = {name: digest(channel) for name, channel in own.items()}
-    changed = [name for name in own if known.get(name) != now[name]]
-    problems = []
-    anew = []
-    for name in changed:
-        found = _misfits(stored, own[name])
-        if not found:
-            continue
-        if name in accepted:
-            anew.append(name)
-            continue
-        problems += [f"{name}: {each}." for each in found]
-        problems.append(
-            f"{name}: change the channels file back; or start once with --accept-change {name}: "
-            "the channel then begins anew, without its rows and its history."
-        )
-    if problems:
-        raise SettingsError(problems)
-    for name in anew:
+def _own(catalogue: Catalogue) -> dict[str, Channel]:
+    return {name: channel for name, channel in catalogue.items() if name not in CHANNELS}
+
+
+def _settle(stored: StoredChannels, own: Mapping[str, Channel], accepted: Collection[str]) -> None:
+    changes = Changes(own, stored.digests())
+    for name in changes.changed:
+        changes.look(name, stored)
+    for name in changes.anew(accepted):
         stored.begin_anew(name)
-        log.warning("a changed channel begins anew", extra={"channel": name})
-    if changed:
-        stored.remember({name: now[name] for name in changed})
+    if changes.changed:
+        stored.remember(changes.digests())
 
 
-def _misfits(stored: StoredChannels, channel: Channel) -> list[str]:
+class Changes:
+    """The channels that are not what they were, and what is wrong with what is kept of them."""
+
+    def __init__(self, own: Mapping[str, Channel], known: Mapping[str, bytes]) -> None:
+        self._own = own
+        self._known = known
+        self._now = {name: digest(channel) for name, channel in own.items()}
+        self._found: dict[str, list[str]] = {}
+        self.changed = [name for name in own if known.get(name) != self._now[name]]
+
+    def look(self, name: str, stored: Stored) -> None:
+        channel = self._own[name]
+        found = _misfits(stored, channel, mode_in(self._known.get(name)))
+        if found:
+            self._found[name] = found
+
+    def anew(self, accepted: Collection[str]) -> list[str]:
+        """The channels that begin anew. Raises SettingsError where one is not accepted."""
+        problems = []
+        for name in self._found.keys() - set(accepted):
+            problems += [f"{name}: {each}." for each in self._found[name]]
+            problems.append(
+                f"{name}: change the channels file back; or start once with --accept-change "
+                f"{name}: the channel then begins anew, without its rows and its history."
+            )
+        if problems:
+            raise SettingsError(problems)
+        for name in self._found:
+            log.warning("a changed channel begins anew", extra={"channel": name})
+        return list(self._found)
+
+    def digests(self) -> dict[str, bytes]:
+        return {name: self._now[name] for name in self.changed}
+
+
+def _misfits(stored: Stored, channel: Channel, was: str | None) -> list[str]:
+    now = "a log" if channel.mode == "log" else "keyed"
+    if channel.mode == "log" and (rows := _count(stored.rows(channel.name))):
+        return [f"mode: it is {now} now, but has {rows:,} rows"]
+    if was not in (None, channel.mode):
+        # An event of a log is no row, and the past of a row no event of a log.
+        events = _count(stored.events(channel.name))
+        return [f"mode: it is {now} now, but has {events:,} events of before"] if events else []
     if channel.mode == "keyed":
         return misfits(channel, stored.rows(channel.name))
-    rows = sum(1 for _ in stored.rows(channel.name))
-    if rows:
-        return [f"mode: it is a log now, but has {rows:,} rows"]
     return misfits(channel, stored.events(channel.name))
+
+
+def _count(stored: Iterable[object]) -> int:
+    return sum(1 for _ in stored)
+
+
+# --- a journal that several nodes share
+
+
+@dataclass(slots=True)
+class _Read:
+    """One channel of an open journal."""
+
+    entries: list[Entry]
+    live: dict[str, Entry] = field(default_factory=dict)
+
+    def rows(self, channel: str) -> Iterator[tuple[str, bytes]]:
+        return ((entry.key, entry.data) for entry in self.live.values())
+
+    def events(self, channel: str) -> Iterator[tuple[str, bytes]]:
+        return ((entry.key, entry.data) for entry in self.entries)
+
+
+async def settle_shared(journal: Journal, catalogue: Catalogue, accepted: Collection[str]) -> None:
+    """The same for a journal that is open and that several nodes share, before anybody reads it.
+
+    Nodes that run meanwhile see each row of a channel that begins anew go, and later nothing of
+    its history. From then on a change that another node brings is a line of this one's log.
+    """
+    own = _own(catalogue)
+    changes = Changes(own, await read_book(journal, BOOK))
+    for name in changes.changed:
+        changes.look(name, await _read(journal, name))
+    for name in changes.anew(accepted):
+        await _begin_anew(journal, name)
+    if changes.changed:
+        notes = [Note(BOOK, name, kept) for name, kept in changes.digests().items()]
+        await journal.append(Batch(notes=tuple(notes)))
+    journal.books.follow(BOOK, _Watch(own).take)
+
+
+class _Watch:
+    """Says so when another node has a channel otherwise."""
+
+    def __init__(self, own: Mapping[str, Channel]) -> None:
+        self._now = {name: digest(channel) for name, channel in own.items()}
+
+    def take(self, note: Note) -> None:
+        if note.value != self._now.get(note.key, note.value):
+            log.warning(
+                "another node has changed a channel: restart this one with the same channels file",
+                extra={"channel": note.key},
+            )
+
+
+async def _read(journal: Journal, channel: str) -> _Read:
+    found = _Read([])
+    after, more = 0, True
+    while more:
+        page = await journal.read([channel], after, PAGE)
+        after, more = page.upto, page.more
+        found.entries += page.entries
+    for entry in found.entries:
+        if entry.op == "upsert":
+            found.live[entry.key] = entry
+        else:
+            found.live.pop(entry.key, None)
+    return found
+
+
+async def _begin_anew(journal: Journal, channel: str) -> None:
+    """Take its rows away, then all of its history, at one place in the log for all nodes.
+
+    Raises JournalUnavailable where others publish to it meanwhile."""
+    for _ in range(TRIES):
+        rows = list((await _read(journal, channel)).live.values())
+        try:
+            for batch in _withdrawals(channel, rows):
+                await journal.append(batch)
+        except Conflict:
+            continue
+        while await journal.trim({channel: Retention(0, 0.0)}):
+            pass
+        if not (await _read(journal, channel)).entries:
+            return
+    raise JournalUnavailable(
+        f"{channel} can't begin anew while other nodes publish to it: stop its publishers, or the "
+        "other nodes, and start again."
+    )
+
+
+def _withdrawals(channel: str, rows: list[Entry]) -> Iterator[Batch]:
+    taken: list[Entry] = []
+    size = 0
+    for index, row in enumerate(rows):
+        taken.append(row)
+        size += len(row.data) + len(row.key)
+        if len(taken) == PAGE or size >= BATCH_BYTES or index == len(rows) - 1:
+            yield Batch(
+                records=tuple(Record(channel, r.key, "delete", True, r.data) for r in taken),
+                expect={(channel, r.key): r.seq for r in taken},
+            )
+            taken, size = [], 0

@@ -718,6 +718,22 @@ async def test_numbers_are_not_used_again_after_the_newest_entries_went(kind: Ki
         assert (await journal.append(batch(record("x"), expect={(A, "x"): 0}))).first_seq == 3
 
 
+async def test_a_retention_that_is_given_trims_the_channels_that_it_names_alone(
+    kind: Kind,
+) -> None:
+    async with kind.journal(KEEP) as journal:
+        for key in ("a", "b", "a"):
+            await journal.append(batch(record(key), record(key, channel=B)))
+        await journal.append(batch(record("b", op="delete")))
+        while await journal.trim({A: Retention(0, 0.0)}):
+            pass
+        left = (await journal.read([A, B], 0, 100)).entries
+        assert [entry.key for entry in left if entry.channel == A] == ["a"]
+        assert [entry.key for entry in left if entry.channel == B] == ["a", "b", "a"]
+        assert journal.floors()[A].whole_from == journal.head
+        assert journal.floors()[B] == Floor()
+
+
 async def test_one_trim_is_bounded_and_the_next_goes_on(kind: Kind) -> None:
     clock = Clock()
     async with kind.journal(FEW, clock) as journal:

@@ -176,9 +176,9 @@ class LateJournal(Journal):
     def floors(self) -> Mapping[str, Floor]:
         return self._stale or self.inner.floors()
 
-    async def trim(self) -> int:
+    async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         stale = self.inner.floors()
-        gone = await self.inner.trim()
+        gone = await self.inner.trim(retention)
         if gone:
             everything = await self.inner.read(tuple(stale), 0, ALL)
             there = {entry.seq for entry in everything.entries}

@@ -12,9 +12,15 @@ from telecast.channels.channel import Channel
 
 
 def digest(channel: Channel) -> bytes:
-    """Changes when stored rows may have become false: fields, key, mode."""
+    """Changes when stored rows may have become false: fields, key, mode. `mode_in` reads the mode
+    from it."""
     shape = [channel.mode, channel.key_fields, channel.json_schema]
-    return hashlib.sha256(orjson.dumps(shape)).hexdigest().encode()
+    return f"{hashlib.sha256(orjson.dumps(shape)).hexdigest()} {channel.mode}".encode()
+
+
+def mode_in(kept: bytes | None) -> str | None:
+    """The mode of the channel whose digest it was; None where it is not known."""
+    return None if kept is None else kept.decode("ascii", "replace").partition(" ")[2] or None
 
 
 def misfits(channel: Channel, stored: Iterable[tuple[str, bytes]]) -> list[str]:

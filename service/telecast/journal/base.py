@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from dataclasses import dataclass, field
 
 from telecast.journal.peers import Alone, Peers
-from telecast.model import Entry, Floor, Page, Record
+from telecast.model import Entry, Floor, Page, Record, Retention
 
 MAX_BATCH = 4096
 """Records in one batch: what an implementation may number within one message (4096 = 2**12)."""
@@ -200,8 +200,11 @@ class Journal(ABC):
         """What trimming left of each channel whose retention it was given."""
 
     @abstractmethod
-    async def trim(self) -> int:
+    async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         """Apply the retention of each channel now; return how many entries and keys went.
+
+        Where `retention` is given, that one in place of the journal's own, for the channels that
+        it names: of these what was spared and is superseded since goes too.
 
         Bounded work per call, so that commits are never held up for long: what is left over
         goes at the next call, also where this one met only rows to spare and returned 0.

@@ -178,11 +178,12 @@ class MemoryJournal(Journal):
         """Keep these channels by other bounds, from the next trim on."""
         self._retention.update(retention)
 
-    async def trim(self) -> int:
+    async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         now = self._ageing.at(self._now(), self._elapsed()).before
         budget, gone = TRIM_MOST, self._forget((now - IDEMPOTENCY_SECONDS) * 1000)
-        for channel, retention in self._retention.items():
-            looked, went = self._trim(self._logs[channel], retention, now, budget)
+        chosen = self._retention if retention is None else retention
+        for channel, kept in chosen.items():
+            looked, went = self._trim(self._logs[channel], kept, now, budget)
             budget -= looked
             gone += went
         return gone + self._trim_to_budget(budget)

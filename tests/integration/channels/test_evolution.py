@@ -79,6 +79,7 @@ async def test_what_leaves_stored_rows_true_is_fine(journal: str, old: str, new:
             "orders: mode: it is a log now, but has 2 rows.",
         ),
         ('note = { type = "text" }', 'note = { type = "count" }', "fills: field note: Must be"),
+        ('mode = "log"\n', "", "fills: mode: it is keyed now, but has 1 events of before."),
     ],
 )
 async def test_what_would_make_stored_rows_false_is_refused_with_the_field(
@@ -130,6 +131,18 @@ async def test_a_channel_that_left_the_file_comes_back_with_its_rows(journal: st
 async def test_only_a_channel_of_the_file_can_begin_anew(journal: str) -> None:
     assert "Did you mean 'orders'?" in refused(journal, BEFORE, "ordres")
     assert "has no channel 'positions'" in refused(journal, BEFORE, "positions")
+
+
+async def test_a_log_without_rows_that_had_rows_before_is_refused_for_its_history(
+    journal: str,
+) -> None:
+    async with served(catalogue=BEFORE, journal=journal) as live:
+        for key in ("o1", "o2"):
+            await live.ask("DELETE", f"/api/v1/channels/orders/rows/{key}")
+    keyed = 'pin = ["status"]\nends = { status = ["FILLED", "CANCELLED"] }\n'
+    assert "orders: mode: it is a log now, but has 4 events" in refused(
+        journal, after(keyed, 'mode = "log"\n')
+    )
 
 
 async def test_a_journal_in_use_is_left_alone(journal: str) -> None:

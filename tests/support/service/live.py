@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -314,6 +314,7 @@ async def served(
     catalogue: Catalogue = CHANNELS,
     now: Callable[[], float] = time.time,
     trusted: ssl.SSLContext | None = None,
+    accept_changes: Collection[str] = (),
     **settings: Any,
 ) -> AsyncIterator[Live]:
     """The service with these holders of keys ("desk", who may everything, unless said).
@@ -327,7 +328,15 @@ async def served(
         secrets = {holder.name: issued[holder.key_id] for holder in holders}
     url, own = (journal, None) if isinstance(journal, str) else ("memory:", journal)
     chosen = Settings(**{"port": 0, "journal": url, "drain_seconds": 0.0} | settings)
-    app = create_app(chosen, keys=keys, catalogue=catalogue, journal=own, secret=secret, now=now)
+    app = create_app(
+        chosen,
+        keys=keys,
+        catalogue=catalogue,
+        journal=own,
+        secret=secret,
+        accept_changes=accept_changes,
+        now=now,
+    )
     async with (
         Server(app, chosen) as server,
         aiohttp.ClientSession(

@@ -104,6 +104,7 @@ def _run(
         secret=secret,
         worker=worker,
         accept_secret=accept_secret,
+        accept_changes=accepted,
     )
     uvloop.run(serve_until_stopped(app, settings, started, reread=reread, worker=worker))
 

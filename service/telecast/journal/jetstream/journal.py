@@ -320,9 +320,11 @@ class JetStreamJournal(Journal):
         with self._courtesy.shown():
             return await asyncio.shield(self._sender.put(batch))
 
-    async def trim(self) -> int:
+    async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         if self._state is not _State.OPEN or self._applier is None:
             raise JournalUnavailable(self._why)
+        if retention is not None:
+            return await asyncio.shield(self._sender.trim(retention))
         due: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._applier.put(Due(self._now(), due))
         if not await due:

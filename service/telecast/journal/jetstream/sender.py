@@ -131,9 +131,12 @@ class Sender:
         return receipt
 
     def trim(self, retention: Mapping[str, Retention]) -> asyncio.Future[int]:
-        """Ask all nodes to trim at the same place; how many entries went on this one."""
+        """Ask all nodes to trim at the same place; how many entries went on this one. What was
+        asked and not sent yet is asked along with it."""
         self._check()
-        if self._trim is None:
+        if self._trim is not None:
+            self._trim = ({**self._trim[0], **retention}, self._trim[1])
+        else:
             self._trim = (retention, asyncio.get_running_loop().create_future())
         self._wake.set()
         return self._trim[1]

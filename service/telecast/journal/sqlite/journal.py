@@ -128,9 +128,9 @@ class SqliteJournal(Journal):
         with self._courtesy.shown():
             return await receipt
 
-    async def trim(self) -> int:
+    async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         removed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._writing().put(Trim(removed))
+        self._writing().put(Trim(removed, retention))
         with self._courtesy.shown():
             return await removed
 

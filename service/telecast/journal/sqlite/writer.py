@@ -39,6 +39,7 @@ class Append:
 @dataclass(frozen=True, slots=True, eq=False)
 class Trim:
     answer: asyncio.Future[int]
+    retention: Mapping[str, Retention] | None = None
 
 
 Answers = Sequence[tuple[asyncio.Future[Receipt], Receipt | Exception]]
@@ -251,7 +252,7 @@ class Writer:
     def _trim(self, store: Store, job: Trim) -> Trimmed:
         outcome: int | Exception
         try:
-            outcome = store.trim(self._times().before)
+            outcome = store.trim(self._times().before, job.retention)
         except Exception as error:
             outcome = _fault(store, error)
         return Trimmed(job.answer, outcome, store.floors(), store.full, store.failed)
