@@ -17,7 +17,7 @@ from typing import Any
 import nats
 from nats.aio.client import Client
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 def program() -> str | None:

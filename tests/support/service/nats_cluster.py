@@ -24,7 +24,7 @@ from tests.support.service.nats import NatsServer
 from tests.support.service.process import HOST, free_port
 
 COUNT = 3
-PATIENCE = 60.0
+PATIENCE = 120.0
 DEAD_PORT = 1
 """Nobody listens there: what servers tell each other of their addresses goes nowhere."""
 
@@ -177,14 +177,18 @@ class Cluster:
 
     async def healed(self, stream: str) -> None:
         """All replicas of a stream have all that it has."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                info = (await self.ask(f"STREAM.INFO.{stream}"))["cluster"]
-                replicas = info.get("replicas") or []
-                current = [each["current"] and not each.get("offline") for each in replicas]
-                if info.get("leader") and current == [True] * (COUNT - 1):
-                    return
-                await asyncio.sleep(0.1)
+        info: dict[str, Any] = {}
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    info = (await self.ask(f"STREAM.INFO.{stream}"))["cluster"]
+                    replicas = info.get("replicas") or []
+                    current = [each["current"] and not each.get("offline") for each in replicas]
+                    if info.get("leader") and current == [True] * (COUNT - 1):
+                        return
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"the replicas of {stream} do not heal: {info}") from None
 
     async def end(self) -> None:
         for number, server in enumerate(self.servers):
