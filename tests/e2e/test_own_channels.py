@@ -8,6 +8,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import orjson
@@ -15,6 +16,7 @@ import pytest
 
 from telecast.channel_file import read_catalogue
 from telecast.channels.configured import catalogue_from
+from tests.support.browser import shows, visitor, word
 from tests.support.service.process import Service
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +69,29 @@ async def test_from_ten_lines_to_a_stream_and_to_types(tmp_path: Path) -> None:
                 assert "export interface FundingRow {" in await types.text()
         printed = await telecast(tmp_path, "types", "python", "--channels", "channels.toml")
         assert "class FundingPayload(TypedDict):" in printed
+    finally:
+        service.kill()
+        await service.gone()
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_the_page_shows_the_channel_without_any_change_of_the_page(
+    browser: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "channels.toml"
+    file.write_text(BLOCKS[0])
+    row = read_catalogue(file)["funding"].example
+    service = Service(tmp_path, channels=file)
+    await service.start()
+    try:
+        async with visitor(browser) as visiting:
+            page = await visiting.open(service.url)
+            await page.fill("#key", service.key)
+            await page.press("#key", "Enter")
+            await word(page, "Live")
+            await telecast(tmp_path, "pub", "funding", orjson.dumps(row).decode(), service=service)
+            await shows(page, "#desk", row["rate"])
+            assert row["note"] in await page.inner_text("#desk")
     finally:
         service.kill()
         await service.gone()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal, localcontext
 
 from telecast.demo.candles import Candles
+from telecast.demo.connectivity import Connectivity
 from telecast.demo.desk import DESK_LIMITS, Mandate
 from telecast.demo.notation import EXACT, ZERO, instant, quotient
 from telecast.demo.risk import Kind, Limit, Measure, Watch
@@ -55,15 +56,18 @@ class TradingFloor:
         self._day_length = day
         self._day = 0
         self._candles = Candles()
+        self._connectivity = Connectivity()
 
     def open(self, now: int) -> list[Outgoing]:
         """The traders as they wait for the first price."""
         with localcontext(EXACT):
-            return [row for trader in self.traders for row in trader.take(now)]
+            waiting = [row for trader in self.traders for row in trader.take(now)]
+        return waiting + [("system", row) for row in self._connectivity.trading(now, None)]
 
     def tick(self, now: int, market: Row) -> list[Outgoing]:
         """A price: a market-data payload, whose `updatedAt` is now."""
-        outgoing: list[Outgoing] = [("market-data", {**market, "updatedAt": instant(now)})]
+        outgoing: list[Outgoing] = [("system", row) for row in self._connectivity.tick(now, market)]
+        outgoing.append(("market-data", {**market, "updatedAt": instant(now)}))
         with localcontext(EXACT):
             outgoing += [("candles", row) for row in self._candles.tick(now, market)]
             self._turn_day(now)
@@ -80,7 +84,8 @@ class TradingFloor:
             closed: list[Outgoing] = [("candles", row) for row in self._candles.passed(now)]
             for trader in self.traders:
                 trader.passed(now)
-            return closed + self._settle(now, self.traders)
+            silent: list[Outgoing] = [("system", row) for row in self._connectivity.passed(now)]
+            return silent + closed + self._settle(now, self.traders)
 
     def end(self, now: int) -> list[Outgoing]:
         """The tape is over: all positions are closed, all traders stopped, all alerts resolved."""
@@ -89,7 +94,8 @@ class TradingFloor:
                 trader.end(now)
                 trader.new_day()
             closed: list[Outgoing] = [("candles", row) for row in self._candles.end()]
-            return closed + self._settle(now, self.traders)
+            over: list[Outgoing] = [("system", row) for row in self._connectivity.end(now)]
+            return closed + self._settle(now, self.traders) + over
 
     def _turn_day(self, now: int) -> None:
         day = (now - self._started) // self._day_length
@@ -107,6 +113,8 @@ class TradingFloor:
             outgoing += [("risk-alerts", row) for row in watch.look(now, trader.measures())]
             trader.obey(now, watch.critical)
         outgoing += [("risk-alerts", row) for row in self._desk.look(now, self._whole())]
+        halted_by = next(iter(self._desk.critical), None)
+        outgoing += [("system", row) for row in self._connectivity.trading(now, halted_by)]
         for trader in self.traders:
             if self._desk.critical:
                 trader.halt(now, self._desk.critical[0])

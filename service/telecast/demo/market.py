@@ -21,6 +21,9 @@ PER_SECOND = 32.0
 """Ticks a second of the whole market: enough that within half a minute something has happened."""
 SPELL = (40, 180)
 """A mood of a coin lasts this many of its ticks."""
+OUTAGE = ("OKX", 240.0, 150.0, 165.0)
+"""An exchange, and from when to when of each so many seconds no tick of it comes: a connection
+that breaks now and then is part of the story."""
 FAR = 12
 """One part in this many away from where it began, a coin only trends back."""
 
@@ -119,7 +122,9 @@ def instruments() -> list[tuple[str, str]]:
     return [(listing.exchange, listing.symbol) for listing in listed]
 
 
-def market(seed: int, *, per_second: float = PER_SECOND) -> Iterator[tuple[float, Row]]:
+def market(
+    seed: int, *, per_second: float = PER_SECOND, outages: bool = True
+) -> Iterator[tuple[float, Row]]:
     """Without end: (seconds since the start, a market-data payload without `updatedAt`)."""
     chance = random.Random(seed)  # noqa: S311 - a market, not a secret
     listed = [(coin, listing) for coin in coins() for listing in coin.listings]
@@ -134,6 +139,10 @@ def market(seed: int, *, per_second: float = PER_SECOND) -> Iterator[tuple[float
         price = coin.price(listing, chance)
         first = coin.decimal(coin.first)
         spread = coin.decimal(listing.lot * chance.randint(1, 4))
+        size = Decimal(chance.randint(1, 5000)).scaleb(-3, EXACT)
+        exchange, every, breaks, heals = OUTAGE
+        if outages and listing.exchange == exchange and breaks <= at % every < heals:
+            continue
         yield (
             at,
             {
@@ -143,7 +152,7 @@ def market(seed: int, *, per_second: float = PER_SECOND) -> Iterator[tuple[float
                 "price": plain(price),
                 "bid": plain(EXACT.subtract(price, spread)),
                 "ask": plain(EXACT.add(price, spread)),
-                "size": plain(Decimal(chance.randint(1, 5000)).scaleb(-3, EXACT)),
+                "size": plain(size),
                 "change24h": ratio(quotient(EXACT.subtract(price, first), first, 6)),
                 "source": SOURCE,
             },

@@ -76,6 +76,10 @@ class Story:
         self.alerts: dict[str, Row] = {}
         self.traders: dict[str, Row] = {}
         self.ended = False
+        self.system: dict[str, Row] = {}
+        self._ticked: dict[str, int] = {}
+        self.over = False
+        """Whether the core has said that it is down, as it does at the tape's end."""
         self._mandates = {mandate.id: mandate for mandate in desk}
         self._started, self._day, self._thinned = started, day, thinned
         self._gone: set[str] = set()
@@ -106,6 +110,9 @@ class Story:
         assert PLAIN.fullmatch(row["price"])
         assert ms(row["updatedAt"]) == self._now
         self.prices[row.get("exchange"), row["symbol"]] = Fraction(row["price"])
+        if (exchange := row.get("exchange")) is not None:
+            self.system_up(f"exchange:{exchange}")
+            self._ticked[exchange] = self._now
 
         where, price = (row.get("exchange"), row["symbol"]), Fraction(row["price"])
         size = Fraction(row.get("size") or 0)
@@ -113,6 +120,34 @@ class Story:
             key = (where, interval, self._now - self._now % length)
             first, high, low, _, volume = self._sticks.get(key, (price, price, price, price, 0))
             self._sticks[key] = (first, max(high, price), min(low, price), price, volume + size)
+
+    # --- what is up
+
+    def system_up(self, component: str) -> None:
+        assert self.system[component]["status"] == "UP", f"{component} works and is not up"
+
+    def _system(self, row: Row) -> None:
+        component, status = row["component"], row["status"]
+        before = self.system.get(component)
+        assert before is None or before["status"] != status, "what has not changed is not said"
+        assert ms(row["since"]) == self._now
+        self.system[component] = row
+        self._happened(f"{component} {status}")
+        if component == "core":
+            halted = any(
+                alert["traderId"] is None and alert["severity"] == "CRITICAL"
+                for alert in self.alerts.values()
+            )
+            self.over = status == "DOWN"
+            assert self.over or (status == "DEGRADED") == halted
+            return
+        silent = self._now - self._ticked.get(component.removeprefix("exchange:"), self._now)
+        if status == "DOWN":
+            assert self.over or silent >= 10_000
+        elif status == "DEGRADED":
+            assert silent >= 4_000
+        else:
+            assert status == "UP"
 
     # --- candles
 

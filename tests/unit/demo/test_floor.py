@@ -89,6 +89,10 @@ def test_the_story_holds_at_the_pace_at_which_the_demo_shows_it():
         assert story.seen[what], what
     assert story.seen["RUNNING PAUSED"]
     assert story.seen["PAUSED RUNNING"]
+    for status in ("UP", "DEGRADED", "DOWN"):
+        assert story.seen[f"exchange:OKX {status}"], "an exchange that breaks and heals"
+    assert story.seen["exchange:OKX UP"] == 2
+    assert story.seen["exchange:BINANCE DOWN"] == 0
 
 
 @functools.cache
@@ -96,7 +100,7 @@ def hundred_minutes(seed: int) -> Story:
     """Played and held against its invariants once, at a slow market's pace, to the tape's end."""
     desk = hire(instruments())
     story = Story(desk, started=START, day=SLOW_DAY)
-    tape = market(seed, per_second=0.7)
+    tape = market(seed, per_second=0.7, outages=False)
     for now, reported in played(tape, desk, seconds=6_000, seed=seed, day=SLOW_DAY, beat=12_000):
         story.ended = any(row.get("reason") == "the tape has ended" for _, row in reported)
         if seed not in CANDLE_SEEDS:
@@ -112,6 +116,7 @@ def test_the_story_holds_over_a_hundred_minutes_of_any_seed(seed):
     assert not story.open
     assert not story.alerts
     assert {row["status"] for row in story.traders.values()} == {"STOPPED"}
+    assert {row["status"] for row in story.system.values()} == {"DOWN"}
 
 
 def test_over_hundreds_of_minutes_everything_happens_that_can():
@@ -147,6 +152,7 @@ def test_a_critical_alert_of_the_desk_stops_everybody_until_it_is_resolved():
     for happened in (
         *("ACTIVE ALL:CRITICAL:DAILY_LOSS", "RESOLVED ALL:CRITICAL:DAILY_LOSS"),
         *("CLOSED EMERGENCY_STOP", "STOPPING STOPPED", "STOPPED STARTING"),
+        *("core DEGRADED", "core UP"),
     ):
         assert story.seen[happened], happened
 

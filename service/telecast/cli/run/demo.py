@@ -21,6 +21,7 @@ from telecast.channels.catalogue import CHANNELS
 from telecast.cli.options import settings_options
 from telecast.cli.output import note, show
 from telecast.config import Settings, load_settings
+from telecast.demo.connectivity import CORE, EXCHANGE
 from telecast.demo.desk import TRADERS, Instrument, hire, liveliest
 from telecast.demo.floor import TradingFloor
 from telecast.demo.market import SOURCE, instruments, market
@@ -54,6 +55,8 @@ DRAIN_SECONDS = 1
 """At Ctrl-C; there are few clients to spread."""
 
 KEY_ID = "de300000"
+FIRST = {"system": 0, "market-data": 1}
+"""The channels whose rows of a turn are published before all others."""
 
 TimedRow = tuple[float, Row]
 """Seconds since the tape began, and a market-data payload that is yet to be stamped."""
@@ -208,6 +211,11 @@ class Player:
             for event in tape.logs["market-data"].rows.values()
             if event.row["source"] == SOURCE
         ]
+        left += [
+            ("system", event.key)
+            for event in tape.logs["system"].rows.values()
+            if event.key == CORE or event.key.startswith(EXCHANGE)
+        ]
         for channel, key in left:
             with contextlib.suppress(PeerFault):  # somebody else has been as tidy: ROW_NOT_FOUND
                 await self._ingress.withdraw(self._principal, channel, key)
@@ -241,8 +249,8 @@ class Player:
         return self._began + int((time.monotonic() - self._from) * 1000)
 
     async def _send(self, rows: list[Outgoing]) -> None:
-        """Prices first, then what they did, in its order."""
-        rows.sort(key=lambda each: each[0] != "market-data")
+        """Which exchange answers, then prices, then what they did, in its order."""
+        rows.sort(key=lambda each: FIRST.get(each[0], len(FIRST)))
         for channel, some in itertools.groupby(rows, key=lambda each: each[0]):
             await self._publish(channel, [row for _, row in some])
 
