@@ -551,6 +551,7 @@ def as_built() -> dict[str, dict[str, Any]]:
         ),
         messages.snapshot(1, ["x"], "NEW"),
         messages.resume(1, at, ["x"]),
+        messages.leave(1, "x", ["k"]),
         messages.live(1, at, 0),
         messages.conflated(1, 1, 1, 1),
         messages.gap(1, "x", 1, 1),
