@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 
 from telecast import turns as turns_module
 from telecast.channels.catalogue import CHANNELS
+from telecast.errors import JournalUnavailable
 from telecast.ingress import Ingress, IngressLimits
+from telecast.journal.base import Batch, Journal, Receipt
 from telecast.journal.memory import MemoryJournal
 from telecast.tape.tape import Tape
 from tests.support.payloads import position
@@ -33,20 +36,25 @@ async def at_once(seq: int) -> None:
 @pytest.fixture
 async def ingress() -> AsyncIterator[Ingress]:
     """Over a journal in memory, which never makes it wait."""
-    retention = {name: channel.retention for name, channel in CHANNELS.items()}
+    async with running(MemoryJournal(CHANNELS.retention)) as made:
+        yield made
+
+
+@asynccontextmanager
+async def running(journal: Journal) -> AsyncIterator[Ingress]:
     made = Ingress(
-        MemoryJournal(retention),
+        journal,
         Tape(CHANNELS),
         CHANNELS,
         reached=at_once,
         audience=nobody,
         limits=IngressLimits(),
     )
-    running = asyncio.create_task(made.run())
+    task = asyncio.create_task(made.run())
     yield made
-    running.cancel()
+    task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await running
+        await task
 
 
 async def test_a_publish_that_comes_alone_is_committed_without_a_task(ingress: Ingress) -> None:
@@ -85,3 +93,51 @@ async def test_publishes_that_the_journal_answers_at_once_let_others_have_their_
     assert all(future.result().receipt.last_seq == 1 for future in done)
     assert ingress.tally.duplicates == 399
     assert turns > 100
+
+
+class Shared(MemoryJournal):
+    """As if other nodes committed to it; `silent` gives no answer to the next batch."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        super().__init__(CHANNELS.retention)
+        self.silent = False
+        self.groups: list[int] = []
+        self._together = 0
+
+    async def append(self, batch: Batch) -> Receipt:
+        self._together += 1
+        await asyncio.sleep(0)
+        if self._together:
+            self.groups.append(self._together)
+            self._together = 0
+        if self.silent:
+            self.silent = False
+            raise JournalUnavailable("Nobody knows.", outcome_unknown=True)
+        return await super().append(batch)
+
+
+async def test_what_was_sent_behind_a_publish_of_unknown_outcome_is_not_taken() -> None:
+    """It would stand before that publish, once that is sent again."""
+    journal = Shared()
+    async with running(journal) as ingress:
+        journal.silent = True
+        first = ingress.publish_one(DESK, "positions", position("row"), "1")
+        behind = ingress.publish_one(DESK, "positions", position("row"), "2")
+        found = await asyncio.gather(first, behind, return_exceptions=True)
+        assert [getattr(each, "outcome_unknown", None) for each in found] == [True, False]
+        assert journal.head == 0
+        assert (await ingress.publish_one(DESK, "positions", position("row"), "1")).receipt.count
+
+
+async def test_the_first_of_a_connection_is_committed_before_what_its_key_sends_next() -> None:
+    """Only then does this node know what the connection's publisher did at another node."""
+    journal = Shared()
+    async with running(journal) as ingress:
+        futures = [
+            ingress.publish_one(DESK, "positions", position(key), None, first=key == "a")
+            for key in "abc"
+        ]
+        await asyncio.gather(*futures)
+        assert journal.groups == [1, 2]

@@ -50,6 +50,8 @@ class Asked:
     replace: Scope | None = None
     withdraw: Withdrawal | None = None
     change: Change | None = None
+    first: bool = False
+    """The first of a connection: what its key publishes behind it waits until it is committed."""
 
     @property
     def channel(self) -> str:

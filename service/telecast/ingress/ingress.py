@@ -8,6 +8,7 @@ journal's `expect` guards it against other nodes.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import time
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 512
 """Publishes derived and appended together at the most."""
+BEHIND = "The journal did not answer for what was sent before this; this was not taken."
 DIED = "The service broke off; repeat it under its Idempotency-Key."
 TRIES = 5
 """Derivations of one publish when other nodes keep changing its rows."""
@@ -114,13 +116,24 @@ class Ingress:
         return await self._submit(_asked(checker.result(), principal, idempotency_key, replace))
 
     def publish_one(
-        self, principal: Principal, channel: str, payload: Any, idempotency_key: str | None
+        self,
+        principal: Principal,
+        channel: str,
+        payload: Any,
+        idempotency_key: str | None,
+        *,
+        first: bool = False,
     ) -> asyncio.Future[Published]:
-        """The same for one payload, queued before this returns: one caller's order is kept."""
+        """The same for one payload, queued before this returns: one caller's order is kept.
+
+        `first`: it is the first of a connection, whose earlier ones may have come to another node.
+        This one may not know yet what became of those; once the first is committed it does.
+        """
         checker = self._checker(principal, channel, (payload,), None, idempotency_key)
         for _ in checker.steps():
             pass
-        return self._submit(_asked(checker.result(), principal, idempotency_key, None))
+        asked = _asked(checker.result(), principal, idempotency_key, None)
+        return self._submit(dataclasses.replace(asked, first=first and self._journal.shared))
 
     async def withdraw(
         self,
@@ -248,12 +261,15 @@ class Ingress:
         """Move to the group, from the front, what does not depend on what is in it already."""
         touched: set[tuple[str, str]] = set()
         channels: set[str] = set()
+        alone: set[str] = set()
         budget = RowBudget(self._tape, self._limits.max_rows_per_channel)
         turn = Turn()
         while self._backlog and len(group) < GROUP:
             waiting = self._backlog.first
             name = waiting.asked.channel
             if waiting.asked.replace is not None and name in channels:
+                break
+            if waiting.asked.principal.key_id in alone:
                 break
             derivation = Derivation(self._tape, waiting.asked, self._now())
             waiting.fault = None
@@ -272,6 +288,8 @@ class Ingress:
                 # It was derived from rows that this group is about to change: it goes next.
                 break
             self._backlog.take()
+            if waiting.asked.first:
+                alone.add(waiting.asked.principal.key_id)
             if waiting.fault is not None:
                 if waiting.asked.idempotency is None:
                     self._refuse(waiting, waiting.fault)
@@ -292,8 +310,14 @@ class Ingress:
             return
         results = await self._append([batch for _, batch, _ in group])
         committed = [result.last_seq for result in results if isinstance(result, Receipt)]
-        if committed:
+        if self._journal.shared:
+            # What other nodes have committed before must be on the tape too, before anything is
+            # derived from it.
+            await self._reached(self._journal.head)
+        elif committed:
             await self._reached(max(committed))
+        if any(isinstance(each, JournalUnavailable) and each.outcome_unknown for each in results):
+            self._refuse_waiting()
         again: list[Waiting] = []
         for (waiting, _, events), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
@@ -311,11 +335,15 @@ class Ingress:
                 self._refuse(waiting, OwnFault(Code.INTERNAL, "Something broke; the log has it."))
             else:
                 raise result
-        if again:
-            # What another node has committed must be on the tape before it is derived from again.
-            await self._reached(self._journal.head)
         for waiting in reversed(again):
             self._backlog.put_back(waiting)
+
+    def _refuse_waiting(self) -> None:
+        """Nobody knows what became of a publish: what its publisher sent behind it must not be
+        taken before it is sent again."""
+        while self._backlog:
+            fault = JournalUnavailable(BEHIND)
+            self._refuse(self._backlog.take(), fault)
 
     async def _append(self, batches: Sequence[Batch]) -> Sequence[Receipt | BaseException]:
         """What became of each."""

@@ -165,6 +165,25 @@ async def test_what_a_node_gave_up_on_never_counts_once_its_next_message_did(
             assert [entry.key for entry in await everything(journal)] == ["next"]
 
 
+async def test_what_waited_behind_a_message_that_was_given_up_is_refused(tmp_path: Path) -> None:
+    """Its sender repeats the one before, and it must not stand before that."""
+    stream = Stream(random.Random(1), delayed=1.0)
+    async with nodes(stream, tmp_path, 1) as (journal,):
+        waiting = []
+        for number in range(sender_module.WINDOW + 2):
+            batch = Batch(records=(record(f"k{number}"),))
+            waiting.append(asyncio.create_task(journal.append(batch)))
+            await asyncio.sleep(0.01)
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        unknown = [isinstance(each, JournalUnavailable) and each.outcome_unknown for each in found]
+        assert unknown[0]
+        assert not any(unknown[-2:])
+        stream.heal()
+        await journal.append(Batch(records=(record("next"),)))
+        await level(stream, [journal])
+        assert [entry.key for entry in await everything(journal)] == ["next"]
+
+
 async def test_two_nodes_that_change_one_row_see_who_came_first(tmp_path: Path) -> None:
     stream = Stream(random.Random(1))
     async with nodes(stream, tmp_path, 2) as journals:

@@ -39,6 +39,7 @@ GIVE_UP_SECONDS = 15.0
 AGAIN_SECONDS = 0.25
 BESIDE_RECORDS = 256
 """Bytes that a record's description takes beside its text, at the most."""
+NOT_SENT = "The log does not answer; nothing of this was taken."
 UNKNOWN = "The log did not answer in time; repeat it under its Idempotency-Key."
 
 
@@ -332,6 +333,10 @@ class Sender:
 
     def _give_up(self) -> None:
         self._forget(UNKNOWN)
+        # What waits was put behind it: taken now, it would stand before it once that is repeated.
+        for asked in self._waiting:
+            answer(asked.answer, JournalUnavailable(NOT_SENT))
+        self._waiting.clear()
         self._begin_anew()
 
     def _forget(self, why: str) -> None:

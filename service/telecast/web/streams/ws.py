@@ -83,6 +83,7 @@ class _WsStream:
         transport = WS_POSITIONED if stream.query.positioned else WS
         self._subscriber: Subscriber = stream.subscriber(transport, wire, expects_life=True)
         self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
+        self._published = False
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
     def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
@@ -211,8 +212,13 @@ class _WsStream:
     def _publish(self, command: Publish) -> None:
         """Queued before the next message is read: this connection's order is the commits'."""
         future = self._stream.parts.ingress.publish_one(
-            self._session.principal, command.channel, command.data, command.idempotency_key
+            self._session.principal,
+            command.channel,
+            command.data,
+            command.idempotency_key,
+            first=not self._published,
         )
+        self._published = True
         future.add_done_callback(lambda done: self._committed(command.req_id, "publish", done))
 
     def _acknowledge(self, command: AcknowledgeAlert) -> None:
