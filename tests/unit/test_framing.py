@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from telecast.client.sse import Parser
 from telecast.model import Entry, Event, Position
 from telecast.protocol import framing, messages
 from telecast.protocol.framing import (
@@ -122,6 +123,17 @@ def test_an_error_is_a_fault_at_sse() -> None:
     message = Message("error", b'{"type":"error"}')
     assert list(sse_events(SSE.message(message))) == [("fault", '{"type":"error"}', None)]
     assert next(ws_frames(WS.message(message)))[1] == b'{"type":"error"}'
+
+
+def test_a_comment_is_one_line_after_which_no_parser_hands_on_an_event() -> None:
+    """With a blank line of its own, httpx-sse and fetch-event-source hand on an empty event."""
+    assert SSE_HTTP10.comment == b":\n"
+    assert SSE.comment == b"2\r\n:\n\r\n"
+    assert WS.comment == b""
+    parser = Parser()
+    assert parser.feed(b"id: e:1\ndata: 1\n\n" + SSE_HTTP10.comment) != []
+    assert parser.feed(SSE_HTTP10.comment) == []
+    assert [event.data for event in parser.feed(b"data: 2\n\n")] == [b"2"]
 
 
 def test_a_retry_is_no_event() -> None:

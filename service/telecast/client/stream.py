@@ -24,6 +24,7 @@ from telecast.protocol.messages import PROTOCOL_VERSION
 SILENT_BEATS = 3
 """Heartbeat intervals without a byte after which a line is dead (wire contract, section 8)."""
 DEFAULT_HEARTBEAT = 15.0
+LEAST_HEARTBEAT = 2.0
 WELCOME_SECONDS = 15.0
 """Longest wait for the first message: a proxy may let a handshake pass and nothing after it."""
 WORDS = ("earliest", "acked", "now")
@@ -119,6 +120,12 @@ class Stream:
         self._query = _query(since, delivery, max_rate, heartbeat, client_id)
         self._filters = {name: list(values) for name, values in (filters or {}).items()}
         self._silence = SILENT_BEATS * float(heartbeat or DEFAULT_HEARTBEAT)
+        self._beat: list[tuple[str, str]] = []
+        if liveness is not None and heartbeat is None:
+            # A quiet event stream says something twice in a heartbeat: one that is short spares
+            # us the questions for a sign of life, each of which is a request of its own.
+            beat = min(max(liveness, LEAST_HEARTBEAT), DEFAULT_HEARTBEAT)
+            self._beat = [("heartbeat", str(int(beat)))]
         self._liveness = liveness
         self._insist = insist
         self._report = report or (lambda _: None)
@@ -262,10 +269,16 @@ class Stream:
             watching: asyncio.Task[None] | None = None
             try:
                 self._asked = list(self._channels)
+                beat = self._beat if transport == "sse" else []
                 line = await open_line(
                     transport,
                     self._access,
-                    [("channels", ",".join(self._asked)), *self._filter_pairs(), *self._query],
+                    [
+                        ("channels", ",".join(self._asked)),
+                        *self._filter_pairs(),
+                        *self._query,
+                        *beat,
+                    ],
                     self._cursor.proven,
                     self._silence,
                 )
@@ -273,7 +286,9 @@ class Stream:
                 self._begin(line)
                 await self._catch_up()
                 if self._liveness is not None:
-                    watching = asyncio.create_task(self._watch(line, self._liveness))
+                    speaks = bool(beat) and self._liveness >= LEAST_HEARTBEAT
+                    asks_after = self._liveness * (0.55 if speaks else 0.4)
+                    watching = asyncio.create_task(self._watch(line, self._liveness, asks_after))
                 patience = min(self._silence, WELCOME_SECONDS)
                 while True:
                     raw, event_id = await line.read(patience)
@@ -325,8 +340,9 @@ class Stream:
         self._cursor.connected()
         self._notice = None
 
-    async def _watch(self, line: Line, liveness: float) -> None:
-        """Ask a quiet line for a sign of life, and report when none comes in time."""
+    async def _watch(self, line: Line, liveness: float, asks_after: float) -> None:
+        """Ask a line that was quiet for so many seconds for a sign of life, and report when none
+        comes in time."""
         clock = asyncio.get_running_loop().time
         asked_at = silent = 0.0
         while True:
@@ -339,7 +355,7 @@ class Stream:
             elif not silent:
                 silent = quiet
                 self._report(Silent(quiet))
-            if quiet >= liveness * 0.4 and clock() - asked_at >= liveness * 0.4:
+            if quiet >= asks_after and clock() - asked_at >= liveness * 0.4:
                 asked_at = clock()
                 await line.probe(liveness / 4)
 
@@ -358,7 +374,9 @@ class Stream:
             self._tries = 0
         beat = message.body.get("heartbeatSeconds")
         if isinstance(beat, int | float) and beat > 0:
-            return SILENT_BEATS * float(beat)
+            silence = SILENT_BEATS * float(beat)
+            # A beat that is short for the sake of liveness is no reason to give up sooner.
+            return max(silence, self._silence) if self._beat and transport == "sse" else silence
         return self._silence
 
     def _note(self, message: ServerMessage) -> None:

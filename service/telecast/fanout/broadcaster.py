@@ -68,7 +68,11 @@ class Broadcaster:
         )
         self._wheel = Wheel(scheduler)
         self._liveness = Liveness(
-            self._wheel, stall_seconds=stall_seconds, heartbeat=self.heartbeat, evict=self.evict
+            self._wheel,
+            stall_seconds=stall_seconds,
+            heartbeat=self.heartbeat,
+            comment=self._comment,
+            evict=self.evict,
         )
         self._index = Index()
         self._cohorts: dict[tuple[Selection, Transport, float | None], Cohort] = {}
@@ -346,6 +350,16 @@ class Broadcaster:
             beat = messages.heartbeat(self._now(), position)
             blocks.insert(0, transport.message(beat))
         self._write(subscriber, blocks)
+
+    def _comment(self, subscriber: Subscriber, quiet: float) -> None:
+        """A sign of life for a line that had none for so many seconds. One that is behind is being
+        written to, or takes nothing."""
+        if (
+            subscriber.state is State.LIVE
+            and self._cohort_of(subscriber).quiet(self._scheduler.time()) >= quiet
+            and not subscriber.write(subscriber.transport.comment)
+        ):
+            self._fill(subscriber)
 
     def send(self, subscriber: Subscriber, *messages: Message) -> bool:
         """Write messages that are no events; False when no more should follow before it drains."""

@@ -87,6 +87,7 @@ class Cohort:
         "_conflated",
         "_due_at",
         "_flush",
+        "_flushed_at",
         "_group",
         "_newcomers",
         "_newest",
@@ -121,6 +122,7 @@ class Cohort:
         """The flush that is under way."""
         self._due_at = 0.0
         """Of a rated one: when its pace lets the next batch go, by the loop's clock."""
+        self._flushed_at = 0.0
         self._newest: dict[tuple[str, str], int] = {}
         self._conflated = array("q")
         """The seqs of what the next batch leaves out: a member whose sink fills up within it was
@@ -194,8 +196,13 @@ class Cohort:
         """Seconds until its pace lets it be flushed; none are left where it may be now."""
         return self._due_at - now
 
+    def quiet(self, now: float) -> float:
+        """Seconds since it was flushed."""
+        return now - self._flushed_at
+
     def keep_pace(self, now: float) -> None:
         """It is flushed now: its next batch waits for its pace."""
+        self._flushed_at = now
         if self.max_rate is not None:
             self._due_at = now + 1 / self.max_rate
 

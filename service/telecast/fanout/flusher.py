@@ -142,8 +142,7 @@ class Flusher:
         clock = self._scheduler.time
         until = clock() + TURN
         for cohort in due:
-            if cohort.max_rate is not None:
-                cohort.keep_pace(clock())
+            cohort.keep_pace(clock())
             try:
                 for _ in self._flush(cohort):
                     yield

@@ -1,4 +1,5 @@
-"""Who is gone without saying so: sinks that take nothing, and peers that say nothing.
+"""Who is gone without saying so: sinks that take nothing, and peers that say nothing. And the other
+way: no peer may take us for gone because its line is quiet.
 
 All is counted in looks, not in seconds of the clock: a process that was frozen itself wakes and
 looks once more, and does not cut everybody.
@@ -7,6 +8,7 @@ looks once more, and does not cut everybody.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 
 from telecast.errors import Code, PeerFault, TelecastError
 from telecast.fanout.subscriber import State, Subscriber
@@ -15,6 +17,9 @@ from telecast.fanout.wheel import Wheel
 
 SILENT_BEATS = 3
 """Heartbeats without an inbound frame after which a peer that should send is gone."""
+QUIET_SECONDS = 3.75
+"""What a comment comes after on a quiet line, and twice in each heartbeat: common HTTP clients cut
+an answer that says nothing for 5 s. docs/design/fanout.md, Time, has what it costs."""
 STALL_CHECKS = 9
 """Looks at a full sink in the stall time."""
 
@@ -26,12 +31,15 @@ class Liveness:
         *,
         stall_seconds: float,
         heartbeat: Callable[[Subscriber], None],
+        comment: Callable[[Subscriber, float], None],
         evict: Callable[[Subscriber, TelecastError], None],
     ) -> None:
-        """`heartbeat` sends a subscriber its heartbeat; `evict` ends one that is gone."""
+        """`heartbeat` sends a subscriber its heartbeat, `comment` a comment if its line was quiet
+        for so many seconds; `evict` ends one that is gone."""
         self._wheel = wheel
         self._stall_seconds = stall_seconds
         self._heartbeat = heartbeat
+        self._comment = comment
         self._evict = evict
         self._watched: dict[Watch, Subscriber] = {}
         """Timers hold the watch and not the subscriber: there is no cancelling on the wheel, and
@@ -40,8 +48,10 @@ class Liveness:
 
     def begin(self, subscriber: Subscriber) -> None:
         """From now on, a heartbeat every so many seconds, until it ends."""
-        self._watched[subscriber.watch] = subscriber
-        self._beat_later(subscriber.heartbeat, subscriber.watch)
+        watch = subscriber.watch
+        self._watched[watch] = subscriber
+        watch.ticks = _ticks(subscriber)
+        self._tick_later(subscriber.heartbeat / watch.ticks, watch)
 
     def full(self, subscriber: Subscriber) -> None:
         """Its sink has just filled up: watch whether it takes anything at all."""
@@ -61,8 +71,8 @@ class Liveness:
     def _look_later(self, watch: Watch) -> None:
         self._wheel.after(self._stall_seconds / STALL_CHECKS, lambda: self._look(watch))
 
-    def _beat_later(self, seconds: float, watch: Watch) -> None:
-        self._wheel.after(seconds, lambda: self._beat(watch))
+    def _tick_later(self, seconds: float, watch: Watch) -> None:
+        self._wheel.after(seconds, lambda: self._tick(watch))
 
     def _look(self, watch: Watch) -> None:
         subscriber = self._watched.get(watch)
@@ -79,11 +89,22 @@ class Liveness:
         else:
             self._look_later(watch)
 
-    def _beat(self, watch: Watch) -> None:
+    def _tick(self, watch: Watch) -> None:
         subscriber = self._watched.get(watch)
         if subscriber is None:
             return
-        self._beat_later(subscriber.heartbeat, watch)
+        ticks = _ticks(subscriber)
+        pause = subscriber.heartbeat / ticks
+        self._tick_later(pause, watch)
+        watch.ticks -= 1
+        if watch.ticks:
+            self._comment(subscriber, pause / 5)
+        else:
+            watch.ticks = ticks
+            self._beat(subscriber)
+
+    def _beat(self, subscriber: Subscriber) -> None:
+        watch = subscriber.watch
         if subscriber.state is State.FULL:
             # Only the stall rule counts: a heartbeat would just be more that is not read.
             return
@@ -113,3 +134,10 @@ class Liveness:
 
     def _no_progress(self) -> PeerFault:
         return PeerFault(Code.NO_PROGRESS, f"No byte was taken for {self._stall_seconds:g} s.")
+
+
+def _ticks(subscriber: Subscriber) -> int:
+    """Of its timer, for each heartbeat. The others are for comments, if its transport has them."""
+    if not subscriber.transport.comment:
+        return 1
+    return max(2, ceil(subscriber.heartbeat / QUIET_SECONDS))

@@ -13,9 +13,12 @@ class Watch:
         "stalled_bytes",
         "stalled_checks",
         "stuck_beats",
+        "ticks",
     )
 
     def __init__(self) -> None:
+        self.ticks = 0
+        """Of its timer, until the next heartbeat."""
         self.silent_beats = 0
         """Heartbeats since the peer's last frame."""
         self.stuck_beats = 0

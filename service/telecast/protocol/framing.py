@@ -26,10 +26,15 @@ class Message:
 
 
 class Transport(Protocol):
-    """How blocks are made. `name` is the metrics' label; `ping` asks for a sign of life."""
+    """How blocks are made. `name` is the metrics' label; `ping` asks for a sign of life.
+
+    `comment` says nothing and is written as it is, between blocks, so that nobody takes a quiet
+    line for a dead one; empty where the transport has none.
+    """
 
     name: str
     ping: bytes
+    comment: bytes
 
     def event(self, event: Event, epoch: str) -> bytes:
         """One event, with its position where the transport can carry one."""
@@ -96,6 +101,7 @@ def with_position(event: Event, epoch: str) -> bytes:
 class WebSocketTransport:
     name = "ws"
     ping = WS_PING
+    comment = b""
 
     def event(self, event: Event, epoch: str) -> bytes:
         return ws_text(event.json)
@@ -125,6 +131,9 @@ class SseTransport:
 
     def __init__(self, *, chunked: bool) -> None:
         self._chunked = chunked
+        # Without a blank line: common parsers (httpx-sse, fetch-event-source) dispatch an empty
+        # event for it, though the standard dispatches none.
+        self.comment = self.join([b":\n"])
         self.end = b"0\r\n\r\n" if chunked else b""
         """What tells the peer that the stream has ended as it should (RFC 9112 §7.1)."""
 

@@ -229,6 +229,22 @@ async def test_a_quiet_line_that_answers_stays_live():
         reading.cancel()
 
 
+async def test_a_view_asks_an_event_stream_to_say_something_often_rather_than_ask_itself():
+    """Regression: on a quiet event stream each view asked `/livez` every 0.8 s."""
+    async with served() as live, client(live, transport="sse") as telecast:
+        await telecast.view("positions")
+        (subscriber,) = live.parts.broadcaster.subscribers.values()
+        assert subscriber.heartbeat == 2.0
+    async with served() as live, client(live, transport="sse", heartbeat=7) as telecast:
+        await telecast.view("positions")
+        (subscriber,) = live.parts.broadcaster.subscribers.values()
+        assert subscriber.heartbeat == 7.0
+    async with served() as live, client(live) as telecast:
+        await telecast.view("positions")
+        (subscriber,) = live.parts.broadcaster.subscribers.values()
+        assert subscriber.heartbeat == 15.0
+
+
 async def test_no_reader_ever_sees_half_a_snapshot():
     many = [position(f"p{number:04}") for number in range(2_000)]
     holder = principal()

@@ -167,7 +167,7 @@ class SseReader(Reader):
             elif head == b"retry":
                 self.retry.append(int(value))
             else:
-                assert line == b"\n", line
+                assert line in (b"\n", b":\n"), line
 
 
 @dataclass(slots=True)

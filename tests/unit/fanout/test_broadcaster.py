@@ -1210,6 +1210,37 @@ def test_an_sse_client_that_never_speaks_lives(world: World) -> None:
     assert len(line.of("heartbeat")) in (58, 59, 60)
 
 
+@pytest.mark.parametrize("heartbeat", [2.0, 4.0, 5.0, 15.0, 60.0])
+def test_no_client_that_reads_for_5_seconds_is_cut_from_a_quiet_event_stream(
+    world: World, heartbeat: float
+) -> None:
+    """Regression: httpx gives up after 5 s without a byte, and a heartbeat came every 15 s."""
+    line = world.line(SSE, MARKET, heartbeat=heartbeat)
+    for pause in (0.0, 0.4, 0.9, 2.9, 3.3, 70.0):
+        world.loop.run_for(pause)
+        world.commit(price(0))
+    world.loop.run_for(130.0)
+    times = [at for at, _ in line.sink.writes]
+    assert max(later - sooner for sooner, later in pairwise(times)) < 4.6
+    assert SSE.comment in bytes(line.sink.written)
+    assert 200 / heartbeat - 3 <= len(line.of("heartbeat")) <= 210 / heartbeat
+    assert event_seqs(line) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_line_that_is_busy_or_full_or_a_websocket_gets_no_comment(world: World) -> None:
+    busy, quiet = world.line(SSE, MARKET, heartbeat=15.0), world.line(WS, MARKET, heartbeat=15.0)
+    world.loop.run_for(0.1)
+    for _ in range(100):
+        world.commit(price(0))
+        world.loop.run_for(0.2)
+    assert SSE.comment not in bytes(busy.sink.written)
+    fill(world, busy)
+    buffered, written = busy.sink.buffered(), len(quiet.sink.writes)
+    world.loop.run_for(14.0)
+    assert busy.sink.buffered() == buffered
+    assert len(quiet.sink.writes) - written == len(quiet.of("heartbeat")) - 1 <= 1
+
+
 def test_a_full_sink_gets_no_heartbeats(world: World) -> None:
     line = world.line(WS, MARKET, expects_life=True)
     world.loop.run_for(0.1)
