@@ -56,7 +56,7 @@ KNOWN = {
     *("cache-control", "etag", "content-security-policy", "x-content-type-options", "upgrade"),
     *("referrer-policy", "cross-origin-resource-policy", "www-authenticate", "retry-after"),
     *("sec-websocket-version", "sec-websocket-accept", "allow", "x-accel-buffering", "set-cookie"),
-    *("transfer-encoding", "vary", "sec-websocket-protocol"),
+    *("transfer-encoding", "vary", "sec-websocket-protocol", "x-frame-options"),
 }
 
 

@@ -7,7 +7,7 @@ globalThis.localStorage = undefined;
 const STATIC = "../../../service/telecast/web/page/static";
 const { ExactSum, Totals } = await import(`${STATIC}/tally.js`);
 const { totals } = await import(`${STATIC}/group.js`);
-const { arrange } = await import(`${STATIC}/order.js`);
+const { Order } = await import(`${STATIC}/order.js`);
 const { RowHistory } = await import(`${STATIC}/history.js`);
 const { setZone, time } = await import(`${STATIC}/format.js`);
 
@@ -53,7 +53,8 @@ const VIEW = {
   columns: [{ id: "pnl", value: ({ pnl }) => Number(pnl) }],
 };
 const ROWS = new Map([["a", "AUSDT"], ["b", "BUSDT"], ["c", "CUSDT"]].map(([key, symbol], at) => [key, { data: row(symbol, String(at)) }]));
-const asked = (more) => arrange({ rows: ROWS, view: VIEW, context: {}, search: "", sort: null, group: "", pinned: [], ...more });
+const ASKED = { rows: ROWS, view: VIEW, context: {}, search: "", sort: null, group: "", pinned: [] };
+const asked = (more) => new Order().arrange({ ...ASKED, ...more }, null);
 const keys = (lines) => lines.map(({ key }) => key);
 
 test("pinned rows stand on top, whatever is searched, sorted or grouped, and once", () => {
@@ -66,6 +67,42 @@ test("pinned rows stand on top, whatever is searched, sorted or grouped, and onc
 
 test("rows of their own height are not pinned", () => {
   assert.deepEqual(asked({ view: { ...VIEW, flow: true }, pinned: ["c"] }).pins, []);
+});
+
+test("rows that follow each change stand where a sort of them all would put them", () => {
+  let seed = 11;
+  const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
+  const rows = new Map();
+  const put = (key) => rows.set(key, { data: row(`S${random(5)}${random(2) ? "BTC" : "USDT"}`, String(random(40) - 20)) });
+  for (let at = 0; at < 200; at++) put(`k${at}`);
+  const order = new Order();
+  const ways = [{}, { sort: ["pnl", -1] }, { sort: ["pnl", 1], search: "s1" }, { group: "symbol" }, { pinned: ["k3", "k250"] }];
+  for (const way of ways) {
+    let changed = null;
+    for (let round = 0; round < 60; round++) {
+      const found = order.arrange({ ...ASKED, rows, ...way }, changed);
+      assert.deepEqual(found, new Order().arrange({ ...ASKED, rows, ...way }, null));
+      changed = new Set();
+      for (let step = 0; step < random(8); step++) {
+        const key = `k${random(260)}`;
+        if (random(3)) put(key);
+        else rows.delete(key);
+        changed.add(key);
+      }
+    }
+  }
+});
+
+test("a change that moves no row looks at no other", () => {
+  const rows = new Map(Array.from({ length: 1000 }, (_, at) => [`k${at}`, { data: row(`S${at}`, "1") }]));
+  let looked = 0;
+  const view = { ...VIEW, sort: (data, key) => (looked++, [data.symbol, key]) };
+  const order = new Order();
+  const before = order.arrange({ ...ASKED, rows, view }, null);
+  looked = 0;
+  rows.set("k5", { data: row("S5", "2") });
+  assert.equal(order.arrange({ ...ASKED, rows, view }, new Set(["k5"])), before);
+  assert.equal(looked, 1);
 });
 
 // A journal of events 1 to `head`, every thousandth of them of the row.

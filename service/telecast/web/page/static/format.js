@@ -136,8 +136,10 @@ export function bytes(number) {
   return `${(number / 2 ** (10 * power)).toFixed(1)} ${["", "KiB", "MiB", "GiB"][power]}`;
 }
 
+const counted = new Intl.NumberFormat(LANGUAGE);
+
 export function count(number) {
-  return number.toLocaleString(LANGUAGE);
+  return counted.format(number);
 }
 
 const QUOTES = [

@@ -37,7 +37,8 @@ export class Holdings {
     this.#known = known;
     this.#state = state;
     if (!all && now - this.#agedAt < AGE_MS) {
-      for (const trader of touched) this.#judge(trader, staleAfter, now, offset);
+      // A row that changed is new: only what was old can have become fresh.
+      for (const trader of touched) if (!this.#of.get(trader)?.fresh) this.#judge(trader, staleAfter, now, offset);
       return touched;
     }
     this.#agedAt = now;
@@ -71,7 +72,7 @@ export class Holdings {
   #add(key, row) {
     const { traderId } = row.data;
     let held = this.#of.get(traderId);
-    if (held === undefined) this.#of.set(traderId, (held = { totals: new Totals(ABOUT), keys: new Set(), fresh: true }));
+    if (held === undefined) this.#of.set(traderId, (held = { totals: new Totals(ABOUT), keys: new Set(), fresh: this.#state === States.LIVE }));
     held.totals.add(row.data);
     held.keys.add(key);
     this.#all.add(row.data);

@@ -4,7 +4,7 @@
 import { buildGroup, buildRow, classOf, paintRow } from "./cells.js";
 import { make, set } from "./dom.js";
 import { count } from "./format.js";
-import { arrange } from "./order.js";
+import { Order } from "./order.js";
 import { T } from "./texts.js";
 
 const HEIGHT = { normal: 46, compact: 30 };
@@ -22,6 +22,8 @@ export class Table {
   #rows = new Map();
   #search = "";
   #stale = true; // the order is not that of the rows any more
+  #order = new Order();
+  #changed = null; // the keys that the order has not seen yet; null: any
   #sortedAt = 0;
   #upper = make("tr", "spacer");
   #lower = make("tr", "spacer");
@@ -30,6 +32,9 @@ export class Table {
   #dropped = new Set(); // columns that there is no room for
   #fittedAt = 0;
   #width = 0;
+  // How far it is scrolled, and how high it is: asked in a frame, each table would lay out the page.
+  #top = 0;
+  #height = 0;
 
   constructor({ id, view, prefs, context, open, changed }) {
     Object.assign(this, { id, view, prefs, context, open, changed });
@@ -47,7 +52,10 @@ export class Table {
     this.empty = this.element.appendChild(make("p", "empty quiet"));
     this.more = this.element.appendChild(make("p", "more quiet"));
     for (const spacer of [this.#upper, this.#lower]) spacer.setAttribute("aria-hidden", "true");
-    this.scroller.addEventListener("scroll", () => this.changed(), { passive: true });
+    this.scroller.addEventListener("scroll", () => {
+      this.#top = this.scroller.scrollTop;
+      this.changed();
+    }, { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.#key(event));
     this.table.addEventListener("focusin", ({ target }) => {
       this.#selected = target.closest("tr[data-key]")?.dataset.key ?? null;
@@ -58,6 +66,11 @@ export class Table {
     });
     this.columnsChanged();
     new ResizeObserver(() => this.#resized()).observe(this.element);
+    new ResizeObserver(() => {
+      this.#height = this.scroller.clientHeight;
+      this.#top = this.scroller.scrollTop;
+      this.changed();
+    }).observe(this.scroller);
   }
 
   // The columns that somebody chose, else the usual ones.
@@ -143,13 +156,14 @@ export class Table {
   // `keys` are those that changed, null means any.
   follow(rows, keys) {
     this.#rows = rows;
+    this.#stale = true;
     if (keys === null) {
-      this.#stale = true;
+      this.#changed = null;
       this.#sortedAt = 0;
       return;
     }
-    this.#stale = true;
     for (const key of keys) {
+      this.#changed?.add(key);
       const element = this.#elements.get(key);
       if (element !== undefined) element.dirty = true;
     }
@@ -187,8 +201,8 @@ export class Table {
     if (this.view.flow) to = Math.min(lines, this.#limit);
     else {
       // Even a table that is not laid out yet has a screenful.
-      const seen = Math.ceil((this.scroller.clientHeight || 600) / height);
-      from = Math.max(0, Math.floor(this.scroller.scrollTop / height) - OVERSCAN);
+      const seen = Math.ceil((this.#height || 600) / height);
+      from = Math.max(0, Math.floor(this.#top / height) - OVERSCAN);
       to = Math.min(lines, from + seen + 2 * OVERSCAN);
       if (from > to) from = Math.max(0, to - seen);
     }
@@ -237,7 +251,8 @@ export class Table {
     this.#sortedAt = now;
     const { sort, group, pinned } = this.prefs.table(this.id);
     const { view, context } = this;
-    const found = arrange({ rows: this.#rows, view, context, search: this.#search, sort, group, pinned });
+    const found = this.#order.arrange({ rows: this.#rows, view, context, search: this.#search, sort, group, pinned }, this.#changed);
+    this.#changed = new Set();
     [this.#pins, this.#lines] = [found.pins, found.lines];
   }
 
