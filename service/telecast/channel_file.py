@@ -18,15 +18,19 @@ def read_catalogue(path: Path | None) -> Catalogue:
     """
     if path is None:
         return CHANNELS
+    text = _text(path, f"`telecast channels new NAME > {path}` makes one.", "channels: ")
+    return catalogue_from(text, str(path), lambda name: _text(path.parent / name))
+
+
+def _text(path: Path, advice: str = "", before: str = "") -> str:
+    """Raises SettingsError."""
     try:
         if path.stat().st_size > MOST_BYTES:
-            raise SettingsError([f"channels: {path} has more than {MOST_BYTES:,} bytes."])
-        text = path.read_text("utf-8-sig")
+            raise SettingsError([f"{before}{path} has more than {MOST_BYTES:,} bytes."])
+        return path.read_text("utf-8-sig")
     except FileNotFoundError:
-        advice = f"`telecast channels new NAME > {path}` makes one."
-        raise SettingsError([f"channels: there is no file {path}. {advice}"]) from None
+        raise SettingsError([f"{before}there is no file {path}. {advice}".rstrip()]) from None
     except UnicodeDecodeError as fault:
-        raise SettingsError([f"channels: {path} is no UTF-8: {fault.reason}."]) from None
+        raise SettingsError([f"{before}{path} is no UTF-8: {fault.reason}."]) from None
     except OSError as fault:
-        raise SettingsError([f"channels: {path} can't be read: {fault.strerror}."]) from None
-    return catalogue_from(text, str(path))
+        raise SettingsError([f"{before}{path} can't be read: {fault.strerror}."]) from None

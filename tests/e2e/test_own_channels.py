@@ -17,6 +17,7 @@ import pytest
 from telecast.channel_file import read_catalogue
 from telecast.channels.configured import catalogue_from
 from tests.support.browser import shows, visitor, word
+from tests.support.payloads import ORDERS
 from tests.support.service.process import Service
 
 ROOT = Path(__file__).parents[2]
@@ -41,9 +42,10 @@ async def telecast(folder: Path, *words: str, service: Service | None = None) ->
 
 
 def test_every_table_on_the_page_is_right() -> None:
-    assert len(BLOCKS) == 2
+    assert len(BLOCKS) == 3
+    schema = orjson.dumps(catalogue_from(ORDERS)["orders"].json_schema).decode()
     for block in BLOCKS:
-        catalogue_from(block)
+        catalogue_from(block, read=lambda name: schema)
 
 
 def test_a_channel_is_ten_lines() -> None:

@@ -10,11 +10,13 @@ from marshmallow import ValidationError
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.channels.channel import Channel
-from telecast.channels.configured import RESERVED_CHANNELS, RESERVED_FILTERS, catalogue_from
+from telecast.channels.configured import RESERVED_CHANNELS, catalogue_from
+from telecast.channels.table import RESERVED_FILTERS
 from telecast.channels.template import template
 from telecast.channels.types import KINDS
 from telecast.errors import SettingsError
 from telecast.model import Retention
+from telecast.protocol import query
 from tests.support.payloads import ORDERS
 
 
@@ -185,6 +187,12 @@ def test_built_in_channels_can_be_switched_off_and_kept_otherwise() -> None:
 @pytest.mark.parametrize("name", sorted(RESERVED_CHANNELS))
 def test_a_reserved_name_is_refused(name: str) -> None:
     assert "reserved" in problems(f'[{name}.fields.id]\ntype = "id"\n')[0]
+
+
+def test_every_parameter_of_a_stream_is_reserved() -> None:
+    """Regression: a filter named `ts` was taken for what libraries add, and narrowed nothing."""
+    parameters = {*query._SINGLE, *query.CACHE_BUSTERS, *query.LAST_EVENT_IDS, "channels", "ticket"}
+    assert parameters | {"from", "to", "after", "limit", "cursor"} <= RESERVED_FILTERS
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_FILTERS))
