@@ -84,6 +84,7 @@ class Consumer:
             log.debug("a consumer is left to its servers", extra={"reason": repr(error)})
 
     async def _take(self, message: Msg) -> None:
+        self._servers.heard()
         self._arrived.append(message)
         self._wake.set()
 

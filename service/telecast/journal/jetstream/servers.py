@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 10.0
 CALL_SECONDS = 5.0
+SILENT_SECONDS = 12.0
+"""A log that says nothing for so long, not even that it is there, is away, though a server is
+connected: that one may be cut off from the others. An election of a leader takes 4 to 9 s."""
 GRACE_SECONDS = 2.0
 """A connection that is lost for less is waited for; then publishes are refused at once."""
 FULL = frozenset({10023, 10047, 10077})
@@ -52,6 +55,8 @@ class Servers:
         self._client: Client | None = None
         self._lost_at: float | None = None
         """When the connection was lost, on the loop's clock."""
+        self._heard_at: float | None = None
+        self._moved_at = 0.0
         self._denied = asyncio.Event()
         self._closed = False
 
@@ -125,10 +130,31 @@ class Servers:
 
     def away(self) -> str | None:
         """Why nobody can be reached just now, or None."""
-        lost = self._lost_at
-        if lost is None or asyncio.get_running_loop().time() - lost < GRACE_SECONDS:
-            return None
-        return f"The connection to {self._address} is lost; it is tried again."
+        now, lost = asyncio.get_running_loop().time(), self._lost_at
+        if lost is not None and now - lost >= GRACE_SECONDS:
+            return f"The connection to {self._address} is lost; it is tried again."
+        if self._silent(now):
+            return (
+                f"The servers of {self._address} have said nothing of the log for "
+                f"{SILENT_SECONDS:g} s: they have no leader, or this one is cut off from them."
+            )
+        return None
+
+    def _silent(self, now: float) -> bool:
+        return self._heard_at is not None and now - self._heard_at >= SILENT_SECONDS
+
+    def heard(self) -> None:
+        """The log has said something: a message, or that there is none."""
+        self._heard_at = asyncio.get_running_loop().time()
+
+    async def move_on(self) -> None:
+        """Where the log has been silent for too long, try another server."""
+        now = asyncio.get_running_loop().time()
+        if self._client is None or not self._silent(now) or now - self._moved_at < SILENT_SECONDS:
+            return
+        self._moved_at = now
+        log.warning("the log is silent: trying another server", extra={"log": str(self._address)})
+        await self._client.force_reconnect()
 
     @property
     def max_payload(self) -> int:

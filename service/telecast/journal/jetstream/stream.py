@@ -252,6 +252,7 @@ class JetStreamLog(Log):
         return self._servers.away()
 
     async def follow(self, after: int) -> AsyncIterator[tuple[Logged, ...]]:
+        self._servers.heard()  # the silence is counted from here
         while not self._closed:
             consumer = self._consumer = Consumer(self._servers, self._address.name)
             try:
@@ -270,6 +271,7 @@ class JetStreamLog(Log):
                 await asyncio.sleep(RETRY_SECONDS)
             finally:
                 await consumer.end()
+                await self._servers.move_on()
 
     async def _explain_gap(self, missing: int, found: int) -> None:
         """Raises JournalUnavailable or JournalCorrupt; or what `extent` does."""
