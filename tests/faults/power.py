@@ -52,7 +52,7 @@ def written(disk: Disk, first: int, last: int, manner: str = "well") -> None:
 
 @dataclass(slots=True)
 class Said:
-    """What the world had been told when the power went."""
+    """What the world had been sent when the power went."""
 
     epoch: str | None = None
     reported: int = 0
@@ -66,7 +66,7 @@ class Said:
             self.epoch, head = more
             self.refused.clear()  # they may be asked for again now
             self.reported = max(self.reported, head)
-        elif word == "told":
+        elif word == "sent":
             self.reported = max(self.reported, more[0])
         elif word == "acknowledged":
             self.acknowledged.add(more[0])
@@ -153,7 +153,7 @@ async def _flaws(journal: SqliteJournal, said: Said) -> list[str]:
     if said.epoch not in (None, journal.epoch):
         found.append(f"another epoch than {said.epoch}")
     if journal.head < said.reported:
-        found.append(f"{said.reported} was told, but the head is {journal.head}")
+        found.append(f"{said.reported} was sent, but the head is {journal.head}")
     page = await journal.read([WHOLE], 0, 1_000_000)
     kept: dict[int, list[tuple[str, bytes]]] = {}
     for entry in page.entries:

@@ -1,4 +1,4 @@
-"""Power loss: what was acknowledged or told is there again, whole and once, whatever was unsynced.
+"""Power loss: what was acknowledged or sent is there again, whole and once, whatever was unsynced.
 
 A real journal process is recorded down to its writes and syncs; its power is then cut at many
 moments, in many ways. tests/torture/test_power_loss.py does the same for much longer.

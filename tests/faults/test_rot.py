@@ -1,4 +1,4 @@
-"""Files that rot or lose their end: refused with what to do, or every byte told is right."""
+"""Files that rot or lose their end: refused with what to do, or every byte sent is right."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ async def work(folder: Path, first: int, last: int, manner: str) -> None:
         try:
             async for entries in journal.tail():
                 if entries:
-                    say("told", entries[-1].seq)
+                    say("sent", entries[-1].seq)
         except JournalUnavailable:
             say("ended")
 

@@ -225,7 +225,7 @@ class Cable:
     # --- what the service has handed over
 
     def hand(self, data: bytes) -> None:
-        """These bytes are told from now on."""
+        """These bytes are sent from now on."""
         self.waiting += data
         self.handed_at = self._loop.time()
         try:
@@ -308,6 +308,6 @@ class Cable:
         self._stir()
 
     def vanish(self) -> None:
-        """Neither read nor say anything any more: the cable is cut, and nobody is told."""
+        """Neither read nor say anything any more: the cable is cut, and nobody is notified."""
         self.vanished = True
         self._inbox.clear()

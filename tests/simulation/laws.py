@@ -79,7 +79,7 @@ class Laws:
     def changed(
         self, selection: Selection, fresh: tuple[str, ...] | None, start: Start | None
     ) -> None:
-        # A snapshot that is under way begins anew; one whose rows were all told does not.
+        # A snapshot that is under way begins anew; one whose rows were all sent does not.
         unfinished = tuple(self._rows_until) if any(self._rows_missing()) else ()
         before, self.selection = self.selection, selection
         self._count_no_more()  # it was counted by the selection of that time
@@ -195,7 +195,7 @@ class Laws:
             )
 
     def _rows_missing(self) -> Iterator[int]:
-        """Rows of a snapshot that lived when it began, live still, and were not told."""
+        """Rows of a snapshot that lived when it began, live still, and were not sent."""
         truth, head = self._world.truth, self._world.tape.head
         for name, upto in self._rows_until.items():
             for seq in truth.live(self.selection, [name], upto):
@@ -204,7 +204,7 @@ class Laws:
 
     def _rows_end(self) -> None:
         missing = list(self._rows_missing())
-        assert not missing, f"rows {missing} were not told"
+        assert not missing, f"rows {missing} were not sent"
         self._rows_until.clear()
 
     def _on_resume(self, body: dict[str, Any], sent_id: str | None) -> None:
@@ -221,7 +221,7 @@ class Laws:
     def _on_event(self, body: dict[str, Any], json: bytes, sent_id: str | None) -> bool:
         world, seq, name = self._world, body["seq"], body["channel"]
         self.events += 1
-        assert seq <= world.tape.head, "told before it is heard"
+        assert seq <= world.tape.head, "sent before it is committed here"
         assert reported(world.truth[seq], body, world.truth.row(seq)), "not what was committed"
         assert world.bytes_of.setdefault(seq, json) == json, "the same bytes for every client"
         assert world.truth.wanted(self.selection, seq), "what was not asked for"
@@ -250,7 +250,7 @@ class Laws:
         assert conflated.first <= conflated.last <= self._world.tape.head
         assert conflated.first > self._last_event, "of the past nothing more is left out"
         before = self._conflated[-1].last if self._conflated else 0
-        assert conflated.first > before, "told twice as left out"
+        assert conflated.first > before, "conflated twice"
         assert conflated.count is None or conflated.count > 0
         self._conflated.append(conflated)
 
@@ -261,7 +261,7 @@ class Laws:
         assert first <= last <= self._world.tape.head
         at = self._at[name]
         assert at is not None
-        assert first > at, "a gap in what was told already"
+        assert first > at, "a gap in what was sent already"
         assert at or not self._silent, "a gap in what nobody was promised"
         assert not any(channel == name and first <= to for channel, _, to in self._gaps), (
             "the same gap twice"
@@ -297,7 +297,7 @@ class Laws:
     def _all_sent(self, name: str, upto: int) -> None:
         """Nothing of a channel up to here is missing without a word."""
         after = self._at[name]
-        assert after is not None, "an event of a channel that was neither told nor resumed"
+        assert after is not None, "an event of a channel that was neither sent nor resumed"
         truth = self._world.truth
         for seq in truth.between(name, after, upto):
             if truth.wanted(self.selection, seq):
@@ -322,7 +322,7 @@ class Laws:
         return bool(covers) and superseded and not truth[seq].pinned
 
     def rest(self) -> None:
-        """At rest: everything there is was told."""
+        """At rest: everything there is was sent."""
         self._rows_end()
         for name in self.selection.channels:
             self._all_sent(name, self._world.tape.head)

@@ -39,7 +39,7 @@ class Held:
 
 @dataclass(slots=True)
 class Person:
-    """A program that wants to be told things: what it asks for stays the same, its transports
+    """A program that wants to be sent things: what it asks for stays the same, its transports
     don't."""
 
     name: str

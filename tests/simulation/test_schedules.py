@@ -36,16 +36,16 @@ OFTEN = {
     "rights": 20,
     "at the head": 100,
     "counted exactly": 10,
-    "told gap": 3,
-    "told conflated": 100,
-    "told NEW": 100,
-    "told POSITION_EXPIRED": 10,
-    "told POSITION_UNKNOWN": 3,
-    "told EPOCH_CHANGED": 3,
-    "told RIGHTS_CHANGED": 3,
+    "sent gap": 3,
+    "sent conflated": 100,
+    "sent NEW": 100,
+    "sent POSITION_EXPIRED": 10,
+    "sent POSITION_UNKNOWN": 3,
+    "sent EPOCH_CHANGED": 3,
+    "sent RIGHTS_CHANGED": 3,
     "acknowledged": 50,
     "from acknowledged": 2,
-    "told POSITION_MALFORMED": 1,
+    "sent POSITION_MALFORMED": 1,
     "evicted NO_PROGRESS": 5,
     "evicted NO_SIGN_OF_LIFE": 5,
     "evicted REPLACED": 3,
@@ -93,7 +93,7 @@ def test_a_seed_is_the_same_schedule_every_time(seed: int) -> None:
 
 @pytest.mark.skipif(SEED is not None, reason="one seed was asked for")
 def test_a_seed_is_the_same_schedule_in_another_process() -> None:
-    """Strings hash differently there: nothing that is told may hang on the order of a set."""
+    """Strings hash differently there: nothing that is sent may hang on the order of a set."""
     here = Path(__file__).parent
     code = f"from schedule import run; print(*(run(seed)[0] for seed in {SEEDS_ELSEWHERE}))"
     reported = subprocess.run(

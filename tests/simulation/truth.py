@@ -86,7 +86,7 @@ class Truth:
 class LateJournal(Journal):
     """A MemoryJournal whose answers come late, out of order where the contract lets them, or not.
 
-    `calm` ends all that. The truth hears of a commit before anybody is told of it.
+    `calm` ends all that. The truth hears of a commit before anybody is sent it.
     """
 
     def __init__(

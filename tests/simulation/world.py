@@ -66,9 +66,9 @@ class World:
         self._may: dict[str, Principal] = {}
         self._frozen: list[tuple[float, float]] = []
         self.polite = rng.random() < 0.3
-        """Nobody goes without a word, so that all that is counted as told was told."""
+        """Nobody goes without a word, so that all that is counted as sent was sent."""
         self.cut_short = False
-        """A connection was lost while it was still being told things."""
+        """A connection was lost while it was still being sent things."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -488,7 +488,7 @@ class World:
             assert cable.lost, f"cable {cable.number} hangs"
 
     def all_is_counted(self) -> None:
-        """What the metrics say was told is what was told."""
+        """What the metrics say was sent is what was sent."""
         tally = self.own.broadcaster.tally
         for transport in ("ws", "sse"):
             said = tally.backfilled[transport] + sum(
@@ -503,4 +503,4 @@ class World:
         assert dict(tally.evicted) == evicted
         self.counts["counted exactly"] += not self.cut_short
         for line in self.lines:
-            self.counts.update({f"told {kind}": n for kind, n in line.laws.seen.items()})
+            self.counts.update({f"sent {kind}": n for kind, n in line.laws.seen.items()})

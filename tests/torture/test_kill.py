@@ -2,7 +2,7 @@
 transports.
 
 Afterwards every acknowledged event was there exactly once, no number ever stood for two events,
-and every position that was told is good. `TELECAST_ROUNDS` says how often.
+and every position that was sent is good. `TELECAST_ROUNDS` says how often.
 """
 
 from __future__ import annotations
@@ -142,6 +142,6 @@ async def torment(own: Service, record: History, byte: Path) -> dict[str, object
         "of these committed": ledger.known,
         "never repeated": len(unanswered),
         "connections": len(record.sessions),
-        "gaps told": sum(each.types["gap"] for each in listeners),
-        "resets told": sum(each.types["snapshot"] for each in listeners),
+        "gaps sent": sum(each.types["gap"] for each in listeners),
+        "resets sent": sum(each.types["snapshot"] for each in listeners),
     }

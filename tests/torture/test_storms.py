@@ -85,7 +85,7 @@ def only_refusals(own: Service) -> None:
 
 
 def everybody_live(crowd: Crowd) -> int:
-    """Until all are live; who is refused comes back when it was told to. How often that was."""
+    """Until all are live; who is refused comes back when it was asked to. How often that was."""
     refused = 0
     waiting: list[tuple[float, Member]] = []
     deadline = time.monotonic() + MOST_SECONDS / 2

@@ -172,7 +172,7 @@ def test_what_was_refused_must_not_be_there() -> None:
     assert kinds(flaws(history)) == [("phantom", 10)]
 
 
-# --- what subscribers were told
+# --- what subscribers were sent
 
 
 def of_row(seq: int, key: str, op: str = "upsert", status: str = "on", at: int = 0) -> bytes:
@@ -292,7 +292,7 @@ def test_what_may_be_sent_has_no_flaws(
 @pytest.mark.parametrize(
     ("said", "heard", "found"),
     [
-        # something is not told, and nothing is said of it
+        # something is not sent, and nothing is said of it
         (ALL, [resume(2), *moves(3, 5, 6, 7), live(7)], [("lost", 4)]),
         (ALL, [resume(2), *moves(3, 4, 5, 6)], [("lost", 7)]),
         (SOME, [resume(2), *moves(5, 6, 7), live(7)], [("silent", 3), ("silent", 4)]),
@@ -303,7 +303,7 @@ def test_what_may_be_sent_has_no_flaws(
             [("lost", 6), ("lost", 7)],
         ),
         (SOME, [resume(2), conflated(3, 7, 4), moved(7), live(7)], [("lost", 6)]),
-        # told again, out of order, or never published
+        # sent again, out of order, or never published
         (ALL, [resume(2), *moves(3, 4, 4, 5, 6, 7)], [("repeated", 4)]),
         (ALL, [resume(2), *moves(2, 3, 4, 5, 6, 7)], [("reordered", 2)]),
         (

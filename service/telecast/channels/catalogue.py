@@ -55,7 +55,7 @@ class Catalogue(Mapping[str, Channel]):
 
 
 CHANNELS = Catalogue(ENTRIES)
-"""The built-in channels: what a service has that was not told otherwise. Only `create_app`'s
+"""The built-in channels: what a service has by default. Only `create_app`'s
 default, documentation and tests read it: what runs is given its catalogue."""
 
 

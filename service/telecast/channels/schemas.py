@@ -130,7 +130,7 @@ class Violation(Payload):
 
 
 class RiskAlert(Payload):
-    """A publisher tells ACTIVE and RESOLVED; what follows ACTIVE belongs to the server."""
+    """A publisher sends ACTIVE and RESOLVED; what follows ACTIVE belongs to the server."""
 
     id = Identifier(required=True)
     traderId = nullable(Identifier)

@@ -47,7 +47,7 @@ class Cut(Exception):
 
 
 class Line(Protocol):
-    """An open connection. `ids`: this transport tells positions as ids.
+    """An open connection. `ids`: this transport sends positions as ids.
 
     `heard_at` is when the last byte came, by the loop's clock, while somebody reads.
     """

@@ -1,4 +1,4 @@
-"""What the server tells, and where it is safe to go on. Pure; wire contract sections 3 and 4."""
+"""What the server sends, and where it is safe to go on. Pure; wire contract sections 3 and 4."""
 
 from __future__ import annotations
 

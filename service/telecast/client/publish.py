@@ -34,7 +34,7 @@ _BROKEN = (
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A channel's current rows, and a position from which a stream tells all that came since."""
+    """A channel's current rows, and a position from which a stream sends all that came since."""
 
     rows: list[dict[str, Any]]
     position: str
@@ -206,7 +206,7 @@ class Publisher:
         """All current rows, page by page.
 
         Rows may change while pages are read; `position` is that of the first page, so that a
-        stream from there tells every such change.
+        stream from there sends every such change.
         """
         url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/snapshot")
         asked = [(field, value) for field, values in (filters or {}).items() for value in values]

@@ -1,7 +1,7 @@
 """The trading floor: prices in, and what all channels have to tell about them out.
 
 It has no loop and no clock: `now` comes in, in whole milliseconds since 1970, never falling. For
-the same desk, seed, start and prices it tells the same.
+the same desk, seed, start and prices it gives the same events.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class JournalReader(Protocol):
 
 
 class Fetcher:
-    """Owns the reads that are under way; `len` tells how many."""
+    """Owns the reads that are under way; `len` is how many."""
 
     def __init__(
         self,

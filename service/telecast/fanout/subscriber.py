@@ -42,7 +42,7 @@ class Subscriber:
 
     Each part of it has one owner: the broadcaster its state, the backfill its catch-up, a cohort
     its seat, liveness its watch. While it is BEHIND it has a catch-up and while it is LIVE a seat:
-    its cursor is there. `Broadcaster.position` tells how far it is in any state.
+    its cursor is there. `Broadcaster.position` is how far it is in any state.
     """
 
     __slots__ = (

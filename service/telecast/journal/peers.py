@@ -62,7 +62,7 @@ class Peers(ABC):
 
     @abstractmethod
     async def begin(self, describe: Callable[[], Mapping[str, Any]]) -> None:
-        """Be there for others from now on. `describe` gives what they are told of this node."""
+        """Be there for others from now on. `describe` gives what they get to know of this node."""
 
     @abstractmethod
     async def end(self) -> None:

@@ -2,7 +2,7 @@
 
 A file that is replaced by renaming another over it is a new file: its mode, owner and ACL are
 those of whoever ran `telecast keys`, and a bind mount (`docker -v ./keys.toml:...`) shows the old
-one for ever. A service would go on with keys that the operator was told are revoked. So the file
+one for ever. A service would go on with keys that the operator believes revoked. So the file
 stays the same file, and its content is written over. What renaming gave is had otherwise:
 
 - A writer holds an exclusive lock (flock), a reader a shared one: nobody reads half a change.

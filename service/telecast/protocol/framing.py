@@ -41,7 +41,7 @@ class Transport(Protocol):
         ...
 
     def row(self, event: Event) -> bytes:
-        """One event inside a snapshot: its position proves nothing and is not told."""
+        """One event inside a snapshot: its position proves nothing and is not sent."""
         ...
 
     def message(self, message: Message) -> bytes: ...
@@ -135,7 +135,7 @@ class SseTransport:
         # event for it, though the standard dispatches none.
         self.comment = self.join([b":\n"])
         self.end = b"0\r\n\r\n" if chunked else b""
-        """What tells the peer that the stream has ended as it should (RFC 9112 §7.1)."""
+        """What shows the peer that the stream has ended as it should (RFC 9112 §7.1)."""
 
     def event(self, event: Event, epoch: str) -> bytes:
         return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (

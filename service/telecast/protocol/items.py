@@ -36,7 +36,7 @@ _SPACES = re.compile(rb"[ \t\r\n]*+")
 def dense(text: bytes | bytearray, most: int, at: int = 0, end: int | None = None) -> bool:
     """Whether more than `most` lists and objects may begin here: each costs 0.1 µs.
 
-    Each is a byte of the row as it is told too, so what is worth asking of a long text is whether
+    Each is a byte of the row as it is sent too, so what is worth asking of a long text is whether
     it has more than a row may have bytes.
     """
     return text.count(b"[", at, end) + text.count(b"{", at, end) > most

@@ -1,4 +1,4 @@
-"""A token bucket that is told the time."""
+"""A token bucket; the time comes in as an argument."""
 
 from __future__ import annotations
 

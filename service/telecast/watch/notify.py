@@ -1,4 +1,4 @@
-"""Tells systemd how the service is: ready, going down, alive (sd_notify(3)).
+"""Reports to systemd how the service is: ready, going down, alive (sd_notify(3)).
 
 Where no supervisor asks (no NOTIFY_SOCKET), nothing is sent.
 """

@@ -1,7 +1,7 @@
-"""What happened: what publishers were answered, what subscribers were told, what the journal has.
+"""What happened: what publishers were answered, what subscribers were sent, what the journal has.
 
 Record it as it happens, and let `judge` say when all is quiet whether it can be. Times are those
-of a counter: only their order counts. Events are JSON bytes, as they were told. Pure.
+of a counter: only their order counts. Events are JSON bytes, as they were sent. Pure.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any, Literal
 import orjson
 
 Kind = Literal[
-    "lost",  # acknowledged and not there, or there and never told
-    "repeated",  # told twice, or committed twice
+    "lost",  # acknowledged and not there, or there and never sent
+    "repeated",  # sent twice, or committed twice
     "reordered",
-    "phantom",  # told, though nobody published it, the journal lacks it, or nobody asked for it
+    "phantom",  # sent, though nobody published it, the journal lacks it, or nobody asked for it
     "changed",  # not what was published
     "reused",  # one number for two events
     "stale",  # what is held in the end, or offered to a newcomer, is not the newest
     "silent",  # left out by conflation without a word
-    "untrue",  # a gap, conflation or reset is told where there is none
-    "ahead",  # a position is told before all that it proves
+    "untrue",  # a gap, conflation or reset is sent where there is none
+    "ahead",  # a position is sent before all that it proves
 ]
 Event = dict[str, Any]
 
@@ -162,7 +162,7 @@ def parsed(history: Iterable[bytes]) -> list[Event]:
 
 
 def listener_flaws(truth: Sequence[bytes], reported: Sequence[bytes]) -> list[Flaw]:
-    """How what a listener was told differs from what there was to tell, byte for byte."""
+    """How what a listener was sent differs from what there was to send, byte for byte."""
     if reported == truth and len(set(truth)) == len(truth):
         return []
     right = {event["seq"]: json for event, json in zip(parsed(truth), truth, strict=True)}

@@ -1,4 +1,4 @@
-"""Holds what publishers were answered and subscribers were told against what the journal has. Pure.
+"""Holds what publishers were answered and subscribers were sent against what the journal has. Pure.
 
 Nothing is taken from the service but its words: pins, rows and gaps are worked out anew.
 """
@@ -76,7 +76,7 @@ def _parsed(session: Session) -> tuple[str, list[Message]]:
 
 
 class _Truth:
-    """Every event of one epoch that the journal has or anybody was told."""
+    """Every event of one epoch that the journal has or anybody was sent."""
 
     def __init__(self, kept: Kept, pins: Mapping[str, Sequence[str] | None]) -> None:
         self.kept = kept
@@ -93,7 +93,7 @@ class _Truth:
         self._of_key: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
 
     def witness(self, who: str, event: Event, json: bytes) -> Iterator[Flaw]:
-        """Somebody was told this event."""
+        """Somebody was sent this event."""
         seq = event["seq"]
         known = self._json.get(seq)
         if known is None:
@@ -255,14 +255,14 @@ class _Listening:
         """The channels whose rows may come."""
         self._last_row = 0
         self._proven: dict[str, int | None] = {}
-        """Channel to where all was told or excused; None until its snapshot is complete."""
+        """Channel to where all was sent or excused; None until its snapshot is complete."""
         self._since = 0
         """From here on it is known what each channel had to tell."""
         self._excused = 0
         self._gaps: list[tuple[str, int, int]] = []
         self._conflated: list[tuple[int, int, int | None]] = []
         self._missing: dict[int, int] = {}
-        """What was not told when a position that covers it was: seq to that position."""
+        """What was not sent when a position that covers it was: seq to that position."""
         self._flaws: list[Flaw] = []
 
     def flaws(self, messages: Sequence[Message], *, least_head: int) -> list[Flaw]:
@@ -380,7 +380,7 @@ class _Listening:
             self._prove(int(seq))
 
     def _prove(self, upto: int) -> None:
-        """All that was asked for up to here should have been told."""
+        """All that was asked for up to here should have been sent."""
         for name, after in self._proven.items():
             if after is None or after >= upto:
                 continue
@@ -407,11 +407,11 @@ class _Listening:
         for seq, upto in self._missing.items():
             event = self._truth.events[seq]
             if seq in self._sent:
-                self._flaw("ahead", seq, f"told after the position {upto}: {event}")
+                self._flaw("ahead", seq, f"sent after the position {upto}: {event}")
             elif not self._all and self._truth.conflatable(seq):
                 self._flaw("silent", seq, f"left out up to {upto} without a word: {event}")
             else:
-                self._flaw("lost", seq, f"not told up to {upto}: {event}")
+                self._flaw("lost", seq, f"not sent up to {upto}: {event}")
 
     def _judge_excuses(self) -> None:
         """What was said to be missing is missing, and just so many."""

@@ -1,6 +1,6 @@
 """Whether what a trading floor tells hangs together, held against arithmetic of our own.
 
-`Story.hear` takes what is told, in its order, and fails at the first thing that can't be. It
+`Story.hear` takes what is sent, in its order, and fails at the first thing that can't be. It
 computes with fractions, so that it can't share a rounding with what it judges.
 """
 
@@ -62,7 +62,7 @@ def no_float(value: Any, name: str = "") -> None:
 
 
 class Story:
-    """All that was told so far. `thinned`: position updates were left out on the way."""
+    """All that was sent so far. `thinned`: position updates were left out on the way."""
 
     def __init__(
         self, desk: list[Mandate], *, started: int, day: int, thinned: bool = False
@@ -97,7 +97,7 @@ class Story:
         for channel, row in reported:
             no_float(row)
             loaded = CHANNELS[channel].load(row)
-            assert {name: loaded[name] for name in row} == row, "told as it was published"
+            assert {name: loaded[name] for name in row} == row, "sent as it was published"
             getattr(self, "_" + channel.replace("-", "_"))(row)
 
     def _happened(self, what: str) -> None:

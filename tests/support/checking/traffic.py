@@ -1,6 +1,6 @@
 """Publishers that repeat what was not answered, and subscribers that are cut and come back.
 
-All that they are answered and told is recorded in a `History`; `judge` says whether it can be.
+All that they are answered and sent is recorded in a `History`; `judge` says whether it can be.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MOVES = {
     "risk-alerts": ("traderId", "severity"),
     "trader-status": ("id", "exchange", "symbol"),
 }
-"""Channel to the fields whose change is told as a delete and an upsert."""
+"""Channel to the fields whose change is sent as a delete and an upsert."""
 PINS = {"trader-status": ("status",), "positions": (), "risk-alerts": ("status", "severity")}
 """Channel to the fields whose change is never conflated away."""
 FILTERED_BY = {
@@ -113,7 +113,7 @@ class Desk:
         before = self.book.rows.get(("positions", key))
         payload = position(key, f"t{self._chance.randrange(3)}", reason=mark)
         if before is not None:
-            # It moves, or it is closed, or it is told anew.
+            # It moves, or it is closed, or it is sent anew.
             match self._chance.randrange(4):
                 case 0:
                     payload["symbol"] = f"S{self._chance.randrange(3)}"
@@ -325,7 +325,7 @@ class Listener:
         self.name = name
         self.heard: list[bytes] = []
         self.positions: list[str] = []
-        """All that it was told."""
+        """All that it was sent."""
         self.types: Counter[str] = Counter()
         self.cuts: Counter[str] = Counter()
         self._own = own

@@ -132,7 +132,7 @@ class Crowd:
         self.opened = 0
         """Connections that were established."""
         self.lives = 0
-        """Members that have been told `live` so far."""
+        """Members that have been sent `live` so far."""
         self.overs = 0
         self.tails: set[Member] = set()
 

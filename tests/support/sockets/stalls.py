@@ -1,4 +1,4 @@
-"""What the tests of stalled clients share: something to miss, and a judge of what is told of it."""
+"""What the tests of stalled clients share: something to miss, and a judge of what is sent of it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Fire:
 
     @staticmethod
     def _lives() -> Iterator[Payload]:
-        """Positions that are opened, told twice more, moved to another trader, and closed."""
+        """Positions that are opened, sent twice more, moved to another trader, and closed."""
         for number in itertools.count():
             key = f"p{number % 7}"
             yield position(key, "t1", reason=f"{number} opens")

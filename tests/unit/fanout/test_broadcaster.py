@@ -248,7 +248,7 @@ class Line:
         first, last = reported.body["fromSeq"], reported.body["toSeq"]
         assert first <= last <= self.world.tape.head
         assert first > self.last_event, "of the past nothing more is left out"
-        assert first > (self.conflated[-1][1] if self.conflated else 0), "told twice as left out"
+        assert first > (self.conflated[-1][1] if self.conflated else 0), "conflated twice"
         self.conflated.append((first, last))
 
     def _on_gap(self, reported: ServerMessage) -> None:
@@ -262,7 +262,7 @@ class Line:
         assert first <= last
         at = self.at[name]
         assert at is not None
-        assert first > at, "a gap in what was told already"
+        assert first > at, "a gap in what was sent already"
         assert not any(channel == name and first <= to for channel, _, to in self.gaps), (
             "the same gap twice"
         )
@@ -300,7 +300,7 @@ class Line:
     def _all_sent(self, name: str, upto: int) -> None:
         """Nothing of a channel up to here is missing without a word."""
         after = self.at[name]
-        assert after is not None, "an event of a channel that was neither told nor resumed"
+        assert after is not None, "an event of a channel that was neither sent nor resumed"
         for entry in self.world.between(after, upto):
             if entry.channel == name and self.wants(entry):
                 assert self._excused(entry), f"{entry} is missing without a word"
@@ -324,7 +324,7 @@ class Line:
         )
 
     def all_sent(self) -> None:
-        """At rest: everything there is was told."""
+        """At rest: everything there is was sent."""
         for name in self.selection.channels:
             self._all_sent(name, self.world.tape.head)
 
@@ -455,7 +455,7 @@ class World:
                 yield entry
 
     def lost(self, delivery: str) -> set[int]:
-        """What not even EARLIEST can be told."""
+        """What not even EARLIEST can be sent."""
         there = {event.seq for log in self.tape.logs.values() for event in log.since(0)}
         if delivery == "all":
             there |= {entry.seq for entry in self.journal.entries}
@@ -512,7 +512,7 @@ class World:
         self.check_tally()
 
     def check_tally(self) -> None:
-        """What the counters say was told is what was told."""
+        """What the counters say was sent is what was sent."""
         tally = self.broadcaster.tally
         for transport in ("ws", "sse"):
             reported = sum(
@@ -591,14 +591,14 @@ def _connect(
     }[origin]
     line = world.line(transport, selection, start=start, delivery=delivery, max_rate=rate)
     if origin == "ahead":
-        # Nothing is known of what such a client holds: only that it is told a start.
+        # Nothing is known of what such a client holds: only that it is sent a start.
         line.whole = False
 
 
 def _resume(
     world: World, number: int, back: int, transport: Transport, how: tuple[str, float | None]
 ) -> None:
-    """Drop a client, and come back with any position that it was ever told."""
+    """Drop a client, and come back with any position that it was ever sent."""
     line = _pick(world, number)
     if line is None:
         return
@@ -611,7 +611,7 @@ def _resume(
 
 
 def _come_back(world: World, number: int, transport: Transport) -> None:
-    """Drop a client in whatever state it is, and come back with the last position it was told."""
+    """Drop a client in whatever state it is, and come back with the last position it was sent."""
     line = _pick(world, number)
     if line is None:
         return
@@ -812,7 +812,7 @@ def test_a_position_ahead_that_does_not_come_is_unknown_after_two_seconds(world:
 
 
 def test_a_position_that_is_ahead_is_never_confirmed(world: World) -> None:
-    """Regression: a heartbeat that was asked for at once told the client's own word back."""
+    """Regression: a heartbeat that was asked for at once sent the client's own word back."""
     line = world.line(start=Start(Origin.POSITION, Position(EPOCH, 3)))
     world.broadcaster.heartbeat(line.subscriber)
     world.loop.turn()
@@ -909,7 +909,7 @@ def test_what_only_the_tape_has_is_sent_beside_pages_of_the_journal(world: World
 
 
 def test_what_the_journal_trimmed_and_the_tape_holds_is_sent_and_no_gap(world: World) -> None:
-    """Regression: up to the lower of both floors a gap was told, though the journal had let go of
+    """Regression: up to the lower of both floors a gap was sent, though the journal had let go of
     pinned events, which the tape keeps, and the tape of others, which the journal had."""
     world.commit(*(trader(0, number % 2) for number in range(6)))
     for _ in range(20):
@@ -953,7 +953,7 @@ def test_a_trim_that_nobody_knows_of_yet_is_a_gap_all_the_same(world: World) -> 
 
 
 def test_what_was_read_before_a_trim_is_sent_and_no_gap(world: World) -> None:
-    """Regression: a trim between the reading and the telling of a page was told as a gap, and
+    """Regression: a trim between the reading and the sending of a page was sent as a gap, and
     the events after it."""
     long_past(world)
     world.journal.before_answer = lambda: world.journal.trim("market-data", 20)
@@ -1003,7 +1003,7 @@ def test_what_is_trimmed_while_the_first_page_is_read_is_not_missed_from_earlies
 
 
 def test_from_earliest_a_channel_that_began_anew_expires_as_any_other(world: World) -> None:
-    """Its rows were told, while of the other channels nothing was."""
+    """Its rows were sent, while of the other channels nothing was."""
     world.commit(price(0), *(trader(key) for key in range(4)))
     line = world.line(start=Start(Origin.EARLIEST))
     world.change(
@@ -1024,7 +1024,7 @@ def test_from_earliest_a_channel_that_began_anew_expires_as_any_other(world: Wor
 
 def test_from_earliest_a_ghost_is_not_forgotten(world: World) -> None:
     """Regression: `earliest` excused every trim for as long as the catch-up lasted, so that a
-    row told before a stall outlived its tombstone."""
+    row sent before a stall outlived its tombstone."""
     world.commit(trader(0))
     line = world.line(WS, EVERYTHING, start=Start(Origin.EARLIEST))
     line.sink.stall()
@@ -1335,7 +1335,7 @@ def test_in_the_middle_of_a_snapshot_a_heartbeat_proves_nothing(world: World) ->
 
 def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> None:
     """Regression: between two slices a member stood where its last event had been, not where its
-    last heartbeat was; whom that made behind was told a false gap or a needless snapshot."""
+    last heartbeat was; whom that made behind was sent a false gap or a needless snapshot."""
     lines = [world.line(WS, MARKET) for _ in range(5)]
     world.commit(price(0))
     world.loop.run_for(0.1)
@@ -1353,7 +1353,7 @@ def test_a_position_never_goes_back_while_a_flush_is_under_way(world: World) -> 
 
 
 def test_a_row_that_changes_before_it_is_sent_comes_as_its_change_alone(world: World) -> None:
-    """Also where another was told the same part of the same snapshot before the change."""
+    """Also where another was sent the same part of the same snapshot before the change."""
     for key in range(3):
         world.commit(trader(key), price(key), Change(1, key, 0, 0, 1, 1))
     quick, slow = world.line(), world.line()

@@ -43,7 +43,7 @@ def small_slices() -> Iterator[None]:
 
 
 class Members:
-    """A cohort with members that joined at some cursor; counts what it is told."""
+    """A cohort with members that joined at some cursor; counts what it is sent."""
 
     def __init__(self, max_rate: float | None = None) -> None:
         self.loop = VirtualLoop()
@@ -139,7 +139,7 @@ _AT_THE_END_OF_A_PIECE = [
     *(Change(channel=0, key=0, group=0, status=0, kind=kind, skip=1) for kind in (0, 0, 1, 0)),
     *(Change(channel=2, key=0, group=0, status=0, kind=1, skip=1) for _ in range(3)),
 ]
-"""One who joined there was not told what the pieces after it leave out."""
+"""One who joined there was not sent what the pieces after it leave out."""
 
 
 @example(_AT_THE_END_OF_A_PIECE, True, [2])
@@ -173,7 +173,7 @@ def test_who_joins_while_a_batch_waits_gets_the_rest_of_it(
 def test_a_position_is_true_between_any_two_slices_and_never_goes_back(
     changes: list[Change], rated: bool, cuts: list[int], count: int
 ) -> None:
-    """What was left out of a batch that is half told has its newest still to come."""
+    """What was left out of a batch that is half sent has its newest still to come."""
     members = Members(1.0 if rated else None)
     everyone = [members.join(0) for _ in range(count)]
     events = events_of(changes)
@@ -227,8 +227,8 @@ def test_one_who_fills_up_or_leaves_in_the_middle_is_written_to_no_more() -> Non
 
 
 def test_one_who_fills_up_within_a_batch_was_sent_only_what_is_conflated_before_it() -> None:
-    """Regression: the first piece told how many the whole batch leaves out, and the catch-up of
-    one whose sink was full by then told of some of them again."""
+    """Regression: the first piece said how many the whole batch leaves out, and the catch-up of
+    one whose sink was full by then sent some of them again."""
     members = Members(1.0)
     fills, stays = members.join(0), members.join(0)
     events = events_of([Change(3 - 2 * (n > 8), n % 3, 0, 0, 1, 1) for n in range(18)])

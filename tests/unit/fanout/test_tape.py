@@ -290,7 +290,7 @@ def test_a_snapshot_at_n_and_what_follows_is_the_whole_history_folded(
     scan: int,
     data: st.DataObject,
 ) -> None:
-    """For every n, and however many commits come between the chunks that are told."""
+    """For every n, and however many commits come between the chunks that are sent."""
     ledger, tape = Ledger(), Tape(CHANNELS, **bounds)
     cut = data.draw(st.integers(0, len(changes)))
 
@@ -320,7 +320,7 @@ def test_a_tape_fed_from_a_trimmed_journal_claims_no_more_than_it_holds(
     old: list[Change], new: list[Change], bounds: dict[str, int], data: st.DataObject
 ) -> None:
     """Regression: letting go of an old live row took the floors that the journal had given down
-    to that row's seq, so that lost events and lost tombstones passed for told."""
+    to that row's seq, so that lost events and lost tombstones passed for sent."""
     ledger, loop = Ledger(), VirtualLoop()
     loop.close()
     journal = FakeJournal(loop)

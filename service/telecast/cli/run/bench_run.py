@@ -36,7 +36,7 @@ class BenchRows:
     that nobody else's row is touched.
 
     `about` is the channel as the service's catalogue describes it. Raises click.UsageError for a
-    channel whose rows can't be told apart, or can't be taken away again.
+    channel whose rows are not distinct, or can't be taken away again.
     """
 
     def __init__(self, about: Mapping[str, Any], name: str) -> None:
