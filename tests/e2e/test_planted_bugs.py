@@ -41,6 +41,7 @@ from telecast.fanout.cohort import Cohort
 from telecast.fanout.floors import Floors
 from telecast.fanout.subscriber import State
 from telecast.journal.base import Idempotency, Receipt
+from telecast.journal.books import notes_of
 from telecast.journal.group import Group
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.journal.sqlite.store import Store
@@ -136,7 +137,7 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
                     answers.append((each.answer, refusal))
             if store.failed is None:
                 early = [] if heard is None else answers
-                self._send(Committed(early, tuple(group.entries), group.head, None, None))
+                self._send(Committed(early, tuple(group.entries), (), group.head, None, None))
                 for each, (_, reported) in zip(jobs, early, strict=False):
                     # What the service itself publishes, nobody hears of.
                     while each.batch.idempotency is not None and isinstance(reported, Receipt):
@@ -146,7 +147,8 @@ def _eagerly(heard: Heard | None) -> Callable[[Writer, Store], None]:
                 store.commit(group)
             except TelecastError as fault:
                 answers = [(each.answer, fault) for each in jobs]
-            self._send(Committed(answers, (), store.head, store.full, store.failed))
+            notes = notes_of(group.notes.items())
+            self._send(Committed(answers, (), notes, store.head, store.full, store.failed))
 
     return serve
 
