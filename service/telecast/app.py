@@ -23,6 +23,7 @@ from telecast.fanout.broadcaster import Broadcaster
 from telecast.fanout.wheel import LoopScheduler
 from telecast.ingress import Alerts, Ingress, IngressLimits
 from telecast.journal import Access, NodeOptions, journal_from_url
+from telecast.journal.ageing import monotonic
 from telecast.journal.base import Journal, KeyLimits
 from telecast.keys import KeyStore
 from telecast.keys.guesses import Guesses
@@ -78,6 +79,7 @@ def create_app(
     accept_secret: bool = False,
     accept_changes: Collection[str] = (),
     now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = monotonic,
 ) -> web.Application:
     """The whole service. `keys` are loaded; `journal` (not opened) replaces the settings' one.
 
@@ -87,7 +89,7 @@ def create_app(
     channels that may begin anew in a journal that nodes share.
 
     The parts open when the application starts and close when it is cleaned up; `parts_of` gives
-    them to whoever embeds it. `now` gives seconds since 1970.
+    them to whoever embeds it. `now` gives seconds since 1970, `elapsed` seconds of monotonic time.
     """
     app = web.Application(middlewares=[correlate, explain], client_max_size=settings.max_body_bytes)
     paths = routes()
@@ -119,7 +121,7 @@ def create_app(
             if journal.shared:
                 await settle_shared(journal, catalogue, accept_changes)
             app[PARTS] = await _build(
-                settings, keys, catalogue, journal, tokens, worker, now, stack
+                settings, keys, catalogue, journal, tokens, worker, now, elapsed, stack
             )
             app[REGISTRY] = build_registry(app[PARTS])
             if worker is not None:
@@ -143,6 +145,7 @@ async def _build(
     tokens: Tokens,
     worker: Worker | None,
     now: Callable[[], float],
+    elapsed: Callable[[], float],
     stack: AsyncExitStack,
 ) -> Parts:
     """Make the parts around a journal that is open, and set them going."""
@@ -182,7 +185,7 @@ async def _build(
     shared_clients = SharedClients(journal, clients, now=now)
     await shared_clients.open()
     stack.callback(shared_clients.end)
-    signed_out = SignedOut(journal, tokens, clients, now=now)
+    signed_out = SignedOut(journal, tokens, clients, now=now, elapsed=elapsed)
     await signed_out.open()
     admission = Admission(_socket_limits(settings), scheduler)
     parts = Parts(
@@ -196,7 +199,7 @@ async def _build(
         relay=relay,
         ingress=ingress,
         audit=audit,
-        alerts=_alerts(settings, catalogue, tape, ingress, audit, now),
+        alerts=_alerts(settings, catalogue, tape, ingress, audit, now, elapsed),
         system=SystemReports(ingress, tape, catalogue, now, node=journal.peers.node),
         clients=clients,
         shared_clients=shared_clients,
@@ -287,10 +290,19 @@ def _alerts(
     ingress: Ingress,
     audit: Audit,
     now: Callable[[], float],
+    elapsed: Callable[[], float],
 ) -> tuple[Alerts, ...]:
     """One for each channel whose rows are alerts."""
     return tuple(
-        Alerts(channel, tape, ingress, audit, escalate_after=settings.escalate_after, now=now)
+        Alerts(
+            channel,
+            tape,
+            ingress,
+            audit,
+            escalate_after=settings.escalate_after,
+            now=now,
+            elapsed=elapsed,
+        )
         for channel in catalogue.values()
         if channel.follow is not None
     )

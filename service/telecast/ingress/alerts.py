@@ -21,6 +21,7 @@ from telecast.errors import Code, PeerFault, TelecastError
 from telecast.ingress.backlog import Published
 from telecast.ingress.derivation import Change
 from telecast.ingress.ingress import Ingress
+from telecast.journal.ageing import Ageing, monotonic
 from telecast.journal.base import Idempotency, Note
 from telecast.model import Principal, Row
 from telecast.tape.tape import Tape
@@ -65,8 +66,10 @@ class Alerts:
         *,
         escalate_after: float,
         now: Callable[[], float],
+        elapsed: Callable[[], float] = monotonic,
     ) -> None:
-        """`escalate_after` is in seconds, 0 for never; `now` gives seconds since 1970."""
+        """`escalate_after` is in seconds, 0 for never; `now` gives seconds since 1970, `elapsed`
+        seconds of monotonic time."""
         self.channel = channel
         self.escalated = 0
         self._tape = tape
@@ -74,10 +77,15 @@ class Alerts:
         self._audit = audit
         self._escalate_after = escalate_after
         self._now = now
+        self._elapsed = elapsed
+        self._ageing = Ageing(aloud=False)
+        """A clock that jumps makes no alert look as if it had waited. At a start the clock is
+        believed: a false escalation shows, and one that comes too late does not."""
         self._upto = 0
         """The newest row that was looked at."""
         self._waiting: dict[str, float] = {}
-        """Id of each critical alert that nobody has acknowledged, and since when it waits."""
+        """Id of each critical alert that nobody has acknowledged, and since when it waits, in
+        monotonic time."""
 
     def escalate_after(self, seconds: float) -> None:
         """Let another patience hold from the next look on, 0 for endless."""
@@ -131,6 +139,8 @@ class Alerts:
             await self._escalate(alert_id)
 
     def _scan(self) -> Iterator[None]:
+        elapsed = self._elapsed()
+        believed = self._ageing.at(self._now(), elapsed).before
         rows = self._tape.logs[self.channel.name]
         while events := list(islice(rows.upserts(self._upto), SCAN)):
             for event in events:
@@ -140,13 +150,13 @@ class Alerts:
                     if alerts.waits(row):
                         since = row.get("activeSince")
                         moment = event.timestamp / 1000 if since is None else _seconds(since)
-                        self._waiting[event.key] = moment
+                        self._waiting[event.key] = elapsed - max(0.0, believed - moment)
             self._upto = events[-1].seq
             yield
 
     def _sort(self, due: list[str]) -> Iterator[None]:
         """Let go of those that have ended, and find those that are due."""
-        latest = self._now() - self._escalate_after
+        latest = self._elapsed() - self._escalate_after
         waiting = tuple(self._waiting)
         for first in range(0, len(waiting), SCAN):
             for alert_id in waiting[first : first + SCAN]:

@@ -107,6 +107,12 @@ class Tokens:
         self._now = now
         self._start = secrets.token_hex(8)
         self._used: defaultdict[Kind, _Used] = defaultdict(_Used)
+        self._forget_by = now
+
+    def forget_by(self, believed: Callable[[], float]) -> None:
+        """By this time ids are forgotten, not by the clock: one that is wrong for a while would
+        let count again what was used up, as soon as it is right."""
+        self._forget_by = believed
 
     def share(self, life: str) -> None:
         """What may be used once counts at each node of this life of a log, not in this process
@@ -158,7 +164,7 @@ class Tokens:
         Raises OwnFault where no more ids can be remembered.
         """
         used, now = self._used[token.kind], int(self._now())
-        used.forget(now)
+        used.forget(int(self._forget_by()))
         if used.by_key[token.key_id] >= MOST_USED:
             raise OwnFault(
                 Code.OVERLOADED,

@@ -288,7 +288,8 @@ async def test_a_look_at_many_waiting_alerts_lets_others_in_between(
 
 async def test_a_critical_alert_that_nobody_acknowledges_is_escalated_once() -> None:
     clock = [1_800_000_000.0]
-    async with served(DESK, MIA, now=lambda: clock[0], escalate_after=300.0) as live:
+    time = {"now": lambda: clock[0], "elapsed": lambda: clock[0]}
+    async with served(DESK, MIA, **time, escalate_after=300.0) as live:
         (alerts,) = live.parts.alerts
         critical = {"severity": "CRITICAL"}
         await live.publish("risk-alerts", *(alert(f"a{n}", **critical) for n in (1, 2, 3)))
@@ -308,6 +309,34 @@ async def test_a_critical_alert_that_nobody_acknowledges_is_escalated_once() -> 
         assert (alerts.escalated, alerts.unacknowledged) == (1, 0)
         (entry, *_) = live.parts.audit.before(None)
         assert (entry.action, entry.principal, entry.target) == ("escalate-alert", "telecast", "a1")
+
+
+async def test_a_clock_that_jumps_escalates_nothing_and_holds_up_nothing() -> None:
+    """Regression: an hour's step of the clock escalated what had waited for some seconds."""
+    clock, elapsed = [1_800_000_000.0], [0.0]
+    time = {"now": lambda: clock[0], "elapsed": lambda: elapsed[0]}
+
+    async def looks(seconds: float) -> int:
+        clock[0] += seconds
+        elapsed[0] += seconds
+        await live.parts.alerts[0].look()
+        return live.parts.alerts[0].escalated
+
+    async with served(DESK, **time, escalate_after=300.0) as live:
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL"))
+        assert await looks(10) == 0
+        clock[0] += 3600
+        await live.publish("risk-alerts", alert("a2", severity="CRITICAL"))
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL"))
+        assert await looks(1) == 0
+        assert await looks(279) == 0
+        assert await looks(11) == 1
+        assert await looks(11) == 2
+        clock[0] -= 7200
+        await live.publish("risk-alerts", alert("a3", severity="CRITICAL"))
+        assert await looks(1) == 2
+        assert await looks(298) == 2
+        assert await looks(2) == 3
 
 
 async def test_what_waited_before_a_restart_is_escalated_after_it(tmp_path: Path) -> None:

@@ -599,7 +599,43 @@ async def test_a_session_that_was_signed_out_stays_so_over_a_restart_and_the_oth
         assert len(await read_book(live.parts.journal, BOOK)) == 1
     clock.now += 13 * 3600
     async with served(**options) as live:
-        assert await read_book(live.parts.journal, BOOK) == {}, "what has expired is erased"
+        later = await signed_in(live)
+        assert (await live.ask("DELETE", SESSION, who=None, headers=later))[0] == 200
+        assert len(await read_book(live.parts.journal, BOOK)) == 2, "the first may be forgotten"
+    async with served(**options) as live:
+        assert len(await read_book(live.parts.journal, BOOK)) == 1, "what has expired is erased"
+
+
+async def test_a_clock_that_is_wrong_for_a_while_brings_back_no_session(tmp_path):
+    """Regression: a start with a clock that was a day ahead erased the sign-outs; once it was
+    right, the sessions were there again."""
+    clock, secret, journal = Clock(), b"s" * 32, f"sqlite:{tmp_path}/j.db"
+    keys, issued = KeyStore.of(principal(), now=clock)
+    options = {
+        "keys": keys,
+        "secrets": {"desk": issued[principal().key_id]},
+        "journal": journal,
+        "secret": secret,
+        "now": clock,
+    }
+
+    async def over(live: Live, cookie: dict[str, str]) -> bool:
+        return (await live.ask("GET", CHANNELS, who=None, headers=cookie))[0] == 401
+
+    async with served(**options) as live:
+        first = await signed_in(live)
+        assert (await live.ask("DELETE", SESSION, who=None, headers=first))[0] == 200
+    clock.now += 24 * 3600
+    async with served(**options) as live:
+        clock.now -= 24 * 3600
+        assert await over(live, first)
+    async with served(**options) as live:
+        assert await over(live, first)
+        clock.now += 24 * 3600
+        other = await signed_in(live)
+        assert (await live.ask("DELETE", SESSION, who=None, headers=other))[0] == 200
+        clock.now -= 24 * 3600
+        assert await over(live, first), "another sign-out meanwhile forgets none"
 
 
 async def test_a_stream_ends_when_its_session_has_its_greatest_age():

@@ -17,6 +17,7 @@ from aiohttp import WSMsgType, web
 from telecast.app import create_app, parts_of
 from telecast.channels.catalogue import CHANNELS, Catalogue
 from telecast.config import Settings
+from telecast.journal.ageing import monotonic
 from telecast.journal.base import Journal
 from telecast.keys import KeyStore
 from telecast.model import SCOPES, Principal
@@ -313,6 +314,7 @@ async def served(
     secret: bytes | None = None,
     catalogue: Catalogue = CHANNELS,
     now: Callable[[], float] = time.time,
+    elapsed: Callable[[], float] = monotonic,
     trusted: ssl.SSLContext | None = None,
     accept_changes: Collection[str] = (),
     **settings: Any,
@@ -336,6 +338,7 @@ async def served(
         secret=secret,
         accept_changes=accept_changes,
         now=now,
+        elapsed=elapsed,
     )
     async with (
         Server(app, chosen) as server,
