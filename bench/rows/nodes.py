@@ -16,7 +16,7 @@ from bench.peers.telecast import Telecast
 from bench.tools import publishing, subscribers
 
 name = "nodes"
-title = "Nodes: 50 events/s published at one node, 100 clients at each of three; one core for all"
+title = "Nodes: 20 events/s published at one node, 100 clients at each of three; one core for all"
 columns = (
     Column(title="CPU µs an event a node", at="event_us", form=",.0f"),
     Column(title="p50 ms at its node", at="near.p50", form=".2f"),
@@ -26,7 +26,7 @@ columns = (
     Column(title="lost", at="lost", form=",.0f"),
     Column(title="load's core", at="load_core", form=".0%"),
 )
-NODES, CLIENTS, RATE = 3, 100, 50.0
+NODES, CLIENTS, RATE = 3, 100, 20.0
 
 
 def cases(options: Options) -> list[Case]:
@@ -44,7 +44,7 @@ def _case(options: Options, replicas: int) -> Case:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="telecast-bench-"))
             log = stack.enter_context(nats_servers(Path(folder), cores, replicas))
-            peer = _telecast(log, replicas)
+            peer = _telecast(log, replicas, Path(folder) / "secret")
             nodes = [stack.enter_context(serving(peer, transport, cores)) for _ in range(NODES)]
             crowds = []
             for node in nodes:
@@ -78,14 +78,13 @@ def _case(options: Options, replicas: int) -> Case:
             "marks": core_marks(load / window, 0.0),
         }
 
-    return Case(
-        peer=_telecast("", replicas), transport=transport, run=run, asked={"replicas": replicas}
-    )
+    return Case(peer=Telecast(), transport=transport, run=run, asked={"replicas": replicas})
 
 
 def _ms(heard: dict[str, Any]) -> dict[str, float]:
     return {at: heard["latency"][at] / 1e3 for at in ("p50", "p99")}
 
 
-def _telecast(log: str, replicas: int) -> Telecast:
-    return Telecast(journal=f"{log}/bench", settings=(("replicas", str(replicas)),))
+def _telecast(log: str, replicas: int, secret: Path) -> Telecast:
+    settings = (("replicas", str(replicas)), ("secret-file", str(secret)))
+    return Telecast(journal=f"{log}/bench", settings=settings)
