@@ -313,6 +313,7 @@ def _node_options(settings: Settings) -> NodeOptions:
         copy=settings.journal_copy,
         replicas=settings.replicas,
         checkpoint_bytes=settings.checkpoint_bytes,
+        largest_event=settings.max_event_bytes,
         access=Access(
             creds=settings.nats_creds,
             user=settings.nats_user,

@@ -77,4 +77,5 @@ def _on_jetstream(
         now=now,
         limits=limits,
         checkpoint_bytes=node.checkpoint_bytes,
+        largest_event=node.largest_event,
     )

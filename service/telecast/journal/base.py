@@ -160,7 +160,8 @@ class Journal(ABC):
         and changes nothing, whatever `expect` says. Raises IdempotencyConflict when the known
         key has another digest, IdempotencyExhausted when no more keys are remembered (a known
         one is always answered), Conflict when a row is not where `expect` says,
-        JournalFull, JournalUnavailable. Cancelling the caller does not cancel the commit.
+        JournalFull, JournalUnavailable, and PeerFault BODY_TOO_LARGE where the batch is larger than
+        this journal can ever take. Cancelling the caller does not cancel the commit.
         ValueError is the calling code's fault: too many records or notes or nothing at all, a
         note over MAX_NOTE_BYTES, text with NUL or a lone surrogate.
 

@@ -29,7 +29,15 @@ def program() -> str | None:
 class NatsServer:
     """One server with JetStream on loopback, with a port and a store of its own."""
 
-    def __init__(self, *, config: str = "", port: int = -1, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        config: str = "",
+        port: int = -1,
+        folder: Path | None = None,
+        max_payload: str = "8MB",
+        jetstream: bool = True,
+    ) -> None:
         """`folder` has what is left of the one before, or nothing yet; the caller removes it."""
         self.folder = folder or Path(tempfile.mkdtemp(prefix="nats-"))
         self._owned = folder is None
@@ -38,8 +46,8 @@ class NatsServer:
         text = self.folder / "nats.conf"
         store = json.dumps(str(self.folder / "store"))
         text.write_text(
-            f"listen: 127.0.0.1:{port}\nmax_payload: 8MB\n"
-            f"jetstream {{ store_dir: {store}, sync_interval: always }}\n{config}"
+            f"listen: 127.0.0.1:{port}\nmax_payload: {max_payload}\n{config}\n"
+            + (f"jetstream {{ store_dir: {store}, sync_interval: always }}\n" if jetstream else "")
         )
         for left in self.folder.glob("*.ports"):
             left.unlink()

@@ -62,11 +62,13 @@ def _no_password() -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
     """What one node needs beside the log's address: the path of its copy, how many servers keep a
-    log that it makes, after how many bytes of messages a checkpoint is due, and how it gets in."""
+    log that it makes, after how many bytes of messages a checkpoint is due, how many bytes an event
+    may have, and how it gets in."""
 
     copy: Path = Path("telecast-copy.db")
     replicas: int = 1
     checkpoint_bytes: int = 64 * 2**20
+    largest_event: int = 0
     access: Access = Access()
 
 

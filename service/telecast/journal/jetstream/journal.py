@@ -43,6 +43,8 @@ AHEAD = 1024
 """Messages that wait for the copy's thread at the most."""
 CLOSE_SECONDS = 5.0
 CHECKPOINT_BYTES = 64 * 2**20
+BESIDE_EVENTS = 4096
+"""What a message holds beside the events of one change, at the most."""
 
 
 class _State(Enum):
@@ -82,9 +84,12 @@ class JetStreamJournal(Journal):
         now: Callable[[], float],
         limits: KeyLimits | None = None,
         checkpoint_bytes: int = CHECKPOINT_BYTES,
+        largest_event: int = 0,
     ) -> None:
         """`copy` is the path of this node's own database. `now` only says when to ask for a trim:
-        what goes is judged by the log's time. A checkpoint is made every so many bytes."""
+        what goes is judged by the log's time. A checkpoint is made every so many bytes.
+        A message must hold the `largest_event` twice: as it was, taken away, and as it is."""
+        self._least = 2 * largest_event + BESIDE_EVENTS
         self.epoch = ""
         self.head = 0
         self._log = log
@@ -126,6 +131,7 @@ class JetStreamJournal(Journal):
         self._opened, self._gone = loop.create_future(), loop.create_future()
         try:
             await self._log.open()
+            self._check_payload()
             fetching = Fetching(self._log, self._path)
             try:
                 await self._open_copy(loop, await self._fetched(fetching))
@@ -140,6 +146,14 @@ class JetStreamJournal(Journal):
         self._move(_State.OPEN)
         self._tasks.append(asyncio.create_task(self._sender.run()))
         self._tasks.append(asyncio.create_task(self._keeper.run()))
+
+    def _check_payload(self) -> None:
+        if self._log.most_bytes < self._least:
+            raise JournalUnavailable(
+                f"A message of the log holds {self._log.most_bytes:,} bytes, and the largest event "
+                f"with what belongs to it takes {self._least:,}: raise `max_payload` of the NATS "
+                "servers (8 MB is a good value), or lower max_event_bytes."
+            )
 
     async def _fetched(self, fetching: Fetching) -> str | None:
         """A checkpoint to begin with, where the copy is missing or older than the log."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from telecast.errors import JournalFull, JournalUnavailable
+from telecast.errors import Code, JournalFull, JournalUnavailable, PeerFault
 from telecast.journal.answers import answer
 from telecast.journal.base import MAX_BATCH, Batch, KeyLimits, Receipt
 from telecast.journal.jetstream.checkpoints.marks import Mark
@@ -117,14 +117,16 @@ class Sender:
     # --- what the journal calls
 
     def put(self, batch: Batch) -> asyncio.Future[Receipt]:
-        """The batch's receipt or refusal, once the log has judged it. Raises JournalUnavailable."""
+        """The batch's receipt or refusal, once the log has judged it. Raises JournalUnavailable,
+        and PeerFault BODY_TOO_LARGE where it fits no message."""
         receipt: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         size = _measure(batch)
         if size > self._log.most_bytes:
-            raise JournalUnavailable(
-                f"The batch takes some {size:,} bytes and a message of the log holds "
-                f"{self._log.most_bytes:,}: publish fewer rows at a time, or raise the NATS "
-                "servers' `max_payload`."
+            raise PeerFault(
+                Code.BODY_TOO_LARGE,
+                f"The batch takes some {size:,} bytes, and a message of the log holds "
+                f"{self._log.most_bytes:,}: publish fewer events at a time. (An operator can raise "
+                "`max_payload` of the NATS servers.)",
             )
         self._check()
         self._waiting.append(_Asked(batch, size, receipt))

@@ -58,6 +58,8 @@ class Servers:
         self._heard_at: float | None = None
         self._moved_at = 0.0
         self._denied = asyncio.Event()
+        self.forbidden = ""
+        """What the servers said last that this user may not do."""
         self._closed = False
 
     async def connect(self) -> None:
@@ -113,8 +115,13 @@ class Servers:
         return f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}."
 
     async def _on_error(self, error: Exception) -> None:
-        if "authorization" in str(error).lower():
+        said = str(error)
+        if "authorization" in said.lower():
             self._denied.set()
+        if "permissions violation" in said.lower():
+            # The servers leave such a call without an answer: this is all that says why.
+            self.forbidden = said.removeprefix("nats: ")
+            log.error("the NATS servers forbid it to this user", extra={"reason": self.forbidden})
         log.debug("the NATS connection reports a fault", extra={"reason": type(error).__name__})
 
     async def _on_disconnect(self) -> None:

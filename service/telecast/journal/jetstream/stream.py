@@ -130,7 +130,8 @@ class JetStreamLog(Log):
                 return await self._servers.call(subject, body)
             except (TimeoutError, Refused) as fault:
                 unsettled = isinstance(fault, TimeoutError) or fault.code == UNSETTLED
-                if not unsettled or loop.time() >= self._patient_until:
+                waited = self._servers.forbidden or loop.time() >= self._patient_until
+                if not unsettled or waited:
                     raise
             if not said:
                 log.warning("the servers have no leader just now: waiting for one")
@@ -138,6 +139,11 @@ class JetStreamLog(Log):
             await asyncio.sleep(RETRY_SECONDS)
 
     def _silent(self, error: BaseException) -> JournalUnavailable:
+        if self._servers.forbidden:
+            return JournalUnavailable(
+                f"{self._address} does not let this user do it ({self._servers.forbidden}): the "
+                "operating page, Several nodes, lists the subjects that it needs."
+            )
         return JournalUnavailable(f"{self._address} did not answer ({error!r}).")
 
     def _doubt(self) -> None:

@@ -1,0 +1,158 @@
+"""What a node says of NATS servers and streams that it can't go on with: each on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import nats
+import orjson
+import pytest
+
+from telecast.errors import Code, JournalUnavailable, PeerFault, TelecastError
+from telecast.journal import Access, NodeOptions, journal_from_url
+from telecast.journal.base import Batch
+from telecast.journal.jetstream import servers as servers_module
+from telecast.model import Record, Retention
+from tests.support.service.nats import NatsServer, program
+
+pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+
+A = "trader-status"
+KEEP = {A: Retention(1_000_000, 1e9)}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[NatsServer]:
+    found = NatsServer()
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def started() -> Iterator[Any]:
+    """Makes servers, which end with the test."""
+    made: list[NatsServer] = []
+
+    def start(**options: Any) -> NatsServer:
+        made.append(NatsServer(**options))
+        return made[-1]
+
+    yield start
+    for each in made:
+        each.end()
+
+
+def one(key: str, size: int = 2) -> Batch:
+    return Batch(records=(Record(A, key, "upsert", False, b"0" * size),))
+
+
+@asynccontextmanager
+async def opened(url: str, copy: Path, **options: Any) -> AsyncIterator[Any]:
+    journal = journal_from_url(url, KEEP, node=NodeOptions(copy=copy, **options))
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def refusal(url: str, copy: Path, **options: Any) -> str:
+    with pytest.raises(TelecastError) as fault:
+        async with opened(url, copy, **options):
+            pass
+    return fault.value.message
+
+
+async def call(server: NatsServer, subject: str, body: object) -> dict[str, Any]:
+    client = await nats.connect(server.url)
+    try:
+        answer = await client.request(f"$JS.API.{subject}", orjson.dumps(body), timeout=5)
+    finally:
+        await client.close()
+    found: dict[str, Any] = orjson.loads(answer.data)
+    assert "error" not in found, found
+    return found
+
+
+async def test_servers_without_jetstream_are_named(started: Any, tmp_path: Path) -> None:
+    said = await refusal(f"{started(jetstream=False).url}/x", tmp_path / "a.db")
+    assert "JetStream switched off: start them with `-js`" in said
+
+
+async def test_an_account_without_jetstream_is_named(started: Any, tmp_path: Path) -> None:
+    server = started(
+        config="accounts { DESK: { users: [{ user: desk, password: x }] }, "
+        "SYS: { jetstream: enabled, users: [{ user: other, password: x }] } }"
+    )
+    (tmp_path / "password").write_text("x")
+    access = Access(user="desk", password_file=tmp_path / "password")
+    said = await refusal(f"{server.url}/x", tmp_path / "a.db", access=access)
+    assert "JetStream" in said
+    assert "account" in said or "switched off" in said
+
+
+async def test_what_the_user_may_not_do_is_named(
+    started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers_module, "CALL_SECONDS", 0.3)
+    server = started(
+        config="authorization { users: [{ user: desk, password: x, "
+        'permissions: { publish: { deny: "$JS.API.STREAM.>" } } }] }'
+    )
+    (tmp_path / "password").write_text("x")
+    access = Access(user="desk", password_file=tmp_path / "password")
+    said = await refusal(f"{server.url}/x", tmp_path / "a.db", access=access)
+    assert "does not let this user" in said
+    assert "$js.api.stream" in said.lower()
+
+
+async def test_a_stream_of_a_newer_format_is_left_alone(server: NatsServer, tmp_path: Path) -> None:
+    config = {"name": "newer", "subjects": ["newer.>"], "metadata": {"telecast.format": "2"}}
+    await call(server, "STREAM.CREATE.newer", config)
+    said = await refusal(f"{server.url}/newer", tmp_path / "a.db")
+    assert "has format 2, and this version of Telecast reads 1: upgrade" in said
+
+
+async def test_a_message_of_a_newer_version_is_no_start_and_loses_nothing(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with opened(f"{server.url}/later", tmp_path / "a.db") as journal:
+        await journal.append(one("a"))
+        await journal._log.append(b'{"v":2}\n')
+        with pytest.raises(JournalUnavailable):
+            await journal._reached(2)
+    said = await refusal(f"{server.url}/later", tmp_path / "b.db")
+    assert "Message 2 of the log has version 2 and this Telecast knows 1: upgrade this node" in said
+    assert (await call(server, "STREAM.INFO.later", {}))["state"]["messages"] == 2
+
+
+async def test_servers_whose_messages_are_too_small_for_an_event_are_no_start(
+    started: Any, tmp_path: Path
+) -> None:
+    server = started(max_payload="64KB")
+    said = await refusal(f"{server.url}/x", tmp_path / "a.db", largest_event=32 * 1024)
+    assert "raise `max_payload` of the NATS servers" in said
+    async with opened(f"{server.url}/x", tmp_path / "a.db", largest_event=8 * 1024) as journal:
+        await journal.append(one("a", 8 * 1024))
+        with pytest.raises(PeerFault) as fault:
+            await journal.append(Batch(records=(*one("b", 40_000).records * 2,)))
+        assert fault.value.code is Code.BODY_TOO_LARGE
+        assert "publish fewer events at a time" in fault.value.message
+        await journal.append(one("c"))
+
+
+async def test_a_stream_that_may_not_be_purged_grows_and_publishing_goes_on(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(f"{server.url}/grows", tmp_path / "a.db") as journal:
+        await journal.append(one("a"))
+        config = (await call(server, "STREAM.INFO.grows", {}))["config"]
+        await call(server, "STREAM.UPDATE.grows", config | {"deny_purge": True})
+        await journal._keeper._keep()
+        with pytest.raises(JournalUnavailable, match="can't be used"):
+            await journal._keeper._tidy(keep=1)
+        await journal.append(one("b"))
+        assert journal.failure() is None
