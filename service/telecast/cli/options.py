@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
 
-from telecast.config import About, table
+from telecast.config import About, load_one, table
+from telecast.journal.jetstream.address import Access
 
 Command = Callable[..., Any]
+
+ACCESS = (
+    "nats_creds",
+    "nats_user",
+    "nats_password_file",
+    "nats_ca",
+    "nats_cert",
+    "nats_key",
+)
+"""The settings that say how one gets in to the NATS servers."""
+
+
+def access_from(flags: Mapping[str, Any]) -> Access:
+    """From a command's flags and the environment."""
+    given = {name: load_one(name, flags) for name in ACCESS}
+    return Access(**{name.removeprefix("nats_"): value for name, value in given.items()})
 
 
 def settings_options(*, only: Collection[str] | None = None) -> Callable[[Command], Command]:

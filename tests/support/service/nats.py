@@ -37,6 +37,7 @@ class NatsServer:
         folder: Path | None = None,
         max_payload: str = "8MB",
         jetstream: bool = True,
+        sync: str = "always",
     ) -> None:
         """`folder` has what is left of the one before, or nothing yet; the caller removes it."""
         self.folder = folder or Path(tempfile.mkdtemp(prefix="nats-"))
@@ -47,7 +48,7 @@ class NatsServer:
         store = json.dumps(str(self.folder / "store"))
         text.write_text(
             f"listen: 127.0.0.1:{port}\nmax_payload: {max_payload}\n{config}\n"
-            + (f"jetstream {{ store_dir: {store}, sync_interval: always }}\n" if jetstream else "")
+            + (f"jetstream {{ store_dir: {store}, sync_interval: {sync} }}\n" if jetstream else "")
         )
         for left in self.folder.glob("*.ports"):
             left.unlink()
@@ -64,9 +65,11 @@ class NatsServer:
         while time.monotonic() < deadline and self.process.poll() is None:
             for file in self.folder.glob(f"*_{self.process.pid}.ports"):
                 try:
-                    url = json.loads(file.read_text())["nats"][0]
+                    said = json.loads(file.read_text())
+                    url = said["nats"][0]
                 except (json.JSONDecodeError, KeyError):
                     break
+                self.monitor = next(iter(said.get("monitoring") or ()), None)
                 return int(url.rpartition(":")[2])
             time.sleep(0.01)
         raise AssertionError((self.folder / "log").read_text())

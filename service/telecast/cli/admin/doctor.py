@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -17,12 +17,18 @@ import orjson
 from yarl import URL
 
 from telecast import __version__
+from telecast.cli.admin.doctor_log import CHECKS as LOG_CHECKS
+from telecast.cli.admin.doctor_log import Trouble, opened
 from telecast.cli.connection import DEFAULT_URL, Address, key_option, run
 from telecast.cli.exits import Exit
+from telecast.cli.options import ACCESS, access_from, settings_options
 from telecast.cli.output import plain, show
 from telecast.cli.run.bench import is_loopback
 from telecast.client.http import LOST, below, words
-from telecast.config import from_environment
+from telecast.config import from_environment, load_one
+from telecast.errors import TelecastError
+from telecast.journal.jetstream.address import Access, parse_address
+from telecast.journal.jetstream.address import Address as LogAddress
 from telecast.protocol.messages import PROTOCOL_VERSION
 
 ANSWER_SECONDS = 10.0
@@ -30,16 +36,6 @@ BEAT_SECONDS = 5
 """The heartbeat that is asked for."""
 CLOCK_SECONDS = 2.0
 CERTIFICATE_DAYS = 21
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble(Exception):
-    """What is wrong, and what to do about it."""
-
-    what: str
-    fix: str
-    fatal: bool = False
-    """Nothing that follows can work."""
 
 
 class Patient:
@@ -285,16 +281,69 @@ async def examined(url: str, key: str | None) -> bool:
     return well
 
 
+async def examined_log(
+    address: LogAddress, access: Access, monitors: Sequence[str], copy: Path
+) -> bool:
+    """The same of a log that several nodes share."""
+    well = True
+    try:
+        async with opened(address, access, monitors, copy) as patient:
+            show(f"[ok] log: {address} answers")
+            for name, check in LOG_CHECKS:
+                try:
+                    show(f"[ok] {name}: {await check(patient)}")
+                except (Trouble, TelecastError) as found:
+                    well = False
+                    show(_trouble(name, found))
+    except Trouble as trouble:
+        show(_trouble("log", trouble))
+        return False
+    return well
+
+
+def _trouble(name: str, found: Trouble | TelecastError) -> str:
+    if isinstance(found, TelecastError):
+        return f"[--] {name}: {plain(found.message)}"
+    return f"[--] {name}: {found.what}\n     {found.fix}"
+
+
 @click.command(name="doctor")
 @click.argument(
     "url", type=Address(), default=lambda: from_environment("TELECAST_URL") or DEFAULT_URL
 )
 @key_option
+@click.option(
+    "--journal",
+    metavar="nats://HOST:4222/NAME",
+    help="Look at the log that nodes share too: replicas, syncing, clock, checkpoints, the copy on "
+    "this machine.",
+)
+@click.option(
+    "--nats-monitor",
+    "monitors",
+    multiple=True,
+    metavar="URL",
+    help="Where a NATS server is monitored.  [default: port 8222 of each of the journal's servers]",
+)
+@settings_options(only=("journal_copy", *ACCESS))
 @click.pass_context
-def command(ctx: click.Context, url: str, key: str | None) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    url: str,
+    key: str | None,
+    journal: str | None,
+    monitors: tuple[str, ...],
+    **flags: Any,
+) -> None:
     """Try the service at URL as a client would, and name what is in the way, with the fix.
 
     It looks at address, TLS, readiness, key, clock, and at both transports: opening, buffering by
     a proxy, heartbeats, resuming. It publishes nothing. Exit code 1 if anything is wrong.
     """
-    ctx.exit(Exit.OK if run(examined(url, key)) else Exit.ERROR)
+    log = None if journal is None else parse_address(journal)
+    well = run(examined(url, key))
+    if log is not None:
+        copy = load_one("journal_copy", flags)
+        well = run(examined_log(log, access_from(flags), monitors, copy)) and well
+    ctx.exit(Exit.OK if well else Exit.ERROR)

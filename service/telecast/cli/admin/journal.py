@@ -15,11 +15,11 @@ import click
 import orjson
 
 from telecast.channel_file import read_catalogue
-from telecast.cli.options import settings_options
+from telecast.cli.options import ACCESS, access_from, settings_options
 from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.errors import SettingsError
-from telecast.journal.jetstream.address import Access, parse_address
+from telecast.journal.jetstream.address import parse_address
 from telecast.journal.sqlite.info import Info, info
 from telecast.journal.sqlite.restored import restored
 from telecast.journal.sqlite.upkeep import Progress, backup, check, compact
@@ -35,14 +35,6 @@ journal_option = click.option(
     metavar="sqlite:PATH|nats://HOST:4222/NAME",
     help="The journal; of a nats:// one, this node's copy.  [TELECAST_JOURNAL; default: "
     "sqlite:telecast.db]",
-)
-_ACCESS = (
-    "nats_creds",
-    "nats_user",
-    "nats_password_file",
-    "nats_ca",
-    "nats_cert",
-    "nats_key",
 )
 optional_file = click.argument("file", type=click.Path(), required=False)
 
@@ -155,7 +147,7 @@ def compact_(file: str | None, flag: str | None) -> None:
 
 @command.command(name="restored")
 @click.argument("file", type=click.Path())
-@settings_options(only=_ACCESS)
+@settings_options(only=ACCESS)
 def restored_(file: str, **flags: Any) -> None:
     """Say that FILE, or the stream nats://HOST:4222/NAME, was put back from a copy: a new epoch.
 
@@ -166,7 +158,7 @@ def restored_(file: str, **flags: Any) -> None:
     if file.startswith(("nats://", "tls://")):
         from telecast.journal.jetstream.move import restored as restored_stream
 
-        made = asyncio.run(restored_stream(parse_address(file), _access(flags)))
+        made = asyncio.run(restored_stream(parse_address(file), access_from(flags)))
         if made is None:
             note(f"{file} is whole: nodes without a copy make one from it alone.")
         else:
@@ -182,7 +174,7 @@ def restored_(file: str, **flags: Any) -> None:
 @command.command(name="move")
 @click.argument("source", metavar="sqlite:PATH")
 @click.argument("target", metavar="nats://HOST:4222/NAME")
-@settings_options(only=("replicas", *_ACCESS))
+@settings_options(only=("replicas", *ACCESS))
 def move_(source: str, target: str, **flags: Any) -> None:
     """Move a SQLite journal into a stream, which several nodes share. The service must be stopped.
 
@@ -196,7 +188,9 @@ def move_(source: str, target: str, **flags: Any) -> None:
         raise SettingsError([f"The source is sqlite:PATH, not {source!r}."])
     address = parse_address(target)
     replicas = load_one("replicas", flags)
-    done = asyncio.run(move(os.path.expanduser(path), address, _access(flags), replicas=replicas))
+    done = asyncio.run(
+        move(os.path.expanduser(path), address, access_from(flags), replicas=replicas)
+    )
     note(
         f"{path} is {'in' if done.again else 'now in'} {address}: epoch {done.epoch}, head "
         f"{done.head}. Start each node with --journal {address}"
@@ -206,7 +200,7 @@ def move_(source: str, target: str, **flags: Any) -> None:
 @command.command(name="copy")
 @click.argument("file", type=click.Path())
 @journal_option
-@settings_options(only=_ACCESS)
+@settings_options(only=ACCESS)
 def copy_(file: str, flag: str | None, **flags: Any) -> None:
     """Fetch the newest checkpoint of a nats:// journal as a new FILE. No node needs to run.
 
@@ -215,17 +209,12 @@ def copy_(file: str, flag: str | None, **flags: Any) -> None:
     from telecast.journal.jetstream.move import fetch_copy
 
     address = parse_address(load_one("journal", {"journal": flag}))
-    made = asyncio.run(fetch_copy(address, _access(flags), file))
+    made = asyncio.run(fetch_copy(address, access_from(flags), file))
     note(
         f"{file} is a copy of {address} up to message {made.sequence}: epoch {made.epoch}, head "
         f"{made.head}, {_size(made.size)}. As a node's copy: --journal-copy {file}. As a backup: "
         f"telecast journal restored {file} makes a journal of it."
     )
-
-
-def _access(flags: dict[str, Any]) -> Access:
-    given = {name: load_one(name, flags) for name in _ACCESS}
-    return Access(**{name.removeprefix("nats_"): value for name, value in given.items()})
 
 
 def _path(file: str | None, flag: str | None) -> str:

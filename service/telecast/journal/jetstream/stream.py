@@ -207,13 +207,17 @@ class JetStreamLog(Log):
             extra={"setting": "jetstream { sync_interval: always }", "stream": name},
         )
 
-    async def extent(self) -> Extent:
+    async def info(self) -> dict[str, Any]:
+        """What the servers say of the stream. Raises JournalUnavailable."""
         try:
-            state = (await self._asked(f"STREAM.INFO.{self._address.name}"))["state"]
+            return await self._servers.call(f"STREAM.INFO.{self._address.name}")
         except Refused as refused:
             raise self._unusable(refused) from refused
         except TROUBLE as error:
             raise self._silent(error) from error
+
+    async def extent(self) -> Extent:
+        state = (await self.info())["state"]
         first, last = state["first_seq"], state["last_seq"]
         self.end = max(self.end, last)
         return Extent(first if state["messages"] else last + 1, last)
@@ -225,7 +229,7 @@ class JetStreamLog(Log):
             return None
         except TROUBLE as error:
             raise self._silent(error) from error
-        return _ms(found["message"]["time"])
+        return ms_of(found["message"]["time"])
 
     async def append(self, data: bytes) -> None:
         if len(data) > self.most_bytes:
@@ -304,7 +308,7 @@ def _kept_epoch(metadata: dict[str, str], life: str) -> str | None:
     return epoch if of == life and is_epoch(epoch) else None
 
 
-def _ms(text: str) -> int:
+def ms_of(text: str) -> int:
     """An RFC 3339 instant with up to nine decimals, in UTC, in ms since 1970, rounded down."""
     whole, _, rest = text.rstrip("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
