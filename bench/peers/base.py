@@ -17,7 +17,7 @@ from typing import Protocol
 from bench.machine import HOST, Cores
 from bench.tools import Publication, Subscription
 
-START_SECONDS = 20.0
+START_SECONDS = 40.0
 STOP_SECONDS = 5.0
 
 
