@@ -12,7 +12,9 @@ import pytest
 from telecast.consumers import Name
 from telecast.errors import SettingsError
 from telecast.journal.base import Batch, Note, read_book
+from telecast.journal.jetstream import peers as peers_module
 from telecast.model import Position
+from telecast.web.nodes.presence import KeysCompared
 from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
 from tests.support.service.nats import program, shared
@@ -247,6 +249,59 @@ async def test_of_two_that_come_at_once_just_one_stays(tmp_path: Path) -> None:
         await first.until(lambda: len(first.parts.clients) + len(second.parts.clients) == 1)
         await level(first, second)
         assert len(first.parts.clients) + len(second.parts.clients) == 1
+
+
+async def test_a_node_that_does_not_answer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ASK_SECONDS", 0.2)
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+
+        async def hangs(_: object) -> None:
+            await asyncio.Event().wait()
+
+        for kind in ("clients", "kick"):
+            second.parts.journal.peers.on(kind, hangs)
+        name = str(second.parts.journal.peers.node)
+        listed = await first.get("/api/v1/clients")
+        assert listed["missing"] == {name: "It did not answer within 0.2 s."}
+        query = {"clientId": "bot", "dryRun": "true"}
+        _, answer, _ = await first.ask("DELETE", "/api/v1/clients", query=query)
+        assert list(answer["data"]["missing"]) == [name]
+
+
+async def test_a_key_that_another_node_does_not_know_sees_nothing_there(tmp_path: Path) -> None:
+    async with nodes(tmp_path, holders=[principal(), principal("ops", "admin")]) as lives:
+        first, second = lives
+        await known(first, second)
+        hand_out(second, principal())
+        listed = await first.get("/api/v1/clients", who="ops")
+        assert "not known there" in listed["missing"][str(second.parts.journal.peers.node)]
+
+
+async def test_a_node_that_goes_is_not_waited_for(tmp_path: Path) -> None:
+    name = stream_name()
+    async with nodes(tmp_path, 1, name=name) as (stays,):
+        (tmp_path / "other").mkdir()
+        async with nodes(tmp_path / "other", 1, name=name) as (goes,):
+            await known(stays, goes)
+        await stays.until(lambda: not stays.parts.journal.peers.others())
+        assert len((await stays.get("/api/v1/nodes"))["nodes"]) == 1
+
+
+async def test_keys_files_that_differ_are_warned_of_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes(tmp_path, holders=[principal(), principal("bot", "read")]) as (first, second):
+        await known(first, second)
+        compared = KeysCompared()
+        compared.look(first.parts)
+        hand_out(first, principal())
+        for _ in range(3):
+            compared.look(first.parts)
+        assert caplog.text.count("another node has other keys") == 1
+        assert not (await first.get("/api/v1/nodes"))["sameKeys"]
 
 
 # --- sessions and tickets
