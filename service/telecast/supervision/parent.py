@@ -28,7 +28,7 @@ from telecast.watch.notify import Notifier
 log = logging.getLogger(__name__)
 decided = logging.getLogger("telecast.supervision.crew")
 
-GATHER_SECONDS = 2.0
+GATHER_SECONDS = 4.0
 """How long a worker may take to say what it has counted; after that its last report counts."""
 BETWEEN_SECONDS = 10.0
 """Between two reports that nobody asked for: what a killed worker counted is lost for no longer."""

@@ -11,7 +11,7 @@ from telecast.errors import Code, OwnFault
 from telecast.supervision.line import Line
 from telecast.supervision.sums import Family
 
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 8.0
 """How long the parent may take to gather what all have counted."""
 
 
