@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import telecast.web.api.publish as publishing
 from telecast.channels.catalogue import CHANNELS
-from telecast.client.sse import Parser
+from telecast.client.connection.sse import Parser
 from telecast.errors import CODES, PeerFault
 from telecast.protocol.commands import parse_json
 from telecast.protocol.items import DEPTH, PIECE, pieces

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecast.client.sse import Parser
+from telecast.client.connection.sse import Parser
 from telecast.model import Entry, Event, Position
 from telecast.protocol import framing, messages
 from telecast.protocol.framing import (

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from telecast.client import turns, view
-from telecast.client.turns import Stage, Turns
+from telecast.client import view
+from telecast.client.connection import turns
+from telecast.client.connection.turns import Stage, Turns
 from telecast.fanout import catchup, flusher
 from telecast.net import plain
 from telecast.net.plain import Flow, PlainWire

@@ -10,7 +10,7 @@ import click
 
 from telecast.cli.exits import Unreachable
 from telecast.client import Publisher, faults
-from telecast.client.http import base_of, check_key
+from telecast.client.connection.http import base_of, check_key
 from telecast.config import from_environment
 
 DEFAULT_URL = "http://127.0.0.1:8080"

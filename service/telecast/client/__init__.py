@@ -4,8 +4,9 @@
 what the command line uses. It imports nothing of the service but errors, model and protocol.
 """
 
-from telecast.client.backoff import Backoff
 from telecast.client.client import Client
+from telecast.client.connection.backoff import Backoff
+from telecast.client.connection.reports import Dropped, Reconnected
 from telecast.client.faults import BadAnswer, Behind, Closed, Refused, Unreachable
 from telecast.client.follow import Change, Op
 from telecast.client.messages import ServerMessage
@@ -20,7 +21,7 @@ from telecast.client.rows import (
     TraderStatusRow,
 )
 from telecast.client.store import PositionFile, Store
-from telecast.client.stream import Dropped, Reconnected, Stream
+from telecast.client.stream import Stream
 from telecast.client.view import Changes, State, Update, View
 from telecast.client.watch import Watch
 from telecast.errors import TelecastError

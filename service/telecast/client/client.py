@@ -7,15 +7,16 @@ from them (docs/client_reference.py), and a test holds the two against each othe
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
+from telecast.client.connection.http import Access, Key
+from telecast.client.connection.reports import Report
+from telecast.client.connection.turns import Transports
 from telecast.client.faults import Closed, Unreachable
-from telecast.client.follow import Buffer, Change, WhenFull, follow
-from telecast.client.http import Access, Key
+from telecast.client.follow import Buffer, Change, WhenFull, acknowledger, follow
 from telecast.client.link import Link
 from telecast.client.publish import PATIENCE_SECONDS, Publisher, Snapshot
 from telecast.client.rows import (
@@ -27,15 +28,9 @@ from telecast.client.rows import (
     TraderStatusRow,
 )
 from telecast.client.store import Store
-from telecast.client.stream import Report, Stream, Transports
+from telecast.client.stream import Stream
 from telecast.client.view import View
-from telecast.errors import TelecastError
-
-log = logging.getLogger("telecast.client")
-
-Filter = str | Iterable[str]
-"""A value, or several: a row passes if it has one of them."""
-Selection = tuple[tuple[str, tuple[str, ...]], ...]
+from telecast.client.wanted import Filter, Selection, selection_of
 
 LIVENESS_SECONDS = 2.0
 BUFFER = 1_000
@@ -176,7 +171,7 @@ class Client:
         ValueError for a channel that is a log.
         """
         self._check_open()
-        chosen = _selection(filters)
+        chosen = selection_of(filters)
         entry = await self._rest.allow(channel, dict(chosen))
         if entry.get("mode") == "log":
             raise ValueError(f"{channel!r} is a log, which has no rows to view: use `follow`.")
@@ -246,7 +241,7 @@ class Client:
             since=kept or since,
             delivery=delivery,
             max_rate=max_rate,
-            filters=dict(_selection(filters)),
+            filters=dict(selection_of(filters)),
             heartbeat=self._heartbeat,
             client_id=self._client_id,
             pause=self._pause,
@@ -255,14 +250,14 @@ class Client:
         self._buffers.add(waiting)
         report = None
         if acknowledge and self._client_id is not None:
-            report = _acknowledger(stream, self._rest, self._client_id, lambda: self._closed)
+            report = acknowledger(stream, self._rest, self._client_id, lambda: self._closed)
         return follow(stream, waiting, keep, report, self._readers)
 
     async def snapshot(self, channel: str, **filters: Filter) -> Snapshot:
         """The rows as they are, once: `rows` (each with `key`, `seq`, `data`) and `position`, from
         which `follow(since=...)` goes on without a gap."""
         self._check_open()
-        return await self._rest.snapshot(channel, dict(_selection(filters)))
+        return await self._rest.snapshot(channel, dict(selection_of(filters)))
 
     async def channels(self) -> list[dict[str, Any]]:
         """The catalogue as far as the key may read it: names, fields, filters, schemas."""
@@ -368,32 +363,3 @@ class Client:
 
         link = self._links[kind] = Link(open_stream, ended)
         return link
-
-
-def _selection(filters: Mapping[str, Filter]) -> Selection:
-    """Raises ValueError for a filter without a value, which would pass everything."""
-    found = []
-    for name, value in sorted(filters.items()):
-        values = (value,) if isinstance(value, str) else tuple(sorted(set(value)))
-        if not values:
-            raise ValueError(f"The filter {name!r} has no value: leave it out to pass all rows.")
-        found.append((name, values))
-    return tuple(found)
-
-
-def _acknowledger(
-    stream: Stream, rest: Publisher, client_id: str, over: Callable[[], bool]
-) -> Callable[[str], Awaitable[None]]:
-    """Reports positions over the stream's WebSocket, or beside an event stream by REST; nothing
-    when the client is `over`."""
-
-    async def acknowledge(position: str) -> None:
-        if over() or await stream.send({"action": "ack", "position": position}):
-            return
-        try:
-            await rest.report(client_id, position)
-        except TelecastError as fault:
-            # The next one says all that this one would have said.
-            log.warning("position %s was not acknowledged: %s", position, fault.message)
-
-    return acknowledge

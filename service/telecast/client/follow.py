@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from telecast.client.connection.lines import Transport
 from telecast.client.faults import Behind
-from telecast.client.lines import Transport
 from telecast.client.messages import ServerMessage
+from telecast.client.publish import Publisher
 from telecast.client.store import Store
 from telecast.client.stream import Stream
+from telecast.errors import TelecastError
 
 log = logging.getLogger("telecast.client")
 
@@ -240,3 +242,21 @@ class _Place:
             self._keep.save(position)
         if self._acknowledge is not None:
             await self._acknowledge(position)
+
+
+def acknowledger(
+    stream: Stream, rest: Publisher, client_id: str, over: Callable[[], bool]
+) -> Callable[[str], Awaitable[None]]:
+    """Reports positions over the stream's WebSocket, or beside an event stream by REST; nothing
+    when the client is `over`."""
+
+    async def acknowledge(position: str) -> None:
+        if over() or await stream.send({"action": "ack", "position": position}):
+            return
+        try:
+            await rest.report(client_id, position)
+        except TelecastError as fault:
+            # The next one says all that this one would have said.
+            log.warning("position %s was not acknowledged: %s", position, fault.message)
+
+    return acknowledge

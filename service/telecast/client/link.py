@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from telecast.client.connection.reports import Alive, Dropped, Reconnected, Report, Silent
 from telecast.client.faults import Closed, Refused
 from telecast.client.messages import ServerMessage
-from telecast.client.stream import Alive, Dropped, Reconnected, Report, Silent, Stream
+from telecast.client.stream import Stream
 from telecast.client.view import Table
 from telecast.errors import TelecastError
 

@@ -14,9 +14,17 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from telecast.client.backoff import Backoff
+from telecast.client.connection.backoff import Backoff
+from telecast.client.connection.http import (
+    CONNECT_SECONDS,
+    LOST,
+    Access,
+    Key,
+    below,
+    open_session,
+    words,
+)
 from telecast.client.faults import BadAnswer, Refused, Unreachable
-from telecast.client.http import CONNECT_SECONDS, LOST, Access, Key, below, open_session, words
 
 PATIENCE_SECONDS = 60.0
 """How long a request is repeated: longer than a restart, shorter than an operator's lunch."""

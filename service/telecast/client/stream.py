@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from telecast.client.backoff import Backoff
+from telecast.client.connection.backoff import Backoff
+from telecast.client.connection.http import Access, Key
+from telecast.client.connection.lines import Cut, Line, Transport, open_line
+from telecast.client.connection.reports import Dropped, Reconnected, Report, watch
+from telecast.client.connection.turns import Transports, Turns
 from telecast.client.faults import MOST_TOLD_SECONDS, BadAnswer, Refused, Unreachable
-from telecast.client.http import Access, Key
-from telecast.client.lines import Cut, Line, Transport, open_line
 from telecast.client.messages import Cursor, Garbled, ServerMessage
-from telecast.client.turns import Turns
+from telecast.client.wanted import Wanted, query_of
 from telecast.errors import CODES
 from telecast.model import Position
 from telecast.protocol.instants import parse_instant
@@ -28,45 +28,6 @@ LEAST_HEARTBEAT = 2.0
 WELCOME_SECONDS = 15.0
 """Longest wait for the first message: a proxy may let a handshake pass and nothing after it."""
 WORDS = ("earliest", "acked", "now")
-_REFINE = "filter-"
-"""What the names of requests begin with that change the filter."""
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A connection was lost, or not made: the next try follows after `delay` seconds."""
-
-    reason: str
-    code: int | None
-    delay: float
-    position: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reconnected:
-    """The service answers again; `position` is from where it was asked to resume, if any."""
-
-    transport: Transport
-    position: str | None
-    tries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Silent:
-    """Nothing has come for `seconds`, not even the answer to a question: the line may be dead."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Alive:
-    """Something came again on a line that was Silent."""
-
-
-Report = Dropped | Reconnected | Silent | Alive
-Transports = Transport | Literal["auto"] | Sequence[Transport] | Callable[[int], Transport]
-"""One transport, transports in turn, or a function from the number of the connection (from 0) to
-its transport. `auto` is WebSocket, and SSE where a WebSocket does not get through."""
 
 
 class Stream:
@@ -116,9 +77,8 @@ class Stream:
             Position.parse(since)
         self._access = url if isinstance(url, Access) else Access.to(url, key, tls=tls, proxy=proxy)
         self._turns = Turns(transport)
-        self._channels = list(channels)
-        self._query = _query(since, delivery, max_rate, heartbeat, client_id)
-        self._filters = {name: list(values) for name, values in (filters or {}).items()}
+        query = query_of(since, delivery, max_rate, heartbeat, client_id)
+        self._wanted = Wanted(channels, filters, query)
         self._silence = SILENT_BEATS * float(heartbeat or DEFAULT_HEARTBEAT)
         self._beat: list[tuple[str, str]] = []
         if liveness is not None and heartbeat is None:
@@ -137,9 +97,6 @@ class Stream:
         self._line: Line | None = None
         self._left: Line | None = None
         """One that we close ourselves: the next connection asks for more."""
-        self._asked: list[str] = []
-        self._requests: dict[str, list[str]] = {}
-        self._numbers = itertools.count(1)
         self._renewed = False
         self._messages = self._run()
 
@@ -180,21 +137,17 @@ class Stream:
         A WebSocket subscribes; an event stream, whose address says what it carries, is opened
         anew and starts over with the rows of all its channels.
         """
-        new = [name for name in channels if name not in self._channels]
-        if new:
-            self._channels += new
+        if new := self._wanted.add(channels):
             self._cursor.expect(new)
             await self._catch_up()
 
     async def remove(self, channels: Sequence[str]) -> None:
         """Follow these no longer; what is on its way still comes. One channel must be left."""
-        gone = [name for name in channels if name in self._channels]
-        self._channels = [name for name in self._channels if name not in gone]
+        gone = self._wanted.remove(channels)
         self._cursor.refused(gone)
         if gone and self._line is not None:
-            self._asked = [name for name in self._asked if name not in gone]
             with contextlib.suppress(Cut):  # the next connection does not ask for them
-                await self._line.send({"action": "unsubscribe", "channels": gone})
+                await self._line.send(self._wanted.unsubscribe(gone))
 
     async def refine(
         self,
@@ -208,33 +161,19 @@ class Stream:
         before, or would have no value left.
         """
         add, remove = add or {}, remove or {}
-        filters = dict(self._filters)
-        for name in {**add, **remove}:
-            if name not in filters:
-                raise ValueError(f"The stream is not filtered by {name!r}: it has every value.")
-            gone = set(remove.get(name, ()))
-            kept = [each for each in filters[name] if each not in gone]
-            filters[name] = list(dict.fromkeys([*kept, *add.get(name, ())]))
-            if not filters[name]:
-                raise ValueError(f"No value of {name!r} would be left.")
-        self._filters = filters
+        self._wanted.refine(add, remove)
         line = self._line
         self._cursor.refine(asked=line is not None)
         if line is None:
             return
-        action: dict[str, Any] = {"action": "filter", "channels": self._asked}
-        action |= {"reqId": f"{_REFINE}{next(self._numbers)}", "add": add, "remove": remove}
         with contextlib.suppress(Cut):  # the next connection asks for the new filter
-            if not await line.send(action):
+            if not await line.send(self._wanted.filter(add, remove)):
                 await self._reopen(line)
 
     async def _reopen(self, line: Line) -> None:
         """Leave a connection for a new one."""
         self._left = line
         await line.close()
-
-    def _filter_pairs(self) -> list[tuple[str, str]]:
-        return [(name, value) for name, values in self._filters.items() for value in values]
 
     async def send(self, action: Mapping[str, Any]) -> bool:
         """Send an action on the open connection; False where there is none, or it has no such."""
@@ -248,18 +187,12 @@ class Stream:
     async def _catch_up(self) -> None:
         """Have the open connection carry what was added since it was asked for."""
         line = self._line
-        missing = [name for name in self._channels if name not in self._asked]
+        missing = self._wanted.missing()
         if line is None or not missing:
             return
-        self._asked += missing
         self._cursor.expect(missing)
-        number = f"add-{next(self._numbers)}"
-        self._requests[number] = missing
-        action: dict[str, Any] = {"action": "subscribe", "reqId": number, "channels": missing}
-        if self._filters:
-            action["filter"] = self._filters
         with contextlib.suppress(Cut):  # the next connection asks for all of them
-            if not await line.send(action):
+            if not await line.send(self._wanted.subscribe(missing)):
                 await self._reopen(line)
 
     async def _run(self) -> AsyncGenerator[ServerMessage, None]:
@@ -268,17 +201,11 @@ class Stream:
             transport = self._turns.next()
             watching: asyncio.Task[None] | None = None
             try:
-                self._asked = list(self._channels)
                 beat = self._beat if transport == "sse" else []
                 line = await open_line(
                     transport,
                     self._access,
-                    [
-                        ("channels", ",".join(self._asked)),
-                        *self._filter_pairs(),
-                        *self._query,
-                        *beat,
-                    ],
+                    self._wanted.begin(beat),
                     self._cursor.proven,
                     self._silence,
                 )
@@ -288,7 +215,9 @@ class Stream:
                 if self._liveness is not None:
                     speaks = bool(beat) and self._liveness >= LEAST_HEARTBEAT
                     asks_after = self._liveness * (0.55 if speaks else 0.4)
-                    watching = asyncio.create_task(self._watch(line, self._liveness, asks_after))
+                    watching = asyncio.create_task(
+                        watch(line, self._liveness, asks_after, self._report)
+                    )
                 patience = min(self._silence, WELCOME_SECONDS)
                 while True:
                     raw, event_id = await line.read(patience)
@@ -296,7 +225,8 @@ class Stream:
                     if message.type == "welcome":
                         patience = self._welcomed(message, transport)
                     self._note(message)
-                    if self._refused_filter(message):
+                    refused = message.body.get("reqId") if message.type == "error" else None
+                    if self._wanted.is_filter(refused):
                         await self._reopen(line)  # which says why, if it is no good there either
                     yield message
             except Cut as cut:
@@ -336,28 +266,8 @@ class Stream:
 
     def _begin(self, line: Line) -> None:
         self._line = line
-        self._requests.clear()
         self._cursor.connected()
         self._notice = None
-
-    async def _watch(self, line: Line, liveness: float, asks_after: float) -> None:
-        """Ask a line that was quiet for so many seconds for a sign of life, and report when none
-        comes in time."""
-        clock = asyncio.get_running_loop().time
-        asked_at = silent = 0.0
-        while True:
-            await asyncio.sleep(liveness / 8)
-            quiet = clock() - line.heard_at
-            if quiet < liveness * 0.75:
-                if silent:
-                    silent = 0.0
-                    self._report(Alive())
-            elif not silent:
-                silent = quiet
-                self._report(Silent(quiet))
-            if quiet >= asks_after and clock() - asked_at >= liveness * 0.4:
-                asked_at = clock()
-                await line.probe(liveness / 4)
 
     def _welcomed(self, message: ServerMessage, transport: Transport) -> float:
         """Judge the welcome; the seconds of silence after which this line is dead."""
@@ -384,7 +294,7 @@ class Stream:
             self._notice = message.body
             self._judge(message.body)
         elif message.type == "error":
-            self._cursor.refused(self._requests.pop(str(message.body.get("reqId")), ()))
+            self._cursor.refused(self._wanted.refused(message.body.get("reqId")))
         elif message.type == "ack":
             if message.body.get("action") == "filter":
                 self._cursor.answered()
@@ -393,11 +303,6 @@ class Stream:
         elif message.position is not None:
             # It got somewhere: a connection that only ever ends in its snapshot did not.
             self._backoff.reset()
-
-    @staticmethod
-    def _refused_filter(message: ServerMessage) -> bool:
-        asked = str(message.body.get("reqId"))
-        return message.type == "error" and asked.startswith(_REFINE)
 
     @staticmethod
     def _judge(notice: Mapping[str, Any]) -> None:
@@ -425,23 +330,3 @@ class Stream:
 
 def _status(code: str) -> int:
     return CODES[code].http if code in CODES else 400
-
-
-def _query(
-    since: str | None,
-    delivery: str,
-    max_rate: float | None,
-    heartbeat: int | None,
-    client_id: str | None,
-) -> list[tuple[str, str]]:
-    query = [("delivery", delivery)]
-    for name, value in (
-        ("since", None if since == "now" else since),
-        ("replay", "false" if since == "now" else None),
-        ("maxRate", None if max_rate is None else f"{max_rate:g}"),
-        ("heartbeat", None if heartbeat is None else str(heartbeat)),
-        ("clientId", client_id),
-    ):
-        if value is not None:
-            query.append((name, value))
-    return query

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telecast.client import Client, Refused, State, Stream
-from telecast.client.http import Access
+from telecast.client.connection.http import Access
 from telecast.errors import PeerFault
 from telecast.testing.relay import relay
 from tests.support.payloads import position

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from telecast.client import BadAnswer, Dropped, Reconnected, Refused, Stream, Unreachable, Watch
-from telecast.client.backoff import Backoff
+from telecast.client.connection.backoff import Backoff
 from telecast.client.messages import Cursor, Garbled, ServerMessage
 from telecast.errors import PositionMalformed
 from telecast.protocol.framing import sse_block, sse_retry

@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.client_reqrep import ConnectionKey
 
 from telecast.client import BadAnswer, Publisher, Refused, Unreachable
-from telecast.client.backoff import Backoff
+from telecast.client.connection.backoff import Backoff
+from telecast.client.connection.http import base_of, words
 from telecast.client.faults import MOST_TOLD_SECONDS, refusal_of, seconds_of
-from telecast.client.http import base_of, words
 
 RECEIPT = {"accepted": 1, "firstSeq": 4, "lastSeq": 4, "position": "k3v9:4", "subscribers": 0}
 ROW = {"id": "p1"}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from telecast.client.sse import Parser, StreamEvent, TooLong
+from telecast.client.connection.sse import Parser, StreamEvent, TooLong
 
 
 def parse(*chunks: bytes) -> list[tuple[str, bytes, str | None]]:

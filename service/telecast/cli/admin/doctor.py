@@ -24,7 +24,7 @@ from telecast.cli.exits import Exit
 from telecast.cli.options import ACCESS, access_from, settings_options
 from telecast.cli.output import plain, show
 from telecast.cli.run.bench import is_loopback
-from telecast.client.http import LOST, below, words
+from telecast.client.connection.http import LOST, below, words
 from telecast.config import from_environment, load_one
 from telecast.errors import TelecastError
 from telecast.journal.jetstream.address import Access, parse_address

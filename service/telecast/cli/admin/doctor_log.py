@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from telecast.cli.output import plain
-from telecast.client.http import LOST
+from telecast.client.connection.http import LOST
 from telecast.errors import TelecastError
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.copy import reached

@@ -12,8 +12,8 @@ import click
 from telecast.cli.connection import Address, run
 from telecast.cli.exits import Exit
 from telecast.cli.output import note
+from telecast.client.connection.http import LOST, Access, below, open_session, words
 from telecast.client.faults import Refused, Unreachable
-from telecast.client.http import LOST, Access, below, open_session, words
 
 FORCE_SECONDS = 5.0
 """How long to wait for the service to read the file: it looks once a second."""

@@ -13,7 +13,7 @@ from telecast.cli.data.tail import names_of
 from telecast.cli.moments import Since
 from telecast.cli.output import note
 from telecast.client import Dropped, ServerMessage, Stream
-from telecast.client.stream import Report
+from telecast.client.connection.reports import Report
 from telecast.config import load_one
 from telecast.recording import Recorder, Timed, line_of, replaces
 

@@ -15,7 +15,7 @@ from telecast.cli.moments import Since
 from telecast.cli.output import let_go_of_stdout, note, plain, show
 from telecast.cli.readable import event_line
 from telecast.client import Dropped, ServerMessage, Stream, Watch
-from telecast.client.stream import Report
+from telecast.client.connection.reports import Report
 
 
 @click.command(name="tail")

@@ -14,7 +14,7 @@ import click
 
 from telecast.cli.output import note
 from telecast.client import Publisher, Refused, Stream
-from telecast.client.stream import Dropped, Report
+from telecast.client.connection.reports import Dropped, Report
 
 PREFIX = "telecast-bench-"
 ROWS = 20

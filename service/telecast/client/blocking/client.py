@@ -10,9 +10,10 @@ from typing import Any, Literal, Self, overload
 from telecast.client import client as asynchronous
 from telecast.client.blocking.loop import LoopThread
 from telecast.client.blocking.view import View
-from telecast.client.client import BUFFER, LIVENESS_SECONDS, Filter
+from telecast.client.client import BUFFER, LIVENESS_SECONDS
+from telecast.client.connection.http import Key
+from telecast.client.connection.turns import Transports
 from telecast.client.follow import Change, WhenFull
-from telecast.client.http import Key
 from telecast.client.publish import PATIENCE_SECONDS, Snapshot
 from telecast.client.rows import (
     CandleRow,
@@ -23,7 +24,7 @@ from telecast.client.rows import (
     TraderStatusRow,
 )
 from telecast.client.store import Store
-from telecast.client.stream import Transports
+from telecast.client.wanted import Filter
 
 
 class Client:

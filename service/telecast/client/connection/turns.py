@@ -11,12 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Literal
 
+from telecast.client.connection.lines import Transport
 from telecast.client.faults import BadAnswer, Refused
-from telecast.client.lines import Transport
 
 FOREIGN = frozenset({"REFUSED", "REDIRECTED", "UPGRADE_REQUIRED", "BAD_REQUEST"})
 """Codes of a refused handshake that may be a proxy's doing: not our words, or what the service
 says when a proxy has taken the upgrade out."""
+
+
+Transports = Transport | Literal["auto"] | Sequence[Transport] | Callable[[int], Transport]
+"""One transport, transports in turn, or a function from the number of the connection (from 0) to
+its transport. `auto` is WebSocket, and SSE where a WebSocket does not get through."""
 
 
 class Stage(Enum):
@@ -35,10 +40,7 @@ MOVES: Mapping[Stage, frozenset[Stage]] = {
 
 
 class Turns:
-    def __init__(
-        self,
-        choice: Transport | Literal["auto"] | Sequence[Transport] | Callable[[int], Transport],
-    ) -> None:
+    def __init__(self, choice: Transports) -> None:
         self._auto = choice == "auto"
         self._choose = _chooser(choice)
         self._count = 0
@@ -79,9 +81,7 @@ class Turns:
         return isinstance(fault, BadAnswer) or fault.code in FOREIGN
 
 
-def _chooser(
-    choice: Transport | Literal["auto"] | Sequence[Transport] | Callable[[int], Transport],
-) -> Callable[[int], Transport]:
+def _chooser(choice: Transports) -> Callable[[int], Transport]:
     if callable(choice):
         return choice
     if choice == "auto":

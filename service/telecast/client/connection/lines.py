@@ -11,9 +11,16 @@ import aiohttp
 import orjson
 from aiohttp import WSMsgType
 
+from telecast.client.connection.http import (
+    CONNECT_SECONDS,
+    LOST,
+    Access,
+    below,
+    open_session,
+    words,
+)
+from telecast.client.connection.sse import Parser, TooLong
 from telecast.client.faults import BadAnswer, Refused
-from telecast.client.http import CONNECT_SECONDS, LOST, Access, below, open_session, words
-from telecast.client.sse import Parser, TooLong
 
 Transport = Literal["ws", "sse"]
 Query = Sequence[tuple[str, str]]
