@@ -63,6 +63,7 @@ from telecast.web.nodes.presence import compare_secret, join
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
 from telecast.web.routes import routes
+from telecast.webhook import Webhook, read_secret
 
 SWITCH_SECONDS = 0.0002
 """How long the journal's writer may wait for the GIL; Python's default is 25 times that."""
@@ -188,6 +189,7 @@ async def _build(
     signed_out = SignedOut(journal, tokens, clients, now=now, elapsed=elapsed)
     await signed_out.open()
     admission = Admission(_socket_limits(settings), scheduler)
+    webhook = _webhook(settings, now)
     parts = Parts(
         settings=settings,
         keys=keys,
@@ -199,7 +201,8 @@ async def _build(
         relay=relay,
         ingress=ingress,
         audit=audit,
-        alerts=_alerts(settings, catalogue, tape, ingress, audit, now, elapsed),
+        alerts=_alerts(settings, catalogue, tape, ingress, audit, webhook, now, elapsed),
+        webhook=webhook,
         system=SystemReports(ingress, tape, catalogue, now, node=journal.peers.node),
         clients=clients,
         shared_clients=shared_clients,
@@ -242,6 +245,7 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         partial(watch_consumers, parts),
         partial(trim, parts),
         partial(escalate, parts),
+        *((parts.webhook.run,) if parts.webhook.on else ()),
         partial(watch_staleness, parts),
         partial(watch_nodes, parts),
     ):
@@ -289,6 +293,7 @@ def _alerts(
     tape: Tape,
     ingress: Ingress,
     audit: Audit,
+    webhook: Webhook,
     now: Callable[[], float],
     elapsed: Callable[[], float],
 ) -> tuple[Alerts, ...]:
@@ -302,10 +307,20 @@ def _alerts(
             escalate_after=settings.escalate_after,
             now=now,
             elapsed=elapsed,
+            on_escalated=webhook.escalated,
         )
         for channel in catalogue.values()
         if channel.follow is not None
     )
+
+
+def _webhook(settings: Settings, now: Callable[[], float]) -> Webhook:
+    """Raises SettingsError."""
+    if settings.escalate_url is None:
+        return Webhook(None, b"")
+    assert settings.escalate_secret_file is not None, "checked with the settings"
+    secret = read_secret(settings.escalate_secret_file)
+    return Webhook(settings.escalate_url, secret, inside=settings.escalate_inside, now=now)
 
 
 def _node_options(settings: Settings) -> NodeOptions:

@@ -280,6 +280,17 @@ def _together(values: Mapping[str, Any]) -> list[str]:
             "clear. Set tls_cert and tls_key, or behind_proxy where a proxy ends TLS, or host to "
             "127.0.0.1."
         )
+    url = values["escalate_url"]
+    if (url is None) != (values["escalate_secret_file"] is None):
+        problems.append(
+            "escalate_url, escalate_secret_file: one is set without the other. What is sent is "
+            "signed with the secret."
+        )
+    if url is not None and url.startswith("http:") and not values["escalate_inside"]:
+        problems.append(
+            "escalate_url: alerts would travel in the clear. Take https, or set escalate_inside "
+            "for an address of your own network."
+        )
     if 0 < values["max_sockets"] < values["max_connections"]:
         problems.append(
             f"max_sockets: {values['max_sockets']} is less than max_connections, "

@@ -152,6 +152,20 @@ class Prefix(Kind[str]):
         raise ValidationError(WRONG)
 
 
+class WebAddress(Kind[str]):
+    said = "an address such as https://hooks.example/alerts"
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
+        # Without what stands before an @: it would be shown wherever the address is.
+        if isinstance(value, str) and re.fullmatch(
+            r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!-~]*)?",
+            value,
+            re.ASCII,
+        ):
+            return value
+        raise ValidationError(WRONG)
+
+
 class Hosts(Kind[tuple[str, ...]]):
     said = "addresses such as 127.0.0.1 or ::1 (in a variable: separated by commas)"
 
@@ -182,5 +196,6 @@ KINDS: Mapping[str, type[Kind[Any]]] = {
     "present_file": PresentFile,
     "origins": Origins,
     "hosts": Hosts,
+    "web_address": WebAddress,
     "prefix": Prefix,
 }

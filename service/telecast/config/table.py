@@ -308,6 +308,15 @@ class Settings:
         604_800,
         "A critical alert that nobody has acknowledged for so long is escalated; 0: never.",
     )
+    escalate_url: str | None = _setting(
+        None, "web_address", "Where escalated alerts are sent to, signed; without it nowhere."
+    )
+    escalate_secret_file: Path | None = _setting(
+        None, "present_file", "A file with the secret that signs them: whsec_ and base64."
+    )
+    escalate_inside: bool = _setting(
+        False, "switch", "Whether the address may be one that is not public, such as 10.0.0.7."
+    )
     # how long it waits
     stall_seconds: float = _number(
         45.0, 1, 3600, "A client whose socket takes no byte for this long is disconnected."

@@ -33,6 +33,7 @@ from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
 from telecast.web.auth.signed_out import SignedOut
 from telecast.web.front.budget import Budget
+from telecast.webhook import Webhook
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -50,6 +51,7 @@ class Parts:
     ingress: Ingress
     audit: Audit
     alerts: tuple[Alerts, ...]
+    webhook: Webhook
     system: SystemReports
     clients: Clients
     shared_clients: SharedClients

@@ -21,7 +21,7 @@ FLOORS = (
     ("protocol",),
     ("journal", "tape", "keys", "config", "logs", "turns", "channel_file"),
     ("fanout", "audit"),
-    ("net", "relay", "ingress", "clients", "watch", "rights", "consumers", "contracts"),
+    ("net", "relay", "ingress", "clients", "watch", "rights", "consumers", "contracts", "webhook"),
     ("system", "changes", "supervision"),
     ("web", "demo", "recording"),
     ("tasks",),

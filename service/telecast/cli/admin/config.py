@@ -40,7 +40,7 @@ def check(config: str | None) -> None:
 def show_(as_json: bool, changed: bool, config: str | None) -> None:
     """Show each setting, its value, and its source. Passwords in addresses are masked."""
     found = [
-        (about.name, _shown(value), source)
+        (about.name, _shown(value, web=about.kind == "web_address"), source)
         for about, value, source in explained({"config": config})
         if not changed or source != "default"
     ]
@@ -92,8 +92,11 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Any, *, web: bool = False) -> str:
     text = str(value) if isinstance(value, Path) else _text(value)
+    if web:
+        # Many receivers have a secret in the path.
+        return re.sub(r"^(https?://[^/?]+)[/?].+", r"\1/...", text)
     return re.sub(r"://[^/@\s]*@", "://...@", text)
 
 

@@ -223,6 +223,25 @@ METRICS = (
         by("channel", lambda parts: {each.channel.name: each.escalated for each in parts.alerts}),
     ),
     Metric(
+        "counter",
+        "telecast_webhook_total",
+        "Escalated alerts that were sent to the web hook, by what came of it; `retried` counts "
+        "tries.",
+        by(
+            "outcome",
+            lambda parts: {
+                each: parts.webhook.outcomes[each]
+                for each in ("delivered", "failed", "dropped", "retried")
+            },
+        ),
+    ),
+    Metric(
+        "gauge",
+        "telecast_webhook_waiting",
+        "Escalated alerts that wait to be sent to the web hook.",
+        one(lambda parts: len(parts.webhook)),
+    ),
+    Metric(
         "gauge",
         "telecast_alerts_unacknowledged",
         "Critical alerts that nobody has acknowledged and that are not escalated yet.",

@@ -1,0 +1,223 @@
+"""Sends escalated alerts to a web hook: signed, tried again, bounded, and to public addresses.
+
+The form is that of Standard Webhooks (standardwebhooks.com): `webhook-id` stays the same over all
+tries, so that a receiver can pass over what it has, and `webhook-signature` is an HMAC-SHA256 over
+id, time and body. What waits is kept in memory alone: the alert itself is in the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import ipaddress
+import logging
+import random
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from telecast import __version__
+from telecast.errors import SettingsError
+from telecast.model import Row, rfc3339
+
+log = logging.getLogger(__name__)
+
+MOST_WAITING = 1_000
+"""Alerts that wait; the oldest goes when another comes."""
+TRIES = 10
+"""Over some 20 minutes."""
+FIRST_PAUSE = 2.0
+LONGEST_PAUSE = 300.0
+TIMEOUT = aiohttp.ClientTimeout(total=10.0)
+RETRIED = frozenset({408, 425, 429})
+"""Beside all of 5xx: what a receiver may take later. The rest says that it never will."""
+LEAST_SECRET, MOST_SECRET = 24, 64
+"""Bytes, as Standard Webhooks has it."""
+
+
+class InsideAddress(OSError):
+    """The host's address is no public one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    id: str
+    body: bytes
+
+
+def read_secret(path: Path) -> bytes:
+    """`whsec_` and base64, on one line. Raises SettingsError, without what it read."""
+    advice = f'Make one: echo "whsec_$(openssl rand -base64 32)" > {path}'
+    try:
+        text = path.read_text("ascii").strip()
+        secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (OSError, ValueError):
+        raise SettingsError([f"escalate_secret_file: {path} has no secret. {advice}"]) from None
+    if not text.startswith("whsec_") or not LEAST_SECRET <= len(secret) <= MOST_SECRET:
+        raise SettingsError(
+            [
+                f"escalate_secret_file: {path} must have whsec_ and {LEAST_SECRET} to "
+                f"{MOST_SECRET} bytes in base64. {advice}"
+            ]
+        )
+    return secret
+
+
+def signature(secret: bytes, delivery_id: str, at: int, body: bytes) -> str:
+    signed = b"%b.%d.%b" % (delivery_id.encode(), at, body)
+    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+class Webhook:
+    """Owns what waits for the receiver, and sends it one after the other."""
+
+    def __init__(
+        self,
+        url: str | None,
+        secret: bytes,
+        *,
+        inside: bool = False,
+        now: Callable[[], float] = time.time,
+        pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+    ) -> None:
+        """Without a `url` nothing is sent. `inside` allows addresses that are not public."""
+        self.outcomes: Counter[str] = Counter()
+        """Of deliveries: delivered, failed, dropped; and retried tries."""
+        self._url = url
+        self._host = "" if url is None else urlsplit(url).netloc
+        self._secret = secret
+        self._inside = inside
+        self._now = now
+        self._pause = pause
+        self._waiting: deque[_Delivery] = deque()
+        self._come = asyncio.Event()
+        self.idle = asyncio.Event()
+        """Whether nothing waits and nothing is under way."""
+        self.idle.set()
+
+    @property
+    def on(self) -> bool:
+        """Whether there is somewhere to send to."""
+        return self._url is not None
+
+    def __len__(self) -> int:
+        """Deliveries that wait or are under way."""
+        return len(self._waiting)
+
+    def escalated(self, channel: str, row: Row) -> None:
+        """An alert was escalated: have the receiver know of it."""
+        if self._url is None:
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            gone = self._waiting.popleft()
+            self.outcomes["dropped"] += 1
+            log.error("webhook delivery dropped", extra={"delivery": gone.id})
+        body = {
+            "type": "alert.escalated",
+            "timestamp": rfc3339(self._now()),
+            "data": {"channel": channel, "alert": row},
+        }
+        named = f"{channel}:{row['id']}:{row['escalatedAt']}".encode()
+        delivery_id = f"msg_{hashlib.sha256(named).hexdigest()[:32]}"
+        self._waiting.append(_Delivery(delivery_id, orjson.dumps(body)))
+        self._come.set()
+        self.idle.clear()
+
+    async def run(self) -> None:
+        """Send what comes, for ever."""
+        connector = aiohttp.TCPConnector(
+            limit=1, force_close=True, socket_factory=self._open_socket
+        )
+        async with aiohttp.ClientSession(
+            connector=connector, timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            while True:
+                await self._come.wait()
+                self._come.clear()
+                while self._waiting:
+                    delivery = self._waiting[0]
+                    outcome = await self._deliver(session, delivery)
+                    self.outcomes[outcome] += 1
+                    if self._waiting and self._waiting[0] is delivery:
+                        self._waiting.popleft()
+                self.idle.set()
+
+    async def _deliver(self, session: aiohttp.ClientSession, delivery: _Delivery) -> str:
+        """Try until it is taken, refused for good, or was tried often enough."""
+        for number in range(1, TRIES + 1):
+            why, again = await self._try(session, delivery)
+            extra: dict[str, object] = {
+                "delivery": delivery.id,
+                "host": self._host,
+                "tries": number,
+            }
+            if why is None:
+                log.info("webhook delivered", extra=extra)
+                return "delivered"
+            if not again or number == TRIES:
+                break
+            self.outcomes["retried"] += 1
+            log.warning("webhook not reached", extra={**extra, "reason": why})
+            longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))
+            await self._pause(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+        log.error("webhook delivery failed", extra={**extra, "reason": why})
+        return "failed"
+
+    async def _try(
+        self, session: aiohttp.ClientSession, delivery: _Delivery
+    ) -> tuple[str | None, bool]:
+        """Why it was not taken, None if it was; and whether it is worth another try."""
+        assert self._url is not None
+        at = int(self._now())
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": f"telecast/{__version__}",
+            "webhook-id": delivery.id,
+            "webhook-timestamp": str(at),
+            "webhook-signature": signature(self._secret, delivery.id, at, delivery.body),
+        }
+        try:
+            async with session.post(
+                self._url, data=delivery.body, headers=headers, allow_redirects=False
+            ) as response:
+                status = response.status
+        except InsideAddress as fault:
+            return str(fault), False
+        except TimeoutError:
+            return f"no answer within {TIMEOUT.total:g} s", True
+        except (aiohttp.ClientError, OSError) as fault:
+            cause: BaseException | None = fault
+            while cause is not None:
+                if isinstance(cause, InsideAddress):
+                    return str(cause), False
+                cause = cause.__cause__ or cause.__context__
+            return type(fault).__name__, True  # its words may have the address, and a secret in it
+        if 200 <= status < 300:
+            return None, False
+        if 300 <= status < 400:
+            return f"it answered {status}: redirects are not followed", False
+        return f"it answered {status}", status >= 500 or status in RETRIED
+
+    def _open_socket(self, info: Any) -> socket.socket:
+        """Called with the very address that is connected to, so that no name can change between
+        the check and the connection. Raises InsideAddress."""
+        family, kind, proto, _, place = info
+        address = ipaddress.ip_address(place[0].partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if not self._inside and (not mapped.is_global or mapped.is_multicast):
+            raise InsideAddress(
+                f"{self._host} leads to {mapped}, which is no public address: escalate_inside "
+                "allows it"
+            )
+        return socket.socket(family, kind, proto)
