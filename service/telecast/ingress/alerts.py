@@ -66,17 +66,12 @@ class Alerts:
         *,
         escalate_after: float,
         now: Callable[[], float],
-<<<<<<< HEAD
         elapsed: Callable[[], float] = monotonic,
-    ) -> None:
-        """`escalate_after` is in seconds, 0 for never; `now` gives seconds since 1970, `elapsed`
-        seconds of monotonic time."""
-=======
         on_escalated: Callable[[str, Row], None] = lambda channel, row: None,
     ) -> None:
-        """`escalate_after` is in seconds, 0 for never; `now` gives seconds since 1970;
-        `on_escalated` gets the channel and the alert, once it is committed."""
->>>>>>> b9ba9e7 (A web hook for escalated alerts: signed, retried, bounded, to public addresses only)
+        """`escalate_after` is in seconds, 0 for never; `now` gives seconds since 1970, `elapsed`
+        seconds of monotonic time. `on_escalated` gets the channel and the alert, once it is
+        committed."""
         self.channel = channel
         self.escalated = 0
         self._tape = tape
@@ -84,14 +79,11 @@ class Alerts:
         self._audit = audit
         self._escalate_after = escalate_after
         self._now = now
-<<<<<<< HEAD
         self._elapsed = elapsed
         self._ageing = Ageing(aloud=False)
         """A clock that jumps makes no alert look as if it had waited. At a start the clock is
         believed: a false escalation shows, and one that comes too late does not."""
-=======
         self._on_escalated = on_escalated
->>>>>>> b9ba9e7 (A web hook for escalated alerts: signed, retried, bounded, to public addresses only)
         self._upto = 0
         """The newest row that was looked at."""
         self._waiting: dict[str, float] = {}
