@@ -114,6 +114,23 @@ async def test_a_stream_of_something_else_is_left_alone(server: NatsServer, tmp_
     assert "belongs to something else" in said
 
 
+async def test_a_stream_is_not_compressed_and_one_that_is_is_warned_of(
+    server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that was killed could not read what it had compressed."""
+    journal = journal_at(f"{server.url}/x", tmp_path / "copy.db")
+    await journal.open()
+    await journal.close()
+    config = (await call(server, "STREAM.INFO.x", {}))["config"]
+    assert config["compression"] == "none"
+    assert "compress the log" not in caplog.text
+    assert "error" not in await call(server, "STREAM.UPDATE.x", config | {"compression": "s2"})
+    again = journal_at(f"{server.url}/x", tmp_path / "copy.db")
+    await again.open()
+    await again.close()
+    assert "compress the log" in caplog.text
+
+
 async def test_more_replicas_than_servers_are_refused(server: NatsServer, tmp_path: Path) -> None:
     node = NodeOptions(copy=tmp_path / "copy.db", replicas=3)
     journal = journal_from_url(f"{server.url}/x", KEEP, node=node)

@@ -59,7 +59,7 @@ def new_stream(name: str, replicas: int, **metadata: str) -> dict[str, Any]:
         "deny_delete": True,
         "deny_purge": False,
         "allow_direct": True,
-        "compression": "s2",
+        "compression": "none",  # the server's own breaks replicas: docs/design/cluster.md
         "metadata": {"telecast.format": FORMAT, "telecast.epoch": life} | metadata,
     }
 
@@ -201,6 +201,11 @@ class JetStreamLog(Log):
             log.warning(
                 "the log has one replica: whatever its server loses is lost",
                 extra={"stream": name, "advice": "three servers and `replicas = 3`"},
+            )
+        if config.get("compression", "none") != "none":
+            log.warning(
+                "the servers compress the log: a server that is killed may not be able to read it",
+                extra={"stream": name, "advice": f"nats stream edit {name} --compression none"},
             )
         log.warning(
             "make sure that the NATS servers sync before they acknowledge",

@@ -152,7 +152,7 @@ class ObjectShelf(Shelf):
             "max_age": 0,
             "allow_rollup_hdrs": True,
             "allow_direct": True,
-            "compression": "s2",
+            "compression": "none",
         }
         try:
             await self._servers.call(f"STREAM.INFO.{self._stream}")
