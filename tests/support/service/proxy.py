@@ -106,6 +106,7 @@ async def haproxy(folder: Path, upstream: int) -> AsyncIterator[Proxy]:
         "bind :443": f"bind 127.0.0.1:{port}",
         "/etc/ssl/telecast.pem": str(both),
         "127.0.0.1:8080": f"127.0.0.1:{upstream}",
+        "/etc/haproxy/": f"{SHIPPED}/",
     }
     config = folder / "haproxy.cfg"
     config.write_text(_changed((SHIPPED / "haproxy.cfg").read_text(), changes))
