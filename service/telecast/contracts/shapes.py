@@ -114,7 +114,10 @@ def server_messages() -> dict[str, Schema]:
         "conflated": _message("conflated", {"fromSeq": COUNT, "toSeq": COUNT}, {"count": COUNT}),
         "gap": _message("gap", {"channel": TEXT, "fromSeq": COUNT, "toSeq": COUNT}),
         "heartbeat": _message("heartbeat", {"position": POSITION}),
-        "stale": _message("stale", {"channel": {"type": "string"}, "since": COUNT}),
+        "stale": _message(
+            "stale",
+            {"channel": {"type": "string"}, "since": {"type": ["integer", "null"], "minimum": 0}},
+        ),
         "fresh": _message("fresh", {"channel": {"type": "string"}}),
         "notice": _message(
             "notice",

@@ -145,8 +145,9 @@ def heartbeat(now: int, position: Position) -> Message:
     return _message("heartbeat", now, {"position": str(position)}, position)
 
 
-def stale(now: int, channel: str, since: int) -> Message:
-    """Nothing was heard of a channel, nor of its publishers, since `since` (ms since 1970)."""
+def stale(now: int, channel: str, since: int | None) -> Message:
+    """No event and no sign of life of a publisher has come since `since` (ms since 1970), or ever
+    where that is None."""
     return _message("stale", now, {"channel": channel, "since": since})
 
 

@@ -3,7 +3,7 @@
 A channel with `stale_after` is stale once nothing was committed to it, and none of its publishers
 has said that it is alive, for so many seconds. Everybody who is subscribed gets a `stale` message
 then, and a `fresh` one when it goes on; who subscribes meanwhile gets `stale` at once. A channel
-that never had an event counts from the service's start.
+that never had an event counts from the service's start, and says so: it has no `since`.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Staleness:
         self._now = now
         self._began = now()
         self._alive: dict[str, float] = {}
-        self._stale: dict[str, float] = {}
+        self._stale: dict[str, float | None] = {}
         self._elapsed = elapsed
         self._seen: dict[str, tuple[object, float]] = {}
         """The last sign of each channel, and when a look first found it, in monotonic time: a clock
         that is set back must not make a dead feed look alive."""
 
     @property
-    def stale(self) -> Mapping[str, float]:
-        """Each stale channel, and when it last gave a sign of life."""
+    def stale(self) -> Mapping[str, float | None]:
+        """Each stale channel, and when it last gave a sign of life; None: never."""
         return self._stale
 
     @property
@@ -88,7 +88,9 @@ class Staleness:
                 if self._stale.pop(name, None) is not None:
                     fresh.append(name)
             elif name not in self._stale:
-                self._stale[name] = since
+                # Rows outlive the events that are held: they were published some time.
+                never = last is None and not self._tape.logs[name].rows
+                self._stale[name] = None if never else since
                 stale.append(name)
         for name in stale:
             log.warning("channel stale", extra={"channel": name, "since": self._stale[name]})
@@ -114,7 +116,10 @@ class Staleness:
                 self._broadcaster.send(subscriber, self._message(name))
 
     def _message(self, name: str) -> Message:
-        return messages.stale(int(self._now() * 1000), name, int(self._stale[name] * 1000))
+        since = self._stale[name]
+        return messages.stale(
+            int(self._now() * 1000), name, None if since is None else int(since * 1000)
+        )
 
     async def _send(self, name: str, message: Message) -> None:
         def steps() -> Iterable[None]:

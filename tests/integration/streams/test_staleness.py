@@ -71,7 +71,8 @@ async def test_who_comes_while_a_channel_is_stale_is_notified_by_both_transports
         assert await live.parts.staleness.look() == (["market-data"], [])
         for transport in ("ws", "sse"):
             async with live.transport(transport, channels="market-data") as reader:
-                assert "stale" in [each.type for each in await reader.until("stale")]
+                reported = (await reader.until("stale"))[-1]
+                assert (reported.type, reported.body["since"]) == ("stale", None), "never published"
         async with live.ws() as reader:
             await reader.expect("welcome")
             await reader.send("subscribe", channels=["market-data"])
