@@ -12,7 +12,7 @@ from bench.peers.nats import missing, nats_servers
 from bench.peers.telecast import Telecast
 
 name = "workers"
-title = "Workers: 2,000 clients, 10 events/s, on a log of one NATS server; all on the server's core"
+title = "Workers: 1,000 clients, 10 events/s, on a log of one NATS server; all on the server's core"
 columns = (
     Column(title="CPU µs an event, all", at="event_us", form=",.0f"),
     Column(title="CPU µs an event, busiest", at="busiest_us", form=",.0f"),
@@ -30,7 +30,7 @@ def cases(options: Options) -> list[Case]:
     if missing() or not any(peer.name == "telecast" for peer in options.peers):
         return []
     # So few that each is written by itself: a process that is late writes several together.
-    work = Work(clients=2_000, rate=10, seconds=2 * options.seconds, warm=options.warm)
+    work = Work(clients=1_000, rate=10, seconds=2 * options.seconds, warm=options.warm)
     return [
         _case(transport, workers, work) for transport in options.transports for workers in WORKERS
     ]
