@@ -67,7 +67,8 @@ def test_the_file_may_be_named_by_flag_or_variable(tmp_path, source):
 
 
 def test_an_empty_variable_counts_as_not_set():
-    assert load_settings({}, {"TELECAST_TLS_CERT": "", "TELECAST_PORT": ""}) == Settings()
+    empty = dict.fromkeys(("TELECAST_TLS_CERT", "TELECAST_PORT", "TELECAST_CHANNELS"), "")
+    assert load_settings({}, empty) == Settings()
 
 
 def test_variables_of_others_are_left_alone():

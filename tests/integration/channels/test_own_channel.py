@@ -164,3 +164,13 @@ async def test_a_pattern_is_not_bounded_by_the_number_of_channels_that_may_be_na
             assert (await reader.until("error"))[-1].body["code"] == "LIMIT_EXCEEDED"
             ack = await reader.ask("unsubscribe", channels=["*s"])
             assert sorted(ack["channels"]) == ["market-data", "system"]
+
+
+async def test_a_field_that_it_has_not_is_refused_by_its_name() -> None:
+    async with served(catalogue=CATALOGUE) as live:
+        error = await live.refused("orders", ORDER | {"pricee": "1"})
+        assert error["code"] == "VALIDATION_FAILED"
+        (problem,) = error["details"]["problems"]
+        assert (problem["field"], problem["message"]) == ("pricee", "Unknown field.")
+        status, _, _ = await live.post("orders", ORDER | {"pricee": "1"})
+        assert status == 422

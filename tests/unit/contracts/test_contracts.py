@@ -52,6 +52,7 @@ MESSAGES = {
     ),
     "snapshot": messages.snapshot(1, ["positions"], "NEW"),
     "resume": messages.resume(1, AT, ["positions"]),
+    "leave": messages.leave(1, "positions", ["p1"]),
     "live": messages.live(1, AT, 2),
     "conflated": messages.conflated(1, 2, 3, 4),
     "gap": messages.gap(1, "positions", 2, 3),
@@ -205,3 +206,19 @@ def test_no_description_ends_the_comment_that_it_stands_in() -> None:
     outside = re.sub(r"/\*.*?\*/", "", made, flags=re.DOTALL)
     assert "evil" in made
     assert "evil" not in outside
+
+
+def test_every_link_leads_to_a_call_that_takes_what_it_hands_on() -> None:
+    paths = openapi(CATALOGUE.values(), CALLS)["paths"]
+    calls = {each["operationId"]: each for path in paths.values() for each in path.values()}
+    seen = set()
+    for name, call in calls.items():
+        for answer in call["responses"].values():
+            for word, link in answer.get("links", {}).items():
+                target = calls[link["operationId"]]
+                taken = {each["name"] for each in target["parameters"]}
+                assert link["parameters"].keys() <= taken, (name, word)
+                seen.add(word)
+    assert seen == {"history", "next", "row", "withdraw"}
+    publish = calls["postChannelsOrdersEvents"]["responses"]["201"]["links"]
+    assert publish["row"]["parameters"] == {"key": "$request.body#/id"}
