@@ -27,8 +27,10 @@ async def text(live: Live, path: str, who: str | None) -> str:
 @pytest.mark.parametrize("path", DOCUMENTS)
 async def test_a_document_shows_what_the_key_may_see_and_no_more(path: str) -> None:
     bound = principal("bot", "read", channels=("orders",))
-    async with served(principal(), bound, catalogue=CATALOGUE) as live:
+    scraper = principal("scraper", "metrics")
+    async with served(principal(), bound, scraper, catalogue=CATALOGUE) as live:
         desk, bot, nobody = [await text(live, path, who) for who in ("desk", "bot", None)]
+        assert await text(live, path, "scraper") == nobody
         for name, shown in (("orders", (1, 1, 0)), ("positions", (1, 0, 1)), ("system", (1, 0, 0))):
             kind = CATALOGUE[name].type_name
             word = {

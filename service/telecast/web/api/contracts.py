@@ -102,14 +102,17 @@ def _base(request: web.Request) -> str:
 
 
 def _visible(request: web.Request) -> tuple[Channel, ...]:
-    """What the asker may read; without a key the built-in channels that are open to all."""
-    if key_holder(request) is None and holder(request) is None:
-        return tuple(
-            channel
-            for name, channel in parts_from(request).catalogue.items()
-            if name in CHANNELS and not channel.by_name_only
-        )
-    return parts_from(request).catalogue.open_to(authenticate(request))
+    """What the asker may use; without a key, or with one that is for metrics alone, the built-in
+    channels that are open to all."""
+    if key_holder(request) is not None or holder(request) is not None:
+        principal = authenticate(request)
+        if principal.scopes - {"metrics"}:
+            return parts_from(request).catalogue.open_to(principal)
+    return tuple(
+        channel
+        for name, channel in parts_from(request).catalogue.items()
+        if name in CHANNELS and not channel.by_name_only
+    )
 
 
 async def _json(
