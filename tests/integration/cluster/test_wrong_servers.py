@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,10 +14,11 @@ import nats
 import orjson
 import pytest
 
-from telecast.errors import Code, JournalUnavailable, PeerFault, TelecastError
+from telecast.errors import Code, JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
 from telecast.journal import Access, NodeOptions, journal_from_url
 from telecast.journal.base import Batch
 from telecast.journal.jetstream import servers as servers_module
+from telecast.journal.jetstream import stream as stream_module
 from telecast.model import Record, Retention
 from tests.support.service.nats import NatsServer, program
 
@@ -57,6 +61,13 @@ async def opened(url: str, copy: Path, **options: Any) -> AsyncIterator[Any]:
         yield journal
     finally:
         await journal.close()
+
+
+async def to_its_end(journal: Any) -> None:
+    """Follow it until it ends."""
+    async with asyncio.timeout(20):
+        async for _ in journal.tail():
+            pass
 
 
 async def refusal(url: str, copy: Path, **options: Any) -> str:
@@ -156,3 +167,42 @@ async def test_a_stream_that_may_not_be_purged_grows_and_publishing_goes_on(
             await journal._keeper._tidy(keep=1)
         await journal.append(one("b"))
         assert journal.failure() is None
+
+
+async def test_a_log_that_loses_its_end_while_it_is_followed_stops_the_node(
+    started: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its next messages would take the numbers of those that were lost, and be passed over."""
+    monkeypatch.setattr(stream_module, "DOUBT_SECONDS", 0.0)
+    folder = tmp_path / "server"
+    await asyncio.to_thread(folder.mkdir)
+    server = started(folder=folder)
+    async with opened(f"{server.url}/x", tmp_path / "a.db") as journal:
+        await journal.append(one("a"))
+    server.stop()
+    await asyncio.to_thread(shutil.copytree, folder / "store", tmp_path / "older")
+    server = started(folder=folder)
+    async with opened(f"{server.url}/x", tmp_path / "a.db") as journal:
+        for key in "bcd":
+            await journal.append(one(key))
+        server.stop(signal.SIGKILL)
+        await asyncio.to_thread(shutil.rmtree, folder / "store")
+        await asyncio.to_thread(shutil.copytree, tmp_path / "older", folder / "store")
+        started(folder=folder, port=server.port)
+        with pytest.raises(JournalCorrupt, match="lost its end"):
+            await to_its_end(journal)
+        with pytest.raises(JournalUnavailable, match="lost its end"):
+            await journal.append(one("e"))
+
+
+async def test_a_stream_that_is_made_anew_while_it_is_followed_stops_the_node(
+    server: NatsServer, tmp_path: Path
+) -> None:
+    async with opened(f"{server.url}/anew", tmp_path / "a.db") as journal:
+        await journal.append(one("a"))
+        config = (await call(server, "STREAM.INFO.anew", {}))["config"]
+        await call(server, "STREAM.DELETE.anew", {})
+        await call(server, "STREAM.CREATE.anew", config)
+        journal._log._doubt()
+        with pytest.raises(JournalCorrupt, match="made anew or restored"):
+            await to_its_end(journal)

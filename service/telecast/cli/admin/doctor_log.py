@@ -16,7 +16,8 @@ from telecast.client.connection.http import LOST
 from telecast.errors import TelecastError
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.copy import reached
-from telecast.journal.jetstream.stream import JetStreamLog, ms_of
+from telecast.journal.jetstream.description import ms_of
+from telecast.journal.jetstream.stream import JetStreamLog
 
 
 @dataclass(frozen=True, slots=True)

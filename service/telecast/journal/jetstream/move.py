@@ -28,8 +28,9 @@ from telecast.journal.jetstream.checkpoints.file import adopt, new_file, remove
 from telecast.journal.jetstream.checkpoints.newest import Fetching
 from telecast.journal.jetstream.checkpoints.objects import ObjectShelf
 from telecast.journal.jetstream.checkpoints.shelf import Checkpoint
+from telecast.journal.jetstream.description import life_of, new_stream, unusable
 from telecast.journal.jetstream.servers import NOT_FOUND, TROUBLE, Refused, Servers
-from telecast.journal.jetstream.stream import JetStreamLog, life_of, new_stream, unusable
+from telecast.journal.jetstream.stream import JetStreamLog
 from telecast.journal.sqlite.faults import explained
 from telecast.journal.sqlite.lock import FileLock
 from telecast.journal.sqlite.schema import CopyOf, connect, copy_of, inspect

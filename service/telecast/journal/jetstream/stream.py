@@ -10,28 +10,34 @@ going on after a jump, or beginning a consumer at the last message again or behi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-import secrets
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
 
 from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
-from telecast.journal.epoch import is_epoch
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.checkpoints.objects import ObjectShelf
 from telecast.journal.jetstream.consumer import Consumer
+from telecast.journal.jetstream.description import (
+    FORMAT,
+    kept_epoch,
+    life_of,
+    ms_of,
+    new_stream,
+    unusable,
+)
 from telecast.journal.jetstream.log import Extent, Log, Logged
 from telecast.journal.jetstream.peers import NatsPeers
 from telecast.journal.jetstream.servers import FULL, NOT_FOUND, TROUBLE, Refused, Servers
 
 log = logging.getLogger(__name__)
 
-FORMAT = "1"
 RETRY_SECONDS = 0.25
+DOUBT_SECONDS = 12.0
+"""How long a log that seems to have lost its end, while it is followed, is asked again."""
 PATIENT_SECONDS = 30.0
 """How long a node that starts waits for servers that elect a leader."""
 UNSETTLED = 10008
@@ -39,49 +45,23 @@ UNSETTLED = 10008
 BESIDE_PAYLOAD = 4096
 """What a server counts towards its largest message besides ours: subject and headers."""
 NO_JETSTREAM = frozenset({10035, 10039, 10076})
-TOO_FEW_SERVERS = frozenset({10005, 10074})
-
-
-def new_stream(name: str, replicas: int, **metadata: str) -> dict[str, Any]:
-    """The configuration of a stream that is made for a log, with a life of its own."""
-    life = secrets.token_hex(4)
-    return {
-        "name": name,
-        "subjects": [f"telecast.{name}.{life}"],
-        "retention": "limits",
-        "storage": "file",
-        "discard": "new",
-        "num_replicas": replicas,
-        "max_msgs": -1,
-        "max_bytes": -1,
-        "max_age": 0,
-        "max_consumers": -1,
-        "deny_delete": True,
-        "deny_purge": False,
-        "allow_direct": True,
-        "compression": "none",  # the server's own breaks replicas: docs/design/cluster.md
-        "metadata": {"telecast.format": FORMAT, "telecast.epoch": life} | metadata,
-    }
-
-
-def life_of(info: dict[str, Any]) -> str:
-    """`created` changes when a stream is restored or made anew, and only then."""
-    config = info["config"]
-    named = f"{config['name']} {config['metadata']['telecast.epoch']} {info['created']}"
-    return hashlib.sha256(named.encode()).hexdigest()[:10]
-
-
-def unusable(address: Address, replicas: int, refused: Refused) -> JournalUnavailable:
-    if refused.code in TOO_FEW_SERVERS:
-        return JournalUnavailable(
-            f"The servers of {address} can't give {replicas} replicas ({refused}): start more "
-            "servers, or set `replicas` lower."
-        )
-    return JournalUnavailable(f"The stream {address.name} can't be used: {refused}.")
 
 
 class Trimmed(JournalUnavailable):
     """What comes next is in the log no more."""
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """Up to where the log was followed, the time of that message where it is known, and since when
+    (on the loop's clock) the log seems not to have it any more."""
+
+    sequence: int
+    timestamp: int | None = None
+    since: float | None = None
+
+    def seen(self, logged: Logged) -> None:
+        self.sequence, self.timestamp = logged.sequence, logged.timestamp
 
 
 class JetStreamLog(Log):
@@ -194,7 +174,7 @@ class JetStreamLog(Log):
         self._subject = f"telecast.{name}.{life}"
         self._nodes.place(f"{self._subject}.nodes")
         self.life = life_of(info)
-        self.epoch = _kept_epoch(metadata, self.life) or self.life
+        self.epoch = kept_epoch(metadata, self.life) or self.life
         self.most_bytes = self._servers.max_payload - BESIDE_PAYLOAD
         self._replicas = config.get("num_replicas", 1)
         if self._replicas == 1:
@@ -228,6 +208,9 @@ class JetStreamLog(Log):
         return Extent(first if state["messages"] else last + 1, last)
 
     async def timestamp_of(self, sequence: int) -> int | None:
+        return await self._time_of(sequence)
+
+    async def _time_of(self, sequence: int) -> int | None:
         try:
             found = await self._asked(f"STREAM.MSG.GET.{self._address.name}", {"seq": sequence})
         except Refused:
@@ -268,9 +251,11 @@ class JetStreamLog(Log):
 
     async def follow(self, after: int) -> AsyncIterator[tuple[Logged, ...]]:
         self._servers.heard()  # the silence is counted from here
+        doubt = _Doubt(after)
         while not self._closed:
             consumer = self._consumer = Consumer(self._servers, self._address.name)
             try:
+                await self._compare(doubt)
                 await consumer.begin(after + 1)
                 async for logged in consumer.deliveries():
                     for each in logged:
@@ -278,6 +263,7 @@ class JetStreamLog(Log):
                         if each.sequence != after:
                             await self._explain_gap(after, each.sequence)
                     self.end = max(self.end, after + consumer.pending)
+                    doubt.seen(logged[-1])
                     yield logged
             except Trimmed as trimmed:
                 raise JournalUnavailable(trimmed.message) from trimmed
@@ -287,6 +273,32 @@ class JetStreamLog(Log):
             finally:
                 await consumer.end()
                 await self._servers.move_on()
+
+    async def _compare(self, doubt: _Doubt) -> None:
+        """Before a consumer begins: the log is still the one that was followed, up to there.
+
+        A consumer behind the log's end would be made without a word, and would pass over what
+        takes the numbers of lost messages. A leader that just woke up may answer from the past, so
+        it is asked again for a while. Raises JournalCorrupt; JournalUnavailable to be asked again.
+        """
+        info = await self.info()
+        if life_of(info) != self.life:
+            raise JournalCorrupt(
+                f"The log {self._address} was made anew or restored while this node followed it."
+            )
+        first, last, after = info["state"]["first_seq"], info["state"]["last_seq"], doubt.sequence
+        known = doubt.timestamp is None or after < first
+        if last >= after and (known or await self._time_of(after) == doubt.timestamp):
+            doubt.since = None
+            return
+        now = asyncio.get_running_loop().time()
+        doubt.since = now if doubt.since is None else doubt.since
+        if now - doubt.since >= DOUBT_SECONDS:
+            raise JournalCorrupt(
+                f"The log {self._address} ends at message {last} or has other messages than "
+                f"before; this node is at {after}. The log has lost its end."
+            )
+        raise JournalUnavailable("the log may have lost its end")
 
     async def _explain_gap(self, missing: int, found: int) -> None:
         """Raises JournalUnavailable or JournalCorrupt; or what `extent` does."""
@@ -304,17 +316,3 @@ class JetStreamLog(Log):
         self._doubt()
         await self._nodes.end()
         await self._servers.close()
-
-
-def _kept_epoch(metadata: dict[str, str], life: str) -> str | None:
-    """The epoch of the journal that was moved into this very log. It stands beside the log's life,
-    so that a log which was made of another's description, or restored, does not go on with it."""
-    of, _, epoch = metadata.get("telecast.moved", "").partition(" ")
-    return epoch if of == life and is_epoch(epoch) else None
-
-
-def ms_of(text: str) -> int:
-    """An RFC 3339 instant with up to nine decimals, in UTC, in ms since 1970, rounded down."""
-    whole, _, rest = text.rstrip("Z").partition(".")
-    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
-    return seconds * 1000 + int((rest + "000")[:3])
