@@ -33,6 +33,7 @@ def test_every_kind_of_test_is_explained() -> None:
     ("task", "holds", "where"),
     [
         ("A new channel", r"\"market-data\"|\bMarketData\b", "service/telecast/channels"),
+        ("A new channel", r"Literal\[\"market-data\"\]", "service/telecast/client"),
         ("A new action of the WebSocket", r"\bUnsubscribe\b|\"unsubscribe\": ", "service/telecast"),
         ("A new journal", r"\bMemoryJournal\b", "service/telecast/journal"),
         ("A new journal", r"memory:\|sqlite:", "service/telecast/config"),
@@ -50,6 +51,20 @@ def test_a_list_has_every_file_that_the_last_one_of_its_kind_has_touched(
     }
     assert touched
     assert touched <= files_of(TASKS[task])
+
+
+@pytest.mark.parametrize(
+    ("what", "rows"),
+    [
+        ("Setting", r"^    \w+: .+ = _\w+\("),
+        ("Metric", r"^    Metric\("),
+        ("Error code", r"\bclass Code\("),
+    ],
+)
+def test_what_is_a_row_of_a_table_is_looked_for_where_the_rows_are(what: str, rows: str) -> None:
+    [line] = re.findall(rf"^- {what}: .*", TEXT, re.MULTILINE)
+    [path] = [each for each in files_of(line) if each.endswith(".py")]
+    assert re.search(rows, (ROOT / path).read_text("utf-8"), re.MULTILINE)
 
 
 def test_the_architecture_page_shows_every_room() -> None:
