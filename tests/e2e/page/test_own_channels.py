@@ -20,7 +20,7 @@ from tests.support.browser import shows, visitor, word
 from tests.support.payloads import ORDERS
 from tests.support.service.process import Service
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/own-channels.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 TSC = ROOT / "tests/specs/node_modules/typescript/bin/tsc"
