@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,11 @@ async def test_a_node_that_does_not_answer_is_named(
         name = str(second.parts.journal.peers.node)
         listed = await first.get("/api/v1/clients")
         assert listed["missing"] == {name: "It did not answer within 0.2 s."}
+        command = ("telecast", "clients", "--url", first.url, "--key", first.secrets["desk"])
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *command), stderr=asyncio.subprocess.PIPE
+        )
+        assert f"# without node {name}: " in (await process.communicate())[1].decode()
         query = {"clientId": "bot", "dryRun": "true"}
         _, answer, _ = await first.ask("DELETE", "/api/v1/clients", query=query)
         assert list(answer["data"]["missing"]) == [name]

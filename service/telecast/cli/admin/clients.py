@@ -62,16 +62,25 @@ def command(
 
 
 def listed(url: str, key: str | None, **filters: str | None) -> list[dict[str, Any]]:
-    """All pages."""
+    """All pages. A node that did not answer is named on stderr."""
     found: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
     cursor: str | None = None
     while True:
         params = [*filters.items(), ("limit", "1000"), ("cursor", cursor)]
         page = asked(url, key, "GET", "clients", params)
         found += page["clients"]
+        missing |= page.get("missing", {})
         cursor = page.get("cursor")
         if not page["more"] or cursor is None:
+            name_missing(missing)
             return found
+
+
+def name_missing(missing: Mapping[str, str]) -> None:
+    """Where several nodes share a journal: what is at these is not in the answer."""
+    for node, why in missing.items():
+        note(f"# without node {plain(node)}: {plain(why)}")
 
 
 def cells_of(client: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import click
 
+from telecast.cli.admin.clients import name_missing
 from telecast.cli.connection import asked, service_options
 from telecast.cli.output import note, plain, show
 
@@ -65,6 +66,7 @@ def command(
         done = asked(url, key, "DELETE", "clients", [*given.items(), *how, only])
     for each in done["connectionIds"]:
         show(plain(str(each)))
+    name_missing(done.get("missing", {}))
     count = done["kicked"]
     plural = "connection" if count == 1 else "connections"
     until = f", banned until {done['bannedUntil']}" if done.get("bannedUntil") else ""
