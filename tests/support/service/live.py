@@ -23,6 +23,7 @@ from telecast.keys import KeyStore
 from telecast.model import SCOPES, Principal
 from telecast.server import Server
 from telecast.web.parts import Parts
+from tests.support.sockets.reading import Reading
 
 PATIENCE = 30.0
 """Seconds after which a test that waits for a message fails instead of hanging."""
@@ -65,7 +66,7 @@ class Ended(Exception):
     code: int | None = None
 
 
-class Reader:
+class Reader(Reading[ServerMessage]):
     """A stream's messages, one at a time. `log` keeps all that came."""
 
     def __init__(self) -> None:
@@ -80,20 +81,6 @@ class Reader:
             reported = await self._next()
         self.log.append(reported)
         return reported
-
-    async def expect(self, *types: str) -> ServerMessage:
-        """The next messages, of just these types; returns the last."""
-        for kind in types:
-            reported = await self.read()
-            assert reported.type == kind, (kind, reported)
-        return reported
-
-    async def until(self, kind: str) -> list[ServerMessage]:
-        """Everything up to and including the next message of a type."""
-        found = [await self.read()]
-        while found[-1].type != kind:
-            found.append(await self.read())
-        return found
 
     async def opening(self) -> list[ServerMessage]:
         """From `welcome` to `live`."""

@@ -16,6 +16,8 @@ from urllib.parse import urlencode
 
 import orjson
 
+from tests.support.sockets.reading import Reading
+
 PATIENCE = 30.0
 """Seconds without a message after which a test fails instead of hanging."""
 
@@ -47,7 +49,7 @@ class ServerMessage:
         return seq
 
 
-class Line:
+class Line(Reading[ServerMessage]):
     """One connection at one transport. Use `dial`."""
 
     def __init__(self, sock: socket.socket, appetite: int) -> None:
@@ -71,20 +73,6 @@ class Line:
             if self._over is not None:
                 raise self._over
             await self._receive()
-
-    async def expect(self, *types: str) -> ServerMessage:
-        """The next messages, of just these types; returns the last."""
-        for kind in types:
-            reported = await self.read()
-            assert reported.type == kind, (kind, reported)
-        return reported
-
-    async def until(self, kind: str) -> list[ServerMessage]:
-        """Everything up to and including the next message of a type."""
-        found = [await self.read()]
-        while found[-1].type != kind:
-            found.append(await self.read())
-        return found
 
     async def rest(self) -> bytes:
         """What is left and still comes, unread, until the other side hangs up; no reset."""
