@@ -81,6 +81,13 @@ class Crew(Service):
                         return position
 
     async def counts(self) -> dict[tuple[str, ...], float]:
+        """Once all workers have answered: on a busy machine one may be too late."""
+        async with asyncio.timeout(PATIENCE):
+            while (found := await self._scraped())["telecast_workers",] < 2:
+                pass
+        return found
+
+    async def _scraped(self) -> dict[tuple[str, ...], float]:
         """By another connection each time, so that each worker is asked at some time."""
         async with (
             aiohttp.ClientSession() as session,
@@ -149,12 +156,14 @@ async def following(own: Crew, count: int) -> AsyncIterator[list[Follower]]:
     tasks = [
         asyncio.create_task(each.run(event)) for each, event in zip(followers, opened, strict=True)
     ]
-    async with asyncio.timeout(PATIENCE):
-        await asyncio.gather(*(event.wait() for event in opened))
-    yield followers
-    for task in tasks:
-        task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await asyncio.gather(*(event.wait() for event in opened))
+        yield followers
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
     assert all(isinstance(each, asyncio.CancelledError) for each in results), results
 
 
@@ -188,7 +197,7 @@ async def test_a_killed_worker_hurts_nobody_at_the_others_and_its_clients_resume
             assert counts[PUBLISHED] == 21
             assert counts["telecast_connections", "ws"] == 12
             assert counts["telecast_workers",] == 2
-            assert counts["telecast_head_seq",] == 21
+            assert counts["telecast_head_seq",] >= 21  # the service may say that a channel is stale
             assert {name[1] for name in counts if name[0] == "process_open_fds"} == {"1", "2"}
         os.kill(pids[1], signal.SIGKILL)
         for number in range(21, 41):
