@@ -197,6 +197,15 @@ async def test_without_a_good_checkpoint_a_trimmed_log_is_no_start_and_says_why(
     assert not [name for name in os.listdir(tmp_path) if "fetched" in name]
 
 
+async def test_what_a_killed_process_had_fetched_is_removed(tmp_path: Path) -> None:
+    stream = await trimmed(tmp_path)
+    beside = [tmp_path / "b.db.4194303.fetched", tmp_path / "c.db.4194303.fetched"]
+    for file_ in beside:
+        file_.write_bytes(b"half")  # a pid that no process has (Linux: below 2**22)
+    async with node(stream, tmp_path / "b.db"):
+        assert [each.name for each in beside if os.path.exists(each)] == [beside[1].name]  # noqa: ASYNC240
+
+
 async def test_a_log_that_is_whole_is_read_whole_where_the_checkpoint_is_bad(
     tmp_path: Path,
 ) -> None:

@@ -28,6 +28,7 @@ class Opened:
     place: Place
     head: int
     floors: Mapping[str, Floor]
+    figures: Figures
     marks: Marks
 
 
@@ -135,8 +136,8 @@ class Applier:
             self._send(self._report, Gone(self._explained(error)))
             return
         store = copy.store
-        opened = Opened(store.epoch, copy.place, store.head, store.floors(), copy.marks)
-        self._send(self._report, opened)
+        known = (store.epoch, copy.place, store.head, store.floors())
+        self._send(self._report, Opened(*known, copy.figures(), copy.marks))
         try:
             self._serve(copy)
         except Exception:

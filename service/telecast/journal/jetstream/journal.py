@@ -285,7 +285,7 @@ class JetStreamJournal(Journal):
             case Opened():
                 self.epoch, self.head, self._floors = report.epoch, report.head, report.floors
                 self._place = report.place
-                self._keeper.seen(report.marks, 0)
+                self._keeper.seen(report.marks, report.figures.file_bytes)
                 if not self._opened.done():
                     self._opened.set_result(None)
             case Step():

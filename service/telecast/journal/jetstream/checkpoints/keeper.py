@@ -83,6 +83,10 @@ class Keeper:
             except (TelecastError, OSError) as fault:
                 log.warning("no checkpoint was made", extra={"reason": str(fault)})
                 await self._paused()
+            except Exception:
+                # The log goes on without checkpoints for a while; that nobody knew would be worse.
+                log.exception("a fault in the code that makes checkpoints")
+                await self._paused()
 
     async def _paused(self) -> None:
         """Until it is time to try again; a full log does not wait."""

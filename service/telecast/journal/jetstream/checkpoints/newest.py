@@ -20,6 +20,7 @@ class Fetching:
     def __init__(self, log: Log, path: str) -> None:
         """`path` is the copy's: the checkpoint is written beside it."""
         self._log = log
+        self._path = path
         self._draft = f"{path}.{os.getpid()}.fetched"
         self.reasons: list[str] = []
         self.used: Checkpoint | None = None
@@ -29,6 +30,7 @@ class Fetching:
         log goes on; None where there is none. Of this log's life, or of any earlier one. Raises
         JournalUnavailable."""
         shelf = self._log.shelf
+        await asyncio.to_thread(_tidy, self._path)
         for checkpoint in await shelf.found():
             wrong = self._unfit(checkpoint, extent, beyond, earlier_life)
             if wrong is None:
@@ -74,3 +76,22 @@ class Fetching:
     def clear(self) -> None:
         """Remove what was fetched and not used. Safe to call twice."""
         remove(self._draft)
+
+
+def _tidy(path: str) -> None:
+    """Remove what processes that were killed had fetched for this copy."""
+    folder, name = os.path.split(os.path.abspath(path))
+    for found in os.listdir(folder):
+        before, _, pid = found.removesuffix(".fetched").rpartition(".")
+        if found.endswith(".fetched") and before == name and pid.isdecimal() and _is_gone(int(pid)):
+            remove(os.path.join(folder, found))
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
