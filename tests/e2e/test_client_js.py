@@ -18,7 +18,7 @@ from tests.support.service.live import Live, served
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node: apt-get install nodejs")
-PATIENCE = 60.0
+PATIENCE = 120.0
 SCRIPT = """
 import {{ Client }} from {module};
 const client = new Client({url}, {{ key: {key} }});

@@ -19,7 +19,7 @@ import pytest
 
 TICKS = Path(__file__).parent.parent / "data" / "ticks.ndjson"
 CHANNELS = {"trader-status", "positions", "risk-alerts", "market-data", "executions", "candles"}
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a test that waits for the demo fails."""
 
 

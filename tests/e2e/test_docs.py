@@ -46,7 +46,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PASTED = ("console", "sh", "python", "js")
 DOCUMENTED = "127.0.0.1:8080"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which output that does not come fails the test."""
 
 NOT_RUN = {

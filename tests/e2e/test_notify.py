@@ -15,7 +15,7 @@ from telecast.config import supervisor
 from telecast.keys import create_key
 from telecast.watch.notify import Notifier
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 async def test_a_supervisor_is_notified_of_start_life_and_end(tmp_path: Path) -> None:

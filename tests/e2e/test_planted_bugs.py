@@ -77,7 +77,7 @@ KEPT_PRICES = 60
 BIG = 300
 """Prices in one batch: more than a socket with a small buffer takes while nobody reads it."""
 SMALL = 4_096
-MOST_SECONDS = 100
+MOST_SECONDS = 300
 LATE = 5.0
 """Seconds after which one who has not heard the end is taken not to hear it: for bugs alone."""
 

@@ -40,7 +40,7 @@ FORMS = [
 CURL = shutil.which("curl")
 TRANSPORTS = ("ws", "sse")
 HEARTBEAT = 60
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds: less than a heartbeat."""
 PRICES = {"channels": "market-data", "delivery": "all"}
 

@@ -40,7 +40,7 @@ except build.NoCompiler as fault:
 
 SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
 STREAM = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-PATIENCE = 60.0
+PATIENCE = 120.0
 PATIENT = {"grace": PATIENCE, "deadline": PATIENCE}
 """Where everything comes, it is waited for; who gets it all waits no longer."""
 

@@ -106,7 +106,7 @@ def test_a_seed_is_the_same_schedule_in_another_process() -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=110,
+        timeout=300,
     ).stdout
     assert reported.split() == [run(seed)[0] for seed in SEEDS_ELSEWHERE]
 

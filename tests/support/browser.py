@@ -12,7 +12,7 @@ from tests.support.payloads import alert, metrics, position, price, trader
 from tests.support.service.live import Live, principal
 
 MINUS = "\N{MINUS SIGN}"
-HEALS_MS = 60_000
+HEALS_MS = 120_000
 """Two reconnections, with their spread, and a busy machine."""
 ANSWER_MS = "ANSWER_MS = 2000;"
 """How long a tab waits for the one that holds the stream, as its script says it."""

@@ -21,7 +21,7 @@ from telecast.client.blocking import View as BlockingView
 from tests.support.payloads import position, trader
 from tests.support.service.live import Live, served
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 def client(live: Live, **options: Any) -> Client:

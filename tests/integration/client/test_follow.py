@@ -16,7 +16,7 @@ from telecast.testing.relay import relay
 from tests.support.payloads import position, price
 from tests.support.service.live import Live, principal, served
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 both = pytest.mark.parametrize("transport", ["ws", "sse"])
 
 

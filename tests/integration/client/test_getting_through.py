@@ -16,7 +16,7 @@ from tests.support.payloads import position
 from tests.support.service.certificate import certify
 from tests.support.service.live import served
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 @pytest.mark.parametrize("status", [400, 403, 426, 502])

@@ -13,7 +13,7 @@ from telecast.client import Change, Client, Op, Refused, State
 from telecast.testing.service import ServiceInTests
 from tests.support.payloads import position, price
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 TICKS = Path(__file__).parents[2] / "data" / "ticks.ndjson"
 
 

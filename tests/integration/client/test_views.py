@@ -19,7 +19,7 @@ from telecast.testing.relay import relay
 from tests.support.payloads import alert, position, price, trader
 from tests.support.service.live import Live, principal, served
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 both = pytest.mark.parametrize("transport", ["ws", "sse"])
 
 

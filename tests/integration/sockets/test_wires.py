@@ -23,7 +23,7 @@ from telecast.web.streams.takeover import duplicate_socket
 
 RESET = b"\1\0\0\0\0\0\0\0"
 """SO_LINGER of no time: closing is a reset."""
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which what does not become so fails the test."""
 
 

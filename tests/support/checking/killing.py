@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds in which the moment for a kill must come."""
 
 

@@ -25,7 +25,7 @@ from telecast.server import Server
 from telecast.web.parts import Parts
 from tests.support.sockets.reading import Reading
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which a test that waits for a message fails instead of hanging."""
 
 

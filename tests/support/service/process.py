@@ -18,7 +18,7 @@ import orjson
 from telecast.keys import create_key
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a process that does not say what is waited for fails the test."""
 CHANNELS = ("trader-status", "positions", "risk-alerts", "market-data")
 

@@ -21,7 +21,7 @@ from tests.support.payloads import price
 from tests.support.service.process import Service
 
 SAMPLES = Path(__file__).parents[3] / "samples"
-PATIENCE = 60.0
+PATIENCE = 120.0
 STEPS = ("connect", "live", "cut", "drain and restart", "kill and restart", "wrong key")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds after which a test that waits for bytes, or for their end, fails instead of hanging."""
 
 

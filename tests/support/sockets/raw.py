@@ -18,7 +18,7 @@ import orjson
 
 from tests.support.sockets.reading import Reading
 
-PATIENCE = 30.0
+PATIENCE = 90.0
 """Seconds without a message after which a test fails instead of hanging."""
 
 

@@ -29,7 +29,7 @@ from telecast.errors import CODES, PeerFault
 from telecast.protocol.framing import sse_block
 
 EPOCH = "k3v9"
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a thread or process that does not come or end fails the test."""
 RECEIPT = {"accepted": 2, "firstSeq": 4, "lastSeq": 5, "position": "k3v9:5", "subscribers": 3}
 TICK = '{"t":0,"exchange":"OKX","symbol":"BTCUSDT","price":"7.5"}\n'
