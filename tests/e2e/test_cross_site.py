@@ -15,7 +15,7 @@ from telecast.web.auth.cookies import SESSION_COOKIE, sign_in_link
 from tests.support.payloads import position
 from tests.support.service.live import Live, principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PROBE = """
 async ({url, body}) => {

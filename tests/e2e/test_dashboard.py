@@ -18,7 +18,7 @@ SAMPLE = Path(__file__).parents[2] / "samples" / "dashboard"
 LIVE = "document.querySelector('#state').textContent === 'live'"
 DIMMED = "!document.querySelector('#table').classList.contains('live')"
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def application(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> web.Application:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
+
 from telecast.web.auth.cookies import sign_in_link
 from tests.support.payloads import alert, metrics, position, price, trader
 from tests.support.service.live import Live, principal
 
+CHROMIUM = (
+    os.environ.get("CHROMIUM")
+    or shutil.which("chromium")
+    or shutil.which("chromium-browser")
+    or shutil.which("google-chrome")
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 MINUS = "\N{MINUS SIGN}"
 HEALS_MS = 120_000
 """Two reconnections, with their spread, and a busy machine."""
@@ -18,6 +37,20 @@ ANSWER_MS = "ANSWER_MS = 2000;"
 """How long a tab waits for the one that holds the stream, as its script says it."""
 NETWORK = "net::ERR_"
 """What Chromium logs itself while nobody answers: expected where a test takes the service away."""
+
+
+@asynccontextmanager
+async def chromium() -> AsyncIterator[Any]:
+    """A browser. Skips the test where there is none."""
+    api = pytest.importorskip(
+        "playwright.async_api", reason="pip install 'telecast[e2e]' brings it"
+    )
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium, or name one in CHROMIUM")
+    async with api.async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        await browser.close()
 
 
 class Visitor:

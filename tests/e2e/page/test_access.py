@@ -12,7 +12,7 @@ from tests.support.payloads import alert
 from tests.support.service.live import served
 
 pytest.importorskip("axe_playwright_python", reason="pip install 'telecast[e2e]' brings it")
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text("utf-8")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

@@ -10,7 +10,7 @@ from tests.support.browser import HEALS_MS, Visitor, cut, desk, shows, signed_in
 from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def with_key(visiting: Visitor, live: Live, name: str, *, operate: bool) -> Any:

@@ -17,7 +17,7 @@ from tests.support.browser import (
 from tests.support.payloads import alert, position, price, trader
 from tests.support.service.live import served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_page_is_alive(browser):

@@ -12,7 +12,7 @@ from tests.support.browser import HEALS_MS, MINUS, come_by_link, cut, shows, sig
 from tests.support.payloads import metrics, trader
 from tests.support.service.live import Live, principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def earns(live: Live, id: str, profit: str, symbol: str = "BTCUSDT") -> None:

@@ -10,7 +10,7 @@ from tests.support.browser import shows, signed_in, visitor
 from tests.support.payloads import price
 from tests.support.service.live import Live, principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def opened(visiting: Any, live: Live) -> Any:

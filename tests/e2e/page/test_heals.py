@@ -26,7 +26,7 @@ from tests.support.browser import (
 from tests.support.payloads import position, price
 from tests.support.service.live import principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_cut_heals_and_says_how(browser):

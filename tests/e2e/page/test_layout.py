@@ -15,7 +15,7 @@ from tests.support.browser import cut, desk, shows, signed_in, visitor, word
 from tests.support.payloads import metrics, position, price, trader
 from tests.support.service.live import principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 BEYOND = """() => [document.documentElement, ...document.querySelectorAll(".scroller")]

@@ -7,7 +7,7 @@ import pytest
 from tests.support.browser import desk, shows, signed_in, visitor
 from tests.support.service.live import principal, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_an_operator_sees_who_is_connected_and_cuts_off(browser):

@@ -76,7 +76,7 @@ async def test_from_ten_lines_to_a_stream_and_to_types(tmp_path: Path) -> None:
         await service.gone()
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 async def test_the_page_shows_the_channel_without_any_change_of_the_page(
     browser: Any, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from tests.support.browser import HEALS_MS, MINUS, cut, desk, shows, signed_in, 
 from tests.support.payloads import position, price, trader
 from tests.support.service.live import Live, served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MANY = 10_000
 HUGE = "-9007199254740993.5"

@@ -17,7 +17,7 @@ from tests.support.browser import (
 from tests.support.payloads import price
 from tests.support.service.live import served
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_tabs_share_one_stream_and_survive_its_holder(browser):

@@ -266,3 +266,27 @@ test("a selection that is too long for an address goes into a body, and all else
     replay: false, maxRate: 0.5, since: "abcd:7",
   });
 });
+
+// --- rows, as section 4 of the protocol says
+
+const came = (op, key, data = "") => ({ type: "event", channel: "positions", op, key, seq: 1, data });
+const SNAPSHOT = { type: "snapshot", channels: ["positions"], reason: "NEW" };
+const LIVE = { type: "live", count: 1, position: "abcd:1" };
+
+for (const [name, messages, expected] of [
+  ["an upsert is the whole row", [came("upsert", "a", "1"), came("upsert", "a", "2"), came("upsert", "b")], [["a", "2"], ["b", ""]]],
+  ["a delete takes a row away, and one for nothing does nothing", [came("upsert", "a"), came("delete", "a"), came("delete", "b")], []],
+  ["a snapshot is complete: other rows are forgotten", [came("upsert", "ghost"), SNAPSHOT, came("upsert", "a"), LIVE], [["a", ""]]],
+  [
+    "rows of a snapshot that was cut short are not shown",
+    [came("upsert", "a"), SNAPSHOT, { type: "welcome" }, came("upsert", "b"), LIVE], [["a", ""], ["b", ""]],
+  ],
+  ["what may not be read any more is not shown any more", [came("upsert", "a"), { type: "ack", channels: ["risk-alerts"] }], []],
+  ["unknown types are ignored", [came("upsert", "a"), { type: "something-new", channels: ["positions"] }], [["a", ""]]],
+]) {
+  test(name, () => {
+    const rows = new Rows();
+    for (const message of messages) rows.apply(message);
+    assert.deepEqual([...rows.of("positions")].map(([key, { data }]) => [key, data]), expected);
+  });
+}

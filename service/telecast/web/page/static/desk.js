@@ -1,12 +1,12 @@
 // Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
 
-import { Client, Clock, Rows, foldLink, freshness, judgedByService, newLink, staleAfterOf } from "../client/telecast.js";
+import { Client, Rows, foldLink, freshness, judgedByService, newLink, staleAfterOf } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
 import { KNOWN, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
 import { Debugger } from "./debug.js";
 import { Detail } from "./detail.js";
-import { button, find, say, set } from "./dom.js";
+import { find, set } from "./dom.js";
 import { setZone, zoneName } from "./format.js";
 import { Glance } from "./glance.js";
 import { Holdings } from "./holdings.js";
@@ -16,6 +16,7 @@ import { Keyring } from "./keyring.js";
 import { Messages } from "./messages.js";
 import { Operator } from "./operator.js";
 import { Layout } from "./panel.js";
+import { Pulse } from "./pulse.js";
 import { PastReader } from "./reader.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
@@ -27,17 +28,20 @@ import { Tables } from "./tables.js";
 import { toolbar } from "./toolbar.js";
 import { T } from "./texts.js";
 
-const MEASURE_MS = 10 * 60_000; // the clocks, and with it the session is renewed
 const TIDY_MS = 60_000;
-const TICK_MS = 1000;
-const SLEPT_MS = 4000; // a tick that is so late: the computer slept, or the tab was frozen
-const JUMP_MS = 500; // this computer's clock was set
 const BASE = new URL(".", location.href).href.replace(/\/$/, ""); // the service's address
 const FILTERS = ["traderId", "symbol", "exchange", "severity"];
 
 export class Desk {
   rows = new Rows();
-  clock = new Clock();
+  pulse = new Pulse({
+    beat: (now) => this.#beat(now), woke: () => this.stream.check(),
+    measured: (over) => {
+      if (over !== null) this.signedOut(over);
+      this.schedule();
+    },
+  });
+  clock = this.pulse.clock;
   rate = new Rate();
   link = newLink(Date.now());
   story = newStory();
@@ -48,8 +52,6 @@ export class Desk {
   #position = null;
   #frame = 0;
   #after = [];
-  #tickAt = Date.now();
-  #skew = monotonic() - Date.now();
 
   // `me` is who is signed in; `signedOut(why, share)` is called when that is over.
   constructor(me, signedOut) {
@@ -136,11 +138,8 @@ export class Desk {
     this.layout.apply();
     this.tables.refill();
     this.connect();
-    this.measure();
-    setInterval(() => this.measure(), MEASURE_MS);
-    setInterval(() => this.tick(), TICK_MS);
+    this.pulse.start();
     setInterval(() => tidy(this.rows.of("market-data")), TIDY_MS);
-    document.addEventListener("visibilitychange", () => this.tick());
     this.#learn();
   }
 
@@ -200,7 +199,7 @@ export class Desk {
     if (message.type === "snapshot") this.tables.resolved.doubt();
     if (message.type === "ack") this.#learn();
     if (item.name === "~ended") {
-      this.measure(); // it says whether the session is over
+      this.pulse.measure(); // it says whether the session is over
       waitForSession();
     }
     // A hidden tab draws no frame, and its title counts all the same.
@@ -243,29 +242,9 @@ export class Desk {
     this.tables.get("trader-status").repaint();
   }
 
-  tick() {
-    const now = Date.now();
-    const slept = now - this.#tickAt > TICK_MS + SLEPT_MS;
-    const skew = monotonic() - now;
-    this.#tickAt = now;
-    if (slept || Math.abs(skew - this.#skew) > JUMP_MS) {
-      this.#skew = skew;
-      this.stream.check();
-      this.measure();
-    }
+  #beat(now) {
     this.#fillCharts();
     if (document.hidden) this.#renderTitle(now);
-    this.schedule();
-  }
-
-  async measure() {
-    try {
-      let me = null;
-      await this.clock.measure(async () => (me = await session.whoAmI()).serverTime);
-      if (!me.signedIn) this.signedOut(me.why.message);
-    } catch {
-      // not reachable: the connection's state says so already
-    }
     this.schedule();
   }
 
@@ -393,23 +372,4 @@ export class Desk {
   #renderTitle(now) {
     this.status.title(this.link, this.story, this.#titled(this.#states(now)), now);
   }
-
-  async copyLink() {
-    const link = this.prefs.link();
-    try {
-      await navigator.clipboard.writeText(link);
-      say(T.linkCopied);
-    } catch {
-      prompt(T.linkCopied, link);
-    }
-  }
-
-  hiddenPanels() {
-    const hidden = this.prefs.get("hidden").filter((id) => this.layout.panels.has(id));
-    return hidden.map((id) => button(this.layout.panels.get(id).title, () => this.layout.show(id, true)));
-  }
-}
-
-function monotonic() {
-  return performance.timeOrigin + performance.now();
 }

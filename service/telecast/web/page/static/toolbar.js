@@ -24,7 +24,7 @@ export function toolbar(desk) {
   panels.details.id = "hidden-panels";
   const list = () => {
     panels.details.hidden = prefs.get("hidden").length === 0;
-    panels.body.replaceChildren(...desk.hiddenPanels());
+    panels.body.replaceChildren(...hiddenPanels(desk));
   };
   prefs.onchange(list);
   list();
@@ -95,11 +95,26 @@ function look(desk) {
   toggle("sound", T.look.sound);
   toggle("notify", T.look.notify, () => desk.alerts.allowNotifications());
   body.append(
-    button(T.look.copy, () => desk.copyLink(), "copy-link"),
+    button(T.look.copy, () => copyLink(prefs), "copy-link"),
     button(T.look.reset, () => {
       prefs.reset();
       say(T.restored);
     }),
   );
   find("bar-end").before(details);
+}
+
+function hiddenPanels({ prefs, layout }) {
+  const hidden = prefs.get("hidden").filter((id) => layout.panels.has(id));
+  return hidden.map((id) => button(layout.panels.get(id).title, () => layout.show(id, true)));
+}
+
+async function copyLink(prefs) {
+  const link = prefs.link();
+  try {
+    await navigator.clipboard.writeText(link);
+    say(T.linkCopied);
+  } catch {
+    prompt(T.linkCopied, link);
+  }
 }
