@@ -199,6 +199,8 @@ async def serve_until_stopped(
     loop = asyncio.get_running_loop()
 
     def asked() -> None:
+        if stop.is_set() and worker is not None:
+            return  # asked by its parent and by systemd; haste is the parent's to say
         if stop.is_set():
             log.warning("asked again: not waiting any more")
             logs.flush()
@@ -212,9 +214,8 @@ async def serve_until_stopped(
     server = Server(app, settings)
 
     def leave(notice: bool) -> None:
-        if not stop.is_set():
-            server.notice *= notice
-            asked()
+        server.notice *= notice
+        asked()
 
     following = None if worker is None else loop.create_task(worker.follow(leave))
     async with server:

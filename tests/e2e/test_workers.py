@@ -272,7 +272,7 @@ async def test_a_rolling_restart_and_a_reload_lose_nobody_anything(tmp_path: Pat
         # As systemd ends a unit: each process gets the signal, and the parent passes it on.
         for pid in (*after.values(), own.pid):
             os.kill(pid, signal.SIGTERM)
-        assert await own.gone() == 0
+        assert await own.gone() == 0, b"".join(own.log[-9:]).decode()
         assert not own.said("asked again: not waiting any more")
 
 
