@@ -21,6 +21,7 @@ INSIDE = (
     "telecast/py.typed",
     "telecast/web/page/static/index.html",
     "telecast/web/page/client/telecast.js",
+    "telecast/web/page/client/telecast.d.ts",
     "telecast/client/client.py",
     "telecast/testing/plugin.py",
 )

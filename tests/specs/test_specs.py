@@ -15,6 +15,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+import telecast
 from telecast.channels.catalogue import CHANNELS
 from telecast.channels.configured import catalogue_from
 from telecast.contracts.asyncapi import asyncapi
@@ -69,6 +70,54 @@ export const wrong: Partial<PositionPayload> = { quantity: 1 };
     )
     tsc = MODULES / "typescript/bin/tsc"
     run("node", str(tsc), "--noEmit", "--strict", "--target", "es2022", "user.ts", cwd=tmp_path)
+
+
+CLIENT = Path(telecast.__file__).parent / "web" / "page" / "client"
+DECLARE = ("--declaration", "--allowJs", "--emitDeclarationOnly", "--skipLibCheck")
+
+
+@needs_node
+def test_the_declarations_of_telecast_js_are_those_of_its_comments(tmp_path: Path) -> None:
+    tsc = str(MODULES / "typescript/bin/tsc")
+    made = (*DECLARE, "--target", "es2022", "--outDir", str(tmp_path))
+    run("node", tsc, str(CLIENT / "telecast.js"), *made)
+    committed = (CLIENT / "telecast.d.ts").read_text("utf-8")
+    again = f"node {tsc} {CLIENT}/telecast.js {' '.join(DECLARE)} --target es2022 --outDir {CLIENT}"
+    assert (tmp_path / "telecast.d.ts").read_text("utf-8") == committed, f"run: {again}"
+
+
+@needs_node
+def test_a_user_of_telecast_js_is_held_to_its_declarations(tmp_path: Path) -> None:
+    package = tmp_path / "node_modules" / "telecast-client"
+    shutil.copytree(CLIENT, package)
+    (tmp_path / "user.mts").write_text(
+        """
+import { Client, Refused, States, type Change } from "telecast-client";
+import type { PositionRow } from "telecast-client/channels";
+const telecast = new Client("http://127.0.0.1:8080", { key: "tc_", transport: "websocket" });
+const positions = telecast.view("positions", {
+  filter: { traderId: ["t1"] },
+  onchange: (view, changed) => console.log(view.state === States.LIVE, changed.keys?.size),
+});
+export const row = positions.get("p1") as PositionRow | undefined;
+export async function go(): Promise<void> {
+  for await (const change of telecast.follow(["positions"], { since: "earliest" })) {
+    const one: Change = change;
+    if (one.row) console.log(one.op, one.key, one.row.symbol);
+  }
+  try { await telecast.publish("positions", { id: "p1" }); } catch (fault) {
+    if (fault instanceof Refused) console.log(fault.message);
+  }
+}
+// @ts-expect-error there is no such transport
+export const wrong = new Client("", { transport: "pigeon" });
+// @ts-expect-error channels are names
+telecast.follow(7);
+"""
+    )
+    tsc = str(MODULES / "typescript/bin/tsc")
+    how = ("--noEmit", "--strict", "--target", "es2022", "--module", "nodenext")
+    run("node", tsc, *how, "user.mts", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("which", CATALOGUES)

@@ -21,6 +21,30 @@ const TURN_MS = 8;
 export const MOST_ROWS = 20_000;
 const MOST_LOGGED = 1000;
 
+/** @typedef {{ [field: string]: string | string[] }} Filter values that pass, by filter field */
+/** @typedef {{ [field: string]: any }} Row a payload: decimals and instants are strings */
+/** @typedef {{ keys: Set<string> | null, event: object | null }} Changed */
+/**
+ * @typedef {object} Options
+ * @property {string | null} [key] an API key; without one, and without `ticket`, the browser's session
+ * @property {(() => Promise<string>) | null} [ticket] resolves to a ticket, for pages elsewhere
+ * @property {"sse" | "websocket"} [transport]
+ * @property {typeof globalThis.fetch} [fetch]
+ * @property {typeof globalThis.WebSocket} [WebSocket]
+ * @property {boolean} [prepare]
+ */
+/**
+ * @typedef {object} Change one event, or with `state` what happened to the connection in between
+ * @property {string} [channel]
+ * @property {"upsert" | "delete" | "append"} [op]
+ * @property {string} [key]
+ * @property {Row} [row]
+ * @property {string | null} position where to go on once this is handled
+ * @property {{ [field: string]: any }} [event]
+ * @property {string} [state]
+ * @property {{ [field: string]: any }} [message]
+ */
+
 // --- states of freshness
 
 // What a channel, or the whole page, can be. Only `live` is green.
@@ -641,30 +665,37 @@ export class View {
     return freshness(this.#link, facts, this.#now(), this.#clock.offset);
   }
 
+  /** @returns {string} one of `States`; only `live` means that the rows are how it is */
   get state() {
     return this.freshness.state;
   }
 
+  /** @returns {{ [field: string]: any } | null} why it will not come back; null while it may */
   get ended() {
     return this.#link.ended;
   }
 
+  /** @returns {string | null} */
   get position() {
     return this.#stream.position;
   }
 
+  /** @returns {number} */
   get size() {
     return this.#rows.of(this.channel).size;
   }
 
+  /** @param {string} key @returns {boolean} */
   has(key) {
     return this.#rows.of(this.channel).has(key);
   }
 
+  /** @param {string} key @returns {Row | undefined} */
   get(key) {
     return this.#rows.of(this.channel).get(key)?.data;
   }
 
+  /** @returns {Generator<[string, Row], void, unknown>} */
   *[Symbol.iterator]() {
     for (const [key, { data }] of this.#rows.of(this.channel)) yield [key, data];
   }
@@ -683,6 +714,7 @@ export class Client {
   // `key` goes into a header; `ticket` is a function that resolves to a ticket, for pages that are
   // not the service's own; with neither, the browser's session counts. Without `prepare` neither the
   // clocks are compared nor the catalogue is asked: `clock` is then the caller's to measure.
+  /** @param {string} [url] @param {Options} [options] */
   constructor(url = "", { key = null, ticket = null, transport = "sse", fetch, WebSocket, prepare = true } = {}) {
     this.url = url.replace(/\/+$/, "");
     this.transport = transport;
@@ -731,11 +763,16 @@ export class Client {
     return (await this.answer(method, path, body, headers)).data;
   }
 
+  /** @returns {Promise<{ [field: string]: any }[]>} */
   channels() {
     return this.call("GET", "/api/v1/channels");
   }
 
   // The current table of a channel, kept up to date: see View.
+  /**
+   * @param {string} channel
+   * @param {{ filter?: Filter, onchange?: (view: View, changed: Changed) => void }} [options]
+   */
   view(channel, { filter = {}, onchange } = {}) {
     return new View({ client: this, channel, filter, onchange });
   }
@@ -744,6 +781,11 @@ export class Client {
   // What happened to the connection in between comes as {state, message}. It ends when `signal` is
   // aborted, and throws Refused where coming back can't help. A reader that is so slow that 10,000
   // wait is cut off, and goes on from where it was.
+  /**
+   * @param {string | string[]} channels
+   * @param {{ since?: string | null, filter?: Filter, delivery?: "all" | "conflated", signal?: AbortSignal | null }} [options]
+   * @returns {AsyncGenerator<Change, void, unknown>}
+   */
   async *follow(channels, { since = null, filter = {}, delivery = "all", signal = null } = {}) {
     const waiting = [];
     let wake = () => {};
@@ -784,6 +826,12 @@ export class Client {
 
   // Resolves once it is committed, to {position, seq, duplicate, ...}. What fails on the way is sent
   // again under the same key, so that it counts once.
+  /**
+   * @param {string} channel
+   * @param {Row | Row[]} row
+   * @param {{ idempotencyKey?: string, attempts?: number }} [options]
+   * @returns {Promise<{ [field: string]: any }>}
+   */
   async publish(channel, row, { idempotencyKey = crypto.randomUUID(), attempts = 5 } = {}) {
     const path = `/api/v1/channels/${encodeURIComponent(channel)}/events`;
     for (let attempt = 1; ; attempt++) {
@@ -798,11 +846,21 @@ export class Client {
   }
 
   // Seen by an operator; needs the scope `operate`. `undo` takes it back.
+  /**
+   * @param {string} id
+   * @param {{ note?: string, undo?: boolean }} [options]
+   * @returns {Promise<{ [field: string]: any }>}
+   */
   acknowledge(id, { note = "", undo = false } = {}) {
     const path = `/api/v1/risk-alerts/${encodeURIComponent(id)}/${undo ? "unacknowledge" : "acknowledge"}`;
     return this.call("POST", path, note ? { note } : {});
   }
 
+  /**
+   * @param {string} channel
+   * @param {{ after?: string | null, to?: string | null, limit?: number, filter?: Filter }} [options]
+   * @returns {Promise<any>}
+   */
   history(channel, { after = null, to = null, limit = 1000, filter = {} } = {}) {
     const query = new URLSearchParams({ limit: String(limit) });
     if (after) query.set("after", after);
@@ -811,6 +869,11 @@ export class Client {
     return this.call("GET", `/api/v1/channels/${encodeURIComponent(channel)}/events?${query}`);
   }
 
+  /**
+   * @param {string} channel
+   * @param {{ limit?: number, cursor?: string | null, filter?: Filter }} [options]
+   * @returns {Promise<any>}
+   */
   snapshot(channel, { limit = 1000, cursor = null, filter = {} } = {}) {
     const query = new URLSearchParams({ limit: String(limit) });
     if (cursor) query.set("cursor", cursor);
