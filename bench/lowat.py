@@ -195,7 +195,7 @@ def ages(own: Near, rate: float, buffer: int | None, sips: bool) -> list[float]:
 
 
 def megabits(own: Near) -> float:
-    """A second, while all that was missed is told."""
+    """A second, while all that was missed is sent."""
     start = own.publish(0, 1)
     for first in range(0, CATCH_UP, 4_000):
         own.publish(first, min(4_000, CATCH_UP - first))

@@ -126,7 +126,7 @@ class Tool:
 
 class Subscribers(Tool):
     def ready(self, seconds: float) -> Report:
-        """All are live. Raises LoadFailed where some are not, with what the first was told."""
+        """All are live. Raises LoadFailed where some are not, with what the first was answered."""
         report = self.hear(seconds)
         if report["failed"]:
             raise LoadFailed(f"{report['failed']} subscribers got no stream: {report['fault']}")

@@ -1,7 +1,7 @@
 /* N subscribers on one thread: connects, subscribes, answers pings, counts every event of every
  * subscriber and takes its latency from the event's own stamp.
  *
- * It is told on stdin, a line each, and says JSON lines on stdout:
+ * It takes commands on stdin, a line each, and writes JSON lines on stdout:
  *   (by itself)   {"ready":..}   all are connected and live, or have failed
  *   mark ID       {"marked":..}  what counts begins with this id; CPU and latencies start at 0
  *   end ID        the report, once all ids below ID have come to all, or nothing came for --grace

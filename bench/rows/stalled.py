@@ -3,7 +3,7 @@
 Where anybody else has a fifth of a core for some seconds, a p99 of 2 ms is 7 ms, whatever the
 server. So one run alone and one beside stalled clients say nothing by their ratio. Here they take
 turns on one server, A B B A, and on another fresh one B A A B; the ratio is that of the medians.
-What decides a p99 is its worst five events or so, a median is what most of them see: both are told.
+What decides a p99 is its worst five events or so, a median is what most of them see: here are both.
 """
 
 from __future__ import annotations

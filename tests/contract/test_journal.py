@@ -679,7 +679,7 @@ async def test_retention_goes_by_bytes_and_spares_newest_rows(kind: Kind) -> Non
 
 
 async def test_whole_from_stays_where_only_live_rows_grew_old(kind: Kind) -> None:
-    """Nothing went, so nobody may be told of a gap."""
+    """Nothing went, so nobody may be sent a gap."""
     clock = Clock()
     async with kind.journal(FEW, clock) as journal:
         await journal.append(batch(*(record(str(n)) for n in range(5))))

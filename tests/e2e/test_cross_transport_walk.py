@@ -42,7 +42,7 @@ TAPE_EVENTS = 400
 MOST_SECONDS = 60 + 30 * KILLS
 """Several times what it takes: a machine may be busy with other things."""
 EXPECTED = {"welcome", "ack", "resume", "event", "live", "heartbeat", "stale", "fresh"}
-"""All that a listener of everything, from the beginning, may ever be told."""
+"""All that a listener of everything, from the beginning, may ever be sent."""
 
 
 @pytest.mark.timeout(2 * MOST_SECONDS)
@@ -156,7 +156,7 @@ async def walk(own: Service, record: History) -> dict[str, object]:
 
 
 async def resumes_right(own: Service, position: str, truth: Sequence[bytes]) -> None:
-    """From a position that was told some deaths ago, both transports and REST tell the same
+    """From a position that was sent some kills ago, both transports and REST tell the same
     rest."""
     after = int(position.rpartition(":")[2])
     rest = [json for json in truth if orjson.loads(json)["seq"] > after]

@@ -454,7 +454,7 @@ class Venue:
             pass
 
     async def rid_of(self, *listeners: Listener) -> None:
-        """Have these leave, which they do after a message, until they are told to come back."""
+        """Have these leave, which they do after a message, until they are asked to come back."""
         for each in listeners:
             each.stays.clear()
         for each in listeners:
@@ -463,7 +463,7 @@ class Venue:
                 await asyncio.wait([asyncio.ensure_future(each.away.wait())], timeout=0.05)
 
     async def heard_by(self, *listeners: Listener) -> None:
-        """Wait until these were told all that the journal says it has."""
+        """Wait until these were sent all that the journal says it has."""
         head = self.live.parts.journal.head
         await self.live.until(lambda: all(number(each.positions[-1]) >= head for each in listeners))
 

@@ -102,7 +102,7 @@ async def test_a_late_resume_of_everything_is_sent_exactly_what_exists_no_more(
             }
             assert [event.seq for event in events] == list(range(gone + 1, last + 1))
             assert live.body["count"] == watched.KEEP["market-data"]
-            # Only prices went, which newer ones cover: who wants the rows is told that, no more.
+            # Only prices went, which newer ones cover: who wants the rows is sent no more.
             resume, conflated, *events, live = await opening(own, transport, **asked)
             assert (resume.type, resume.body["from"]) == ("resume", start)
             assert (conflated.type, conflated.body["fromSeq"]) == ("conflated", 6)

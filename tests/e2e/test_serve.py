@@ -110,7 +110,7 @@ async def test_all_wrong_settings_are_listed_at_once_with_their_source(
         strict=False,
     ):
         assert source in text, line
-    assert "max_channels" in text.split("is no setting")[-1], "the nearest name is told"
+    assert "max_channels" in text.split("is no setting")[-1], "the nearest name is shown"
 
 
 async def test_a_port_that_is_taken_is_reported_in_one_line(tmp_path: Path, keys: Path) -> None:
@@ -227,7 +227,7 @@ async def test_sigterm_notifies_everyone_and_loses_nothing_that_was_acknowledged
             assert (line["event"], line["code"]) == ("refused", "SHUTTING_DOWN")
         own.log.clear()
         heard = [each.json for each in ws.log if each.type == "event"]
-        # What was acknowledged was told to the stream that lived on until then.
+        # What was acknowledged was sent to the stream that lived on until then.
         also = [each.json for each in sse.log if each.type == "event"]
         assert also[: len(heard)] == heard
         before = acknowledged[-1].split(":")[0]

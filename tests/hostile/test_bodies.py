@@ -211,7 +211,7 @@ async def _same_for_all(live: Live, payloads: list[dict[str, Any]]) -> None:
 
 
 def _said(payloads: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Each payload as a row that was told: what was published of it stands there unchanged."""
+    """Each payload as a row that was sent: what was published of it stands there unchanged."""
     for payload in payloads:
         found = [row for row in rows if payload.items() <= row.items()]
         if not found:

@@ -44,7 +44,7 @@ class Prowler:
     def __init__(self, url: str, session: aiohttp.ClientSession, key: str) -> None:
         self.heard: list[str] = []
         self.minted: list[str] = []
-        """Secrets that the service made: each was told once, to whom it belongs."""
+        """Secrets that the service made: each was shown once, to whom it belongs."""
         self._url = url
         self._session = session
         self._key = key

@@ -52,7 +52,7 @@ def event(number: int) -> bytes:
 
 Write = Callable[[bytes], None]
 Tells = Callable[[Mapping[str, int], Write], None]
-"""Gets who is told, by the `client` and `key` of its request, and what writes to it."""
+"""Gets who is sent to, by the `client` and `key` of its request, and what writes to it."""
 
 
 class Hangup(Exception):
@@ -88,7 +88,7 @@ class ServerMessage:
         self._server.server_close()  # joins what serves the clients, who have gone by now
 
     def go(self, clients: int = 0) -> None:
-        """Everybody is told now; waits until so many clients have been told everything."""
+        """Everybody is sent all now; waits until so many clients have got everything."""
         self._go.set()
         for _ in range(clients):
             assert self._told.acquire(timeout=PATIENCE)

@@ -31,7 +31,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Receiver:
-    """Answers as it was told, and keeps what it got."""
+    """Answers as it was asked to, and keeps what it got."""
 
     def __init__(self, *answers: int | Answer) -> None:
         self.got: list[tuple[dict[str, str], bytes]] = []

@@ -1,4 +1,4 @@
-"""A service that goes down under a crowd: everybody is told, nobody loses, and not all come back
+"""A service that goes down under a crowd: all are notified, nobody loses, and not all come back
 in the same moment."""
 
 from __future__ import annotations

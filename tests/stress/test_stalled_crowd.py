@@ -39,7 +39,7 @@ pytestmark = pytest.mark.timeout(2 * MOST_SECONDS)
 
 
 def announced(member: Member) -> list[tuple[int, int, int]]:
-    """(how many events it heard before, from, to) of each `conflated` that it was told."""
+    """(how many events it heard before, from, to) of each `conflated` that it was sent."""
     found, heard = [], 0
     for body in map(orjson.loads, live_part(member)):
         if body["type"] == "conflated":
@@ -140,7 +140,7 @@ async def test_a_hundred_of_six_hundred_stall_and_the_others_notice_nothing(
                     left_out += len(missed) - len(reported)
                 assert folded(member.events()) == state
             counted = await metric(own, "telecast_events_conflated_total")
-            # What the tape itself has let go of is told as a range, without a number.
+            # What the tape itself has let go of is sent as a range, without a number.
             assert counted == left_out if tape_events > len(truth) else 0 < counted <= left_out
             assert await metric(own, "telecast_evictions_total") == 0
             assert crowd.overs == 0

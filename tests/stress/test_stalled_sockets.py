@@ -1,6 +1,6 @@
 """Sockets that really stall, beside healthy ones, in front of the service as it runs in production.
 
-No times are judged here, only what is told, to whom, and what the waiting costs.
+No times are judged here, only what is sent, to whom, and what the waiting costs.
 """
 
 from __future__ import annotations

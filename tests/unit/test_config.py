@@ -1,4 +1,4 @@
-"""Settings: which source wins, and that every mistake is told at once."""
+"""Settings: which source wins, and that every mistake is listed at once."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ async def test_a_channel_whose_publishers_are_overdue_is_stale_and_live_once_the
         line.refuses = True
         line.cut()
         await until(prices, lambda view: view.state is State.DISCONNECTED)
-        line.refuses = False  # who comes back is told again
+        line.refuses = False  # who comes back is sent again
         await until(prices, lambda view: view.state is State.STALE)
         await telecast.alive("market-data")
         await live.parts.staleness.look()

@@ -27,7 +27,7 @@ WRITERS = 12
 
 
 def numbered(number: int) -> Batch:
-    """A batch that can be told apart, and told whole: each record names it and its size."""
+    """A batch that is distinct, and known to be whole: each record names it and its size."""
     size = number * 7 % 23 + 1
     data = json.dumps({"batch": number, "size": size, "pad": "x" * (number % 5 * 300)}).encode()
     return Batch(

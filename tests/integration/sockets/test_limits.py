@@ -1,4 +1,4 @@
-"""How many may connect, and how those are told that may not."""
+"""How many may connect, and what those are answered that may not."""
 
 from __future__ import annotations
 

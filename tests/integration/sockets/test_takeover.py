@@ -291,7 +291,7 @@ async def test_without_a_free_file_it_is_refused_in_words_and_nothing_is_left(
                 answer = await line.answer()
                 assert (answer.status, answer.error["code"]) == (503, "OVERLOADED")
                 assert answer.headers["retry-after"]
-                assert not len(live.parts.clients), "it is counted no more when it is told"
+                assert not len(live.parts.clients), "it is counted no more when it is answered"
     await live.until(lambda: not len(live.parts.admission))
     await live.until(lambda: files() == before)
 

@@ -297,7 +297,7 @@ async def test_a_paused_wire_receives_nothing_until_it_is_resumed(exchange: Exch
 
 
 async def test_the_end_is_noticed_though_bytes_came_just_before_a_reset(exchange: Exchange) -> None:
-    """uvloop stops to look at a socket once it was told of an error on it."""
+    """uvloop stops to look at a socket once it was notified of an error on it."""
     line = await exchange.line(listening=False)
     line.peer.send(b"last words")
     line.reset()

@@ -285,7 +285,7 @@ async def test_many_that_are_cut_under_fire_leave_nothing_behind(transport: str)
 
 @TRANSPORTS
 async def test_a_write_to_a_connection_that_is_just_lost_is_forgotten(transport: str) -> None:
-    """uvloop's transports raise then: it escaped a flush, and nobody was told anything any more."""
+    """uvloop's transports raise then: it escaped a flush, and nobody was sent anything any more."""
     async with house() as own:
         line = await lively(own, transport)
         subscribers = own.live.parts.broadcaster.subscribers

@@ -1,4 +1,4 @@
-"""A channel that goes quiet says so, over both transports, and who comes later is told too."""
+"""A channel that goes quiet says so, over both transports, and who comes later is notified too."""
 
 from __future__ import annotations
 

@@ -707,7 +707,7 @@ async def test_a_stream_that_the_server_ends_says_so_at_both_transports() -> Non
         assert (await sse.expect("notice")).body["code"] == "SHUTTING_DOWN"
         with pytest.raises(Ended):
             await sse.read()
-        assert len(sse.retry) == 2, "an EventSource comes back when it is told to"
+        assert len(sse.retry) == 2, "an EventSource comes back when it is asked to"
         await going
 
 

@@ -1,7 +1,7 @@
 """Three NATS servers that replicate, which can be killed, stopped, and parted from each other.
 
 What one server sends to another goes through a relay of ours, one for each direction in which they
-connect: a partition holds the bytes back, and nobody is told.
+connect: a partition holds the bytes back, and nobody is notified.
 """
 
 from __future__ import annotations

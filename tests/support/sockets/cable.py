@@ -90,7 +90,7 @@ class Cable:
                 _ip("netns", "del", name)
 
     def cut(self) -> None:
-        """From now on nothing arrives, and nobody is told."""
+        """From now on nothing arrives, and nobody is notified."""
         self._whole = False
 
     def mend(self) -> None:

@@ -321,7 +321,7 @@ def frame(
 ) -> bytes:
     """A client's frame (RFC 6455 §5.2), or what some client takes for one.
 
-    A mask of zeros is a mask; None is none. `announced` is the size that is told in its head.
+    A mask of zeros is a mask; None is none. `announced` is the size that its head says.
     """
     size = len(payload) if announced is None else announced
     head, masked = bytes([(0x80 if final else 0) | reserved | opcode]), 0 if mask is None else 0x80

@@ -221,7 +221,7 @@ class Client:
         )
 
     async def until(self, kind: str, times: int = 1) -> list[ServerMessage]:
-        """What is told up to the n-th message of a type; then the stream is closed."""
+        """What is sent up to the n-th message of a type; then the stream is closed."""
         reported: list[ServerMessage] = []
         async with self.stream as stream:
             async for each in stream:

@@ -89,7 +89,7 @@ def test_settings_that_pages_speak_of_exist() -> None:
         | {"--" + word for word in OTHER_FLAGS.split()}
         | {"TELECAST_URL", "TELECAST_KEY"}
     )
-    # And what tests are told by.
+    # And what tests are steered by.
     known |= {f"TELECAST_{word}" for word in ("ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED")}
     known.add("_TELECAST_COMPLETE")
     for name, text in PAGES.items():

@@ -85,7 +85,7 @@ ALLOWED = allowed()
 def imports(module: str, tree: ast.AST, *, is_package: bool) -> Iterator[tuple[int, str]]:
     """(line, absolute name) of all that a module imports, wherever in it: lazily too, or for types.
 
-    `from telecast import model` is told as telecast.model: a name may be a module.
+    `from telecast import model` is reported as telecast.model: a name may be a module.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
