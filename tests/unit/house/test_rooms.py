@@ -161,6 +161,20 @@ def test_no_room_is_listed_that_is_not_there():
     assert listed <= there, listed - there
 
 
+def test_no_two_modules_import_each_other_by_whatever_way() -> None:
+    """Also for types alone: who owns what can't be seen where two know each other."""
+    there = dict(modules())
+    needs: dict[str, set[str]] = {}
+    for module, path in there.items():
+        tree = ast.parse(path.read_text("utf-8"))
+        names = {name for _, name in imports(module, tree, is_package=path.name == "__init__.py")}
+        found = {name if name in there else name.rpartition(".")[0] for name in names}
+        needs[module] = (found & there.keys()) - {module}
+    while free := {module for module, those in needs.items() if not those & needs.keys()}:
+        needs = {module: those for module, those in needs.items() if module not in free}
+    assert not needs, sorted(needs)
+
+
 def test_no_folder_holds_more_modules_than_one_can_take_in():
     for root in (SOURCE, Path(__file__).parents[3] / "tests"):
         for folder in {path.parent for path in root.rglob("*.py")}:
