@@ -108,7 +108,7 @@ def flags_of(command: click.Command) -> set[str]:
 
 OTHER_FLAGS = (
     "data-binary write speed-limit speed-time rows peers reps quick docs prefix help "
-    "kill-whom signal compression recorded"
+    "kill-whom signal compression recorded collect-only seconds"
 )
 """Those of curl, of the tables and of the benchmarks."""
 
