@@ -90,7 +90,10 @@ def test_settings_that_pages_speak_of_exist() -> None:
         | {"TELECAST_URL", "TELECAST_KEY"}
     )
     # And what tests are steered by.
-    known |= {f"TELECAST_{word}" for word in ("ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED")}
+    known |= {
+        f"TELECAST_{word}"
+        for word in ("ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED", "NODE_ROUNDS")
+    }
     known.add("_TELECAST_COMPLETE")
     for name, text in PAGES.items():
         for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+|_?TELECAST_[A-Z_]+", text):
