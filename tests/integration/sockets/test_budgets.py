@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from telecast.errors import PeerFault
+from telecast.web.front import middlewares
 from telecast.web.front.budget import Budget
 from tests.support.payloads import position
 from tests.support.service.live import Live, principal, served
@@ -55,6 +56,25 @@ async def test_answers_under_way_are_bounded_and_others_are_answered() -> None:
             status, body, _ = await live.ask("GET", f"{path}?limit=5000&cursor=x", who="reader")
             assert status == 400
             assert len(answers) == 0, "what was refused or read holds nothing"
+
+
+async def test_who_asks_again_at_once_with_too_much_under_way_is_answered_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Regression: 32 connections of one key, each refused and asking again at once, took a publish
+    of others from 3 to 250 ms."""
+    async with served(principal(), READER, answers_bytes_per_key=3 * MIB) as live:
+        live.parts.answers.take(READER.key_id, 3 * MIB)
+        path, large = "/api/v1/channels/positions/events", {"limit": 5_000}
+        over = asyncio.Event()
+        monkeypatch.setattr(middlewares, "hold_back", over.wait)
+        refused = asyncio.create_task(live.ask("GET", path, who="reader", query=large))
+        await live.until(lambda: live.parts.answers.refused == 1)
+        await live.get(path, query={"limit": 10})  # others are answered meanwhile
+        assert not refused.done()
+        over.set()
+        status, body, _ = await refused
+        assert (status, body["error"]["code"]) == (429, "TOO_MUCH_AT_ONCE")
 
 
 async def test_an_answer_that_is_not_read_is_held_until_its_peer_goes() -> None:

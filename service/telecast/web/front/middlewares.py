@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -34,6 +35,15 @@ BEGUN = web.RequestKey("begun", bool)
 """Whether the head of an answer has left."""
 QUIET = ("/livez", "/readyz", "/metrics")
 """Asked every few seconds by machines: not worth a line."""
+
+
+HELD_SECONDS = 0.25
+"""How long the refusal of one who has too much under way is held back. Some ask again at once, on
+each of their connections: answered at once too, they would fill each turn of the loop."""
+
+
+async def hold_back() -> None:
+    await asyncio.sleep(HELD_SECONDS)
 
 
 @web.middleware
@@ -78,6 +88,8 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
     except TelecastError as fault:
         if fault.code == Code.MALFORMED_REQUEST:
             parts_from(request).admission.count(MALFORMED)
+        if fault.code == Code.TOO_MUCH_AT_ONCE:
+            await hold_back()
         if fault.rule.http >= 500:
             log.warning("refused", extra={"code": fault.code, "reason": fault.message})
         response = refusal(fault)
