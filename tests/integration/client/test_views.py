@@ -202,6 +202,7 @@ async def test_a_channel_whose_publishers_are_overdue_is_stale_and_live_once_the
         relay(live.url) as line,
         client(live, line.url, transport=transport) as telecast,
     ):
+        await live.publish("market-data", price("BTCUSDT"))
         prices = await telecast.view("market-data")
         positions = await telecast.view("positions")
         now += 31
