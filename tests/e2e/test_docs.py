@@ -31,7 +31,7 @@ import sys
 import tomllib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ from telecast.errors import PeerFault
 from telecast.keys import create_key
 from telecast.model import Entry, Position
 from telecast.protocol import messages
+from tests.support.service.nats import program
+from tests.support.service.process import free_port
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -580,3 +582,20 @@ def test_the_contract_shows_every_server_message_with_just_its_fields() -> None:
             assert reported == set(built[kind]), block
             seen.add(kind)
     assert seen == set(built)
+
+
+@pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+async def test_the_walk_over_three_nodes_shows_what_the_page_says(reader: Reader) -> None:
+    """A client's node is killed and it goes on at another; of two desks at two nodes one is first
+    with an alert. The page's ports are fixed, so they are others here."""
+    ports = {port: str(free_port()) for port in ("4222", "8081", "8082", "8083")}
+    try:
+        for block in pasted(DOCS / "several-nodes.md"):
+            text = block.text
+            for documented, port in ports.items():
+                text = text.replace(documented, port)
+            await paste(replace(block, text=text), reader)
+    finally:
+        for file in reader.folder.glob("*.pid"):
+            with contextlib.suppress(ProcessLookupError, ValueError):
+                os.kill(int(file.read_text()), signal.SIGKILL)
