@@ -101,6 +101,7 @@ class Webhook:
         self._now = now
         self._pause = pause
         self._waiting: deque[_Delivery] = deque()
+        self._sending: _Delivery | None = None
         self._come = asyncio.Event()
         self.idle = asyncio.Event()
         """Whether nothing waits and nothing is under way."""
@@ -113,7 +114,7 @@ class Webhook:
 
     def __len__(self) -> int:
         """Deliveries that wait or are under way."""
-        return len(self._waiting)
+        return len(self._waiting) + (self._sending is not None)
 
     def escalated(self, channel: str, row: Row) -> None:
         """An alert was escalated: have the receiver know of it."""
@@ -146,11 +147,10 @@ class Webhook:
                 await self._come.wait()
                 self._come.clear()
                 while self._waiting:
-                    delivery = self._waiting[0]
-                    outcome = await self._deliver(session, delivery)
+                    self._sending = self._waiting.popleft()
+                    outcome = await self._deliver(session, self._sending)
+                    self._sending = None
                     self.outcomes[outcome] += 1
-                    if self._waiting and self._waiting[0] is delivery:
-                        self._waiting.popleft()
                 self.idle.set()
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: _Delivery) -> str:

@@ -217,6 +217,28 @@ async def test_what_waits_is_bounded_and_the_oldest_goes(monkeypatch: pytest.Mon
     assert hook.outcomes == {"dropped": 2, "delivered": 2}
 
 
+async def test_what_is_under_way_is_not_dropped_for_what_comes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook, "MOST_WAITING", 1)
+    go_on = asyncio.Event()
+
+    async def hang(_: web.Request) -> web.Response:
+        await go_on.wait()
+        return web.Response()
+
+    async with receiving(hang) as receiver, sending(hook_to(receiver.url)) as hook:
+        hook.escalated("risk-alerts", ROW | {"id": "a0"})
+        await receiver.come.wait()
+        hook.escalated("risk-alerts", ROW | {"id": "a1"})
+        hook.escalated("risk-alerts", ROW | {"id": "a2"})
+        go_on.set()
+        await settled(hook)
+        sent = [orjson.loads(body)["data"]["alert"]["id"] for _, body in receiver.got]
+    assert sent == ["a0", "a2"]
+    assert hook.outcomes == {"dropped": 1, "delivered": 2}, "each has one outcome"
+
+
 async def test_a_service_sends_what_it_escalates(tmp_path: Path) -> None:
     secret = tmp_path / "webhook.secret"
     secret.write_text(f"whsec_{base64.b64encode(SECRET).decode()}\n")

@@ -2,7 +2,7 @@
 
 Only what the types can say is read, and each keyword that changes which values are good is either
 kept or reported: a channel that took more than its schema allows would be a silent lie. The result
-are tables as a channels file has them, which are judged there like any other.
+is tables as a channels file has them, which are judged there like any other.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _ABOUT = frozenset(
         "deprecated",
         "readOnly",
         "writeOnly",
+        "$comment",
     }
-    | {"$comment"}
 )
 """What says something to readers, and nothing about which values are good."""
 _OF_TYPE: Mapping[str, frozenset[str]] = {
@@ -89,7 +89,7 @@ class _Reader:
             self._report(f"{at}/required", "it must be a list of the fields that must be there.")
             required = []
         for name in required:
-            if name not in properties:
+            if not isinstance(name, str) or name not in properties:
                 self._report(f"{at}/required", f"there is no property {name!r}.")
         found = {
             name: self._field(
@@ -164,14 +164,15 @@ class _Reader:
         self._known(at, schema, "string", ())
         form, pattern = schema.get("format"), schema.get("pattern")
         most, least = schema.get("maxLength"), schema.get("minLength", 0)
-        if form is not None and form not in _FORMATS:
+        if form is not None and (not isinstance(form, str) or form not in _FORMATS):
             self._report(f"{at}/format", f"it must be one of {', '.join(_FORMATS)}, or left out.")
             return {}
         kind = _FORMATS.get(str(form), "text")
-        if kind == "text" and isinstance(pattern, str) and _DECIMAL.fullmatch(pattern):
+        is_decimal = isinstance(pattern, str) and _DECIMAL.fullmatch(pattern) is not None
+        if kind == "text" and is_decimal:
             kind = "decimal"
         if kind != "text":
-            if pattern is not None and not (kind == "decimal" and _DECIMAL.fullmatch(pattern)):
+            if pattern is not None and not (kind == "decimal" and is_decimal):
                 self._report(f"{at}/pattern", f"the format of {kind} says it already.")
             for word in ("minLength", "maxLength"):
                 if word in schema:

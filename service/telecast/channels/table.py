@@ -25,7 +25,7 @@ RESERVED_FILTERS = frozenset(
         *("_", "t", "ts", "r", "rnd", "cb", "nocache", "cachebust", "cacheBuster"),
     }
 )
-"""Parameters of streams and of pages: a filter of the same name could not be told from them."""
+"""Parameters of streams and of pages: a filter of the same name would be taken for one of them."""
 KEPT = Retention(events=100_000, seconds=7 * 86_400.0)
 OPTIONS = (
     *("title", "description", "mode", "key", "filters", "pin", "ends", "retention"),

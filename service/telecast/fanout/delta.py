@@ -1,7 +1,8 @@
 """A filter that changes while a subscriber goes on: only what it lets go or takes in is sent.
 
-The invariant: at any moment the client holds the rows of `old`, less those it was told to drop,
-until every one of these was named; and then those of `new`, less those that are still to be sent.
+The invariant: at any moment the client holds the rows of `old`, less those that a `leave`
+has named, until every one that leaves was named; and then those of `new`, less those that are still
+to be sent.
 
 It goes by steps, each of which begins when everything up to the head was sent. First the rows that
 `old` wants and `new` does not are named (`LEAVES`). A row that changes meanwhile is not among them

@@ -25,6 +25,8 @@ MOST_STARTS = 3
 
 
 class State(Enum):
+    """Of one worker."""
+
     WAITING = auto()
     """Not running: until its time comes."""
     STARTING = auto()
@@ -40,6 +42,22 @@ _MOVES = {
     State.UP: {State.LEAVING, State.WAITING},
     State.LEAVING: {State.WAITING, State.GONE},
     State.GONE: set[State](),
+}
+
+
+class Phase(Enum):
+    """Of the service."""
+
+    BEGINNING = auto()
+    """Not all workers were up yet, at no time."""
+    SERVING = auto()
+    STOPPING = auto()
+
+
+_PHASES = {
+    Phase.BEGINNING: {Phase.SERVING, Phase.STOPPING},
+    Phase.SERVING: {Phase.STOPPING},
+    Phase.STOPPING: set[Phase](),
 }
 
 
@@ -108,14 +126,18 @@ class Crew:
 
     def __init__(self, count: int) -> None:
         self._workers = {number: _Worker(number) for number in range(1, count + 1)}
-        self._serving = False
-        self._stopping = False
+        self._phase = Phase.BEGINNING
         self._status = 0
         self._error: tuple[str, ...] = ()
         self._rolling: deque[int] = deque()
         """Workers that are still to be restarted, the first of them being at it."""
         self.restarts = 0
         """Ends that nobody asked for."""
+
+    def _move(self, phase: Phase) -> None:
+        if phase not in _PHASES[self._phase]:
+            raise AssertionError(f"service: {self._phase} -> {phase}")
+        self._phase = phase
 
     def state(self, number: int) -> State:
         return self._workers[number].state
@@ -127,7 +149,7 @@ class Crew:
 
     def due(self, now: float) -> list[Order]:
         """Start those whose time has come; all of them at the beginning."""
-        if self._stopping:
+        if self._phase is Phase.STOPPING:
             return []
         return [self._start(each, now) for each in self._in(State.WAITING) if each.due <= now]
 
@@ -139,8 +161,9 @@ class Crew:
         worker.move(State.UP, now)
         worker.starts_failed, worker.words = 0, ()
         orders: list[Order] = [Say(logging.INFO, "a worker is up", {"worker": number, "pid": pid})]
-        if not self._serving and all(each.state is State.UP for each in self._workers.values()):
-            self._serving = True
+        all_up = all(each.state is State.UP for each in self._workers.values())
+        if self._phase is Phase.BEGINNING and all_up:
+            self._move(Phase.SERVING)
             orders.append(Serving())
         if self._rolling and self._rolling[0] == number:
             self._rolling.popleft()
@@ -154,7 +177,7 @@ class Crew:
     def ended(self, number: int, status: int, now: float) -> list[Order]:
         """A worker's process is over; `status` is negative where a signal ended it."""
         worker = self._workers[number]
-        if self._stopping:
+        if self._phase is Phase.STOPPING:
             worker.move(State.GONE, now)
             if status not in (0, -15):  # SIGTERM may come before it can be handled
                 self._status = 1
@@ -166,9 +189,9 @@ class Crew:
 
     def stop(self, now: float, *, notice: bool = True) -> list[Order]:
         """End all workers, together: one by one each would send its clients to the next."""
-        if self._stopping:
+        if self._phase is Phase.STOPPING:
             return []
-        self._stopping = True
+        self._move(Phase.STOPPING)
         self._rolling.clear()
         orders: list[Order] = []
         for each in self._workers.values():
@@ -181,7 +204,7 @@ class Crew:
 
     def roll(self, now: float) -> list[Order]:
         """Restart one worker after the other; the next when the one before is up again."""
-        if self._stopping or not self._serving:
+        if self._phase is not Phase.SERVING:
             return [Say(logging.WARNING, "no rolling restart: the service is not up")]
         if self._rolling:
             return [Say(logging.WARNING, "a rolling restart is under way already")]
@@ -238,7 +261,7 @@ class Crew:
 
     def _is_hopeless(self, worker: _Worker) -> bool:
         """Whether it is of no use to go on, which a worker that was never up says by its words."""
-        if not self._serving:
+        if self._phase is Phase.BEGINNING:
             return bool(worker.words) or worker.starts_failed >= MOST_STARTS
         return worker.starts_failed >= MOST_STARTS and not self._in(State.UP)
 

@@ -42,13 +42,13 @@ changed, and raises SettingsError."""
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
+class _Life:
     """One life of a worker's process."""
 
     number: int
     line: Line
     process: asyncio.subprocess.Process
-    heard: float
+    last_sign: float
     """When it last gave a sign of life."""
     reload_owed: bool = False
     asked: dict[int, asyncio.Future[None]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Parent:
         self._environment = environment
         self._crew = Crew(settings.workers)
         self._sums = Sums()
-        self._seats: dict[int, _Seat] = {}
+        self._lives: dict[int, _Life] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._finish: asyncio.Future[Finish] = self._loop.create_future()
@@ -103,9 +103,9 @@ class Parent:
         finally:
             for task in (*beside, *self._tasks):
                 task.cancel()
-            for seat in self._seats.values():
+            for life in self._lives.values():
                 with contextlib.suppress(ProcessLookupError):
-                    seat.process.kill()
+                    life.process.kill()
 
     # --- what is decided is done
 
@@ -139,19 +139,19 @@ class Parent:
         task.add_done_callback(self._tasks.discard)
 
     def _end(self, order: End) -> None:
-        seat = self._seats.get(order.number)
-        if seat is None:
+        life = self._lives.get(order.number)
+        if life is None:
             return  # its process is being made: `_live` looks
         # No signal: systemd sends SIGTERM to all processes itself, and a second one means haste.
-        self._begin(seat.line.send({"leave": True, "notice": order.notice}))
+        self._begin(life.line.send({"leave": True, "notice": order.notice}))
 
     # --- signals
 
     def _asked_to_end(self) -> None:
         if self._going:
             log.warning("asked again: not waiting any more")
-            for seat in self._seats.values():
-                _signal(seat, signal.SIGKILL)
+            for life in self._lives.values():
+                _signal(life, signal.SIGKILL)
             logs.flush()
             os._exit(1)
         self._going = True
@@ -174,11 +174,11 @@ class Parent:
         """Once here, so that a mistake is said once; then in each worker."""
         if not self._take(rolling=False):
             return
-        for seat in self._seats.values():
-            if self._crew.state(seat.number) is State.UP:
-                _signal(seat, signal.SIGHUP)
+        for life in self._lives.values():
+            if self._crew.state(life.number) is State.UP:
+                _signal(life, signal.SIGHUP)
             else:
-                seat.reload_owed = True
+                life.reload_owed = True
 
     def _roll(self) -> None:
         if self._take(rolling=True):
@@ -207,86 +207,86 @@ class Parent:
             self._crew.refused(number, [f"A worker can't be started: {fault.strerror}."])
         else:
             theirs.close()  # else its end would never be read
-            seat = _Seat(number, Line(ours), process, self._loop.time())
-            self._seats[number] = seat
+            life = _Life(number, Line(ours), process, self._loop.time())
+            self._lives[number] = life
             try:
-                status = await self._follow(seat)
+                status = await self._follow(life)
             finally:
-                del self._seats[number]
-                seat.line.close()
+                del self._lives[number]
+                life.line.close()
         self._sums.ended(number)
         self._do(self._crew.ended(number, status, self._loop.time()))
 
-    async def _follow(self, seat: _Seat) -> int:
+    async def _follow(self, life: _Life) -> int:
         beat = None if self._watchdog is None else self._watchdog / 4
-        await seat.line.send({"settings": as_plain(self._settings), "beat": beat})
-        if self._crew.state(seat.number) is State.LEAVING:  # it was asked to go meanwhile
-            await seat.line.send({"leave": True, "notice": False})
-        assert seat.process.stderr is not None
+        await life.line.send({"settings": as_plain(self._settings), "beat": beat})
+        if self._crew.state(life.number) is State.LEAVING:  # it was asked to go meanwhile
+            await life.line.send({"leave": True, "notice": False})
+        assert life.process.stderr is not None
         reading = [
-            self._loop.create_task(_pass_on(seat.process.stderr)),
-            self._loop.create_task(self._listen(seat)),
+            self._loop.create_task(_pass_on(life.process.stderr)),
+            self._loop.create_task(self._listen(life)),
         ]
         try:
-            status = await seat.process.wait()
+            status = await life.process.wait()
             await asyncio.wait(reading, timeout=END_SECONDS)
         finally:
             for task in reading:
                 task.cancel()
         return status
 
-    async def _listen(self, seat: _Seat) -> None:
-        async for message in seat.line.messages():
-            seat.heard = self._loop.time()
+    async def _listen(self, life: _Life) -> None:
+        async for message in life.line.messages():
+            life.last_sign = self._loop.time()
             if "up" in message:
-                self._do(self._crew.up(seat.number, self._loop.time(), seat.process.pid))
-                if seat.reload_owed:
-                    seat.reload_owed = False
-                    _signal(seat, signal.SIGHUP)
+                self._do(self._crew.up(life.number, self._loop.time(), life.process.pid))
+                if life.reload_owed:
+                    life.reload_owed = False
+                    _signal(life, signal.SIGHUP)
             elif "refused" in message:
-                self._crew.refused(seat.number, message["refused"])
+                self._crew.refused(life.number, message["refused"])
             elif "given" in message:
-                self._sums.take(seat.number, map(Family.from_json, message["families"]))
-                waiting = seat.asked.pop(message["given"], None)
+                self._sums.take(life.number, map(Family.from_json, message["families"]))
+                waiting = life.asked.pop(message["given"], None)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(None)
             elif "join" in message:
-                self._begin(self._join(seat, message["join"]))
+                self._begin(self._join(life, message["join"]))
 
     async def _watch(self) -> None:
         """End a worker whose loop stands still, as systemd would end the service's."""
         while self._watchdog is not None:
             await asyncio.sleep(self._watchdog / 4)
-            for seat in self._seats.values():
-                silent = self._loop.time() - seat.heard
-                if self._crew.state(seat.number) is State.UP and silent > self._watchdog:
+            for life in self._lives.values():
+                silent = self._loop.time() - life.last_sign
+                if self._crew.state(life.number) is State.UP and silent > self._watchdog:
                     log.critical(
                         "a worker's loop stood still: it is killed",
-                        extra={"worker": seat.number, "seconds": round(silent, 1)},
+                        extra={"worker": life.number, "seconds": round(silent, 1)},
                     )
-                    _signal(seat, signal.SIGKILL)
+                    _signal(life, signal.SIGKILL)
 
     # --- metrics
 
-    async def _join(self, seat: _Seat, asked: int) -> None:
+    async def _join(self, life: _Life, asked: int) -> None:
         answered = await self._gather()
         self._sums.take(0, self._own())
         families = [each.as_json() for each in self._sums.joined(answered)]
-        await seat.line.send({"joined": asked, "families": families})
+        await life.line.send({"joined": asked, "families": families})
 
     async def _gather(self) -> set[int]:
         """Have all say what they have counted; the numbers of those that did."""
         self._ids += 1
         waiting: dict[int, asyncio.Future[None]] = {}
-        for number, seat in self._seats.items():
+        for number, life in self._lives.items():
             if self._crew.state(number) not in (State.UP, State.LEAVING):
                 continue
-            waiting[number] = seat.asked[self._ids] = self._loop.create_future()
-            self._begin(seat.line.send({"give": self._ids}))
+            waiting[number] = life.asked[self._ids] = self._loop.create_future()
+            self._begin(life.line.send({"give": self._ids}))
         if waiting:
             await asyncio.wait(waiting.values(), timeout=GATHER_SECONDS)
-        for number in waiting.keys() & self._seats.keys():
-            self._seats[number].asked.pop(self._ids, None)
+        for number in waiting.keys() & self._lives.keys():
+            self._lives[number].asked.pop(self._ids, None)
         return {number for number, answer in waiting.items() if answer.done()}
 
     async def _gather_now_and_then(self) -> None:
@@ -305,9 +305,9 @@ class Parent:
         ]
 
 
-def _signal(seat: _Seat, number: int) -> None:
+def _signal(life: _Life, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
-        seat.process.send_signal(number)
+        life.process.send_signal(number)
 
 
 async def _pass_on(stream: asyncio.StreamReader) -> None:

@@ -95,6 +95,9 @@ def orders(**properties: Any) -> dict[str, Any]:
         (orders(a={"type": "string", "pattern": "^a+$"}), "a/pattern: a text takes no pattern"),
         (orders(a={"type": "string", "minLength": 3}), "a/minLength: a text may be empty"),
         (orders(a={"type": "string", "format": "uuid"}), "a/format: it must be one of date-time"),
+        (orders(a={"type": "string", "format": ["uuid"]}), "a/format: it must be one of date-time"),
+        (orders(a={"type": "string", "format": "decimal", "pattern": 1}), "a/pattern: the format"),
+        (orders() | {"required": ["id", ["x"]]}, "#/required: there is no property ['x']."),
         (orders(a={"type": "number", "exclusiveMinimum": 0}), "can say 'exclusiveMinimum'."),
         (orders(a={"type": "integer"}), 'a: a count is never negative: it needs "minimum": 0'),
         (

@@ -158,11 +158,11 @@ class _Target:
     async def filled(self, path: str, log: CopyOf) -> None:
         """The stream begins behind its first message, and one checkpoint says with what."""
         name = self._address.name
-        state = (await self._servers.call(f"STREAM.INFO.{name}"))["state"]
-        if not state["last_seq"]:
-            subject = (await self._servers.call(f"STREAM.INFO.{name}"))["config"]["subjects"][0]
-            state = {"last_seq": (await self._servers.ask(subject, b"moved"))["seq"]}
-        sequence = state["last_seq"]
+        info = await self._servers.call(f"STREAM.INFO.{name}")
+        sequence = info["state"]["last_seq"]
+        if not sequence:
+            subject = info["config"]["subjects"][0]
+            sequence = (await self._servers.ask(subject, b"moved"))["seq"]
         await self._servers.call(f"STREAM.PURGE.{name}", {"seq": sequence + 1})
         draft = f"{path}.moving"
         try:

@@ -87,7 +87,7 @@ class NatsPeers(Peers):
     async def _stay(self) -> None:
         first = True
         while True:
-            # Who comes is told at once who is there.
+            # A newcomer asks who is there, and is answered at once.
             await self._publish(HERE, {"facts": dict(self._describe()), "new": first})
             first = False
             await asyncio.sleep(HERE_SECONDS)

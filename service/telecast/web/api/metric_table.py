@@ -392,7 +392,7 @@ METRICS = (
     Metric(
         "gauge",
         "telecast_nodes",
-        "Nodes of the journal that were heard of within a minute, this one included.",
+        "Nodes of the journal that said within a minute that they are there, this one included.",
         one(lambda parts: 1 + len(parts.journal.peers.others())),
         Join.MOST,
     ),

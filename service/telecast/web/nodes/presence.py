@@ -23,7 +23,7 @@ from telecast.web.parts import Parts, parts_from
 log = logging.getLogger(__name__)
 
 BOOK, SECRET = "nodes", "secret"
-"""The note that tells the signing secret of all nodes from another."""
+"""The note by which a node knows the signing secret of all nodes from another one."""
 ALONE = "this node"
 
 

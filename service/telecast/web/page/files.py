@@ -1,4 +1,4 @@
-"""Our own page and the JavaScript client: files that are read once, told apart by name alone."""
+"""Our own page and the JavaScript client: files that are read once, and found by name alone."""
 
 from __future__ import annotations
 

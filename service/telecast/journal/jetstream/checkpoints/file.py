@@ -111,8 +111,8 @@ def verify(path: str, checkpoint: Checkpoint) -> None:
     if (size, crc) != (checkpoint.size, checkpoint.crc):
         raise JournalCorrupt("it is not what was put there")
     found = describe(path)
-    told = (checkpoint.life, checkpoint.epoch, checkpoint.sequence, checkpoint.head)
-    if (found.life, found.epoch, found.sequence, found.head) != told:
+    wanted = (checkpoint.life, checkpoint.epoch, checkpoint.sequence, checkpoint.head)
+    if (found.life, found.epoch, found.sequence, found.head) != wanted:
         raise JournalCorrupt("it holds something else than it says")
 
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 KEPT = 2
 """Checkpoints that stay: the newest, and one for a node that finds it damaged."""
 AGAIN_SECONDS = 60.0
-"""After a checkpoint that failed, and between two looks at whether another node's claim lapsed."""
+"""After a checkpoint that failed, before the next try."""
 FULL_SECONDS = 5.0
 """Between two attempts to make space in a full log."""
 

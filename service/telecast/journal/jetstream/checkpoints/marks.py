@@ -7,6 +7,7 @@ after. A claim whose node has died lapses by the log's time. Pure: each node jud
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +69,10 @@ def described(mark: Mark) -> list[Any]:
     return ["made", mark.after, mark.name, mark.sequence]
 
 
-def read(told: list[Any]) -> Mark:
+_KINDS: Mapping[str, Callable[..., Mark]] = {"claim": Claim, "made": Made}
+
+
+def read(fields: list[Any]) -> Mark:
     """Raises KeyError, TypeError or ValueError for anything else."""
-    kind, *fields = told
-    return Claim(*fields) if {"claim": True, "made": False}[kind] else Made(*fields)
+    kind, *rest = fields
+    return _KINDS[kind](*rest)

@@ -148,23 +148,23 @@ export function delayOf(link, now) {
 
 // The connection: {state, since, level, delay}. `level` is "", "amber" or "red".
 export function connection(link, now) {
-  const told = (state, level = "", more = {}) => ({ state, level, since: link.since, ...more });
+  const shown = (state, level = "", more = {}) => ({ state, level, since: link.since, ...more });
   switch (link.phase) {
     case "ended":
-      return told(States.ENDED, "red");
+      return shown(States.ENDED, "red");
     case "lost":
       return link.unreached >= UNREACHED_IS_DOWN
-        ? told(States.DOWN, "red")
-        : told(States.RECONNECTING, "amber");
+        ? shown(States.DOWN, "red")
+        : shown(States.RECONNECTING, "amber");
     case "live": {
       const delay = delayOf(link, now);
-      if (delay <= AMBER_MS) return told(States.LIVE, "", { delay });
-      return told(States.DELAYED, delay > RED_MS ? "red" : "amber", { delay });
+      if (delay <= AMBER_MS) return shown(States.LIVE, "", { delay });
+      return shown(States.DELAYED, delay > RED_MS ? "red" : "amber", { delay });
     }
     default:
       return link.unreached >= UNREACHED_IS_DOWN
-        ? told(States.DOWN, "red")
-        : told(States.LOADING, "");
+        ? shown(States.DOWN, "red")
+        : shown(States.LOADING, "");
   }
 }
 
@@ -523,7 +523,7 @@ export class Stream {
       if (done || this.#run !== run) return;
       let began = performance.now();
       for (const { name, text, id } of parser.feed(decoder.decode(value, { stream: true }))) {
-        this.#hear(name, text, id);
+        this.#take(name, text, id);
         if (this.#run !== run) return;
         if (performance.now() - began < TURN_MS) continue;
         await turn(); // so that a page draws, and answers to its user, however much comes
@@ -542,13 +542,13 @@ export class Stream {
         resolve();
       });
       socket.onopen = opened;
-      socket.onmessage = ({ data }) => this.#run === run && this.#hear(null, data, null);
+      socket.onmessage = ({ data }) => this.#run === run && this.#take(null, data, null);
       socket.onclose = () => resolve();
       socket.onerror = () => {};
     });
   }
 
-  #hear(name, text, id) {
+  #take(name, text, id) {
     const at = (this.#heardAt = this.now());
     const message = JSON.parse(text);
     const type = message.type;
@@ -623,7 +623,7 @@ export class View {
   #clock;
   #now;
   #timer;
-  #told = "";
+  #shown = "";
 
   constructor({ client, channel, filter = {}, onchange = () => {}, now = () => Date.now() }) {
     Object.assign(this, { channel, onchange });
@@ -631,7 +631,7 @@ export class View {
     this.#link = newLink(now());
     this.#clock = client.clock;
     this.staleAfter = staleAfterOf(null, channel);
-    this.#stream = client.stream({ channels: channel, ...filter }, (item) => this.#hear(item));
+    this.#stream = client.stream({ channels: channel, ...filter }, (item) => this.#take(item));
     this.judged = false;
     client.ready.then(() => {
       this.staleAfter = client.staleAfter(channel);
@@ -641,7 +641,7 @@ export class View {
     this.#timer = setInterval(() => this.#changed(null), 500);
   }
 
-  #hear(item) {
+  #take(item) {
     const message = JSON.parse(item.text);
     this.#link = foldLink(this.#link, item, message, this.#clock.offset);
     this.#rows.apply(message);
@@ -651,8 +651,8 @@ export class View {
   #changed(event) {
     const state = this.state;
     const keys = this.#rows.takeDirty().get(this.channel);
-    if (keys === undefined && state === this.#told) return;
-    this.#told = state;
+    if (keys === undefined && state === this.#shown) return;
+    this.#shown = state;
     this.onchange(this, { keys: keys ?? null, event });
   }
 

@@ -119,13 +119,13 @@ export class Debugger {
     this.#stream?.close();
     this.#link = newLink(Date.now());
     const stream = (this.#stream = new Stream({
-      url: this.base, query: this.#query, transport: this.#transport, emit: (item) => this.#stream === stream && this.#hear(item),
+      url: this.base, query: this.#query, transport: this.#transport, emit: (item) => this.#stream === stream && this.#take(item),
     }));
     stream.open(since);
     this.changed();
   }
 
-  #hear(item) {
+  #take(item) {
     const message = JSON.parse(item.text);
     this.#link = foldLink(this.#link, item, message);
     if (item.id) this.#position = item.id;

@@ -148,13 +148,13 @@ export class Desk {
     const filter = Object.fromEntries(FILTERS.filter((name) => this.prefs.get("filter")[name]?.length).map((name) => [name, this.prefs.get("filter")[name]]));
     const what = Object.keys(filter).length ? JSON.stringify(filter) : "";
     this.stream = this.client.stream({ clientId: "page", ...filter }, (item) => {
-      this.hear(item);
+      this.take(item);
       this.share.tell(item);
     });
     this.share = new Share({
       what,
       lead: () => this.stream.open(this.#position),
-      hear: (items) => items.forEach((item) => this.hear(item)),
+      take: (items) => items.forEach((item) => this.take(item)),
       dump: () => ({ rows: this.rows.dump(), link: this.link, story: this.story, position: this.#position, raw: this.raw.dump() }),
       load: (state) => this.load(state),
       changed: () => this.schedule(),
@@ -179,7 +179,7 @@ export class Desk {
   }
 
   // One item of the stream, our own or another tab's.
-  hear(item) {
+  take(item) {
     const message = JSON.parse(item.text);
     const live = this.link.phase === "live";
     this.#position = item.id;

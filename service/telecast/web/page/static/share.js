@@ -22,11 +22,11 @@ export class Share {
   // role: "leader", "follower", or "alone" where tabs can't or won't share.
   role = null;
 
-  // `lead()` opens the stream; `hear(items)` and `load(state)` are for followers; `dump()` gives
+  // `lead()` opens the stream; `take(items)` and `load(state)` are for followers; `dump()` gives
   // the state for a newcomer; `changed()` is called after the role or the session has changed. Tabs
   // share only where they want the same: `what` says it.
-  constructor({ lead, hear, load, dump, changed, sessionChanged, what = "" }) {
-    Object.assign(this, { lead, hear, load, dump, changed, sessionChanged, what });
+  constructor({ lead, take, load, dump, changed, sessionChanged, what = "" }) {
+    Object.assign(this, { lead, take, load, dump, changed, sessionChanged, what });
     this.#pump.port1.onmessage = () => this.#flush();
     if ("BroadcastChannel" in self) {
       this.#channel = new BroadcastChannel(CHANNEL);
@@ -81,7 +81,7 @@ export class Share {
     if (role !== "follower") this.lead();
   }
 
-  // To the other tabs, as one message for all that was heard in this turn.
+  // To the other tabs, as one message for all that came in this turn.
   tell(item) {
     if (this.role !== "leader" || this.#followers.size === 0) return;
     if (this.#outbox.push(item) === 1) this.#pump.port2.postMessage(null);
@@ -135,7 +135,7 @@ export class Share {
         if (this.role !== "follower" || !this.#synced) return;
         this.#heardAt = Date.now();
         // When it came is when it came here: a tab that is busy is late though its leader is not.
-        this.hear(message.items.map((item) => ({ ...item, at: Math.max(item.at, this.#heardAt) })));
+        this.take(message.items.map((item) => ({ ...item, at: Math.max(item.at, this.#heardAt) })));
         break;
       case "session":
         this.sessionChanged();
