@@ -1118,8 +1118,8 @@ async def test_a_busy_loop_starves_neither_commits_nor_reads(path: Path, turn: f
         took = [await timed(journal.append(batch(*records))) for _ in range(5)]
         read = [await timed(journal.read(["positions"], 0, 1000)) for _ in range(5)]
     # The best of them: whether it must take long, not whether a busy machine made it.
-    assert min(took) < 0.2
-    assert min(read) < 0.2
+    assert min(took) < 0.5
+    assert min(read) < 0.5
 
 
 async def timed(work: Awaitable[object]) -> float:
