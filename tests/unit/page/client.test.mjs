@@ -139,9 +139,28 @@ test("the catalogue says when a channel is stale, else it is usual", () => {
 
 test("the clocks are compared by the fastest answer", async () => {
   const clock = new Clock();
-  const times = [0, 100, 200, 210, 300, 400, 500, 600];
-  await clock.measure(async () => 5205, () => times.shift());
+  const trips = [100, 10, 100, 100];
+  let ours = 0;
+  const ask = async () => {
+    const trip = trips.shift();
+    ours += trip;
+    return ours - trip / 2 + 5000;
+  };
+  const ahead = async () => (await ask()) + (trips.length === 2 ? 0 : 7);
+  await clock.measure(ahead, () => ours, () => ours);
   assert.deepEqual([clock.offset, clock.doubt], [5000, 5]);
+});
+
+test("a clock that is set while the clocks are compared leaves what was known", async () => {
+  const clock = new Clock();
+  let ours = 1000;
+  let passed = 0;
+  const ask = async () => ((ours += 2), (passed += 2), 6000 + passed);
+  await clock.measure(ask, () => ours, () => passed);
+  const known = [clock.offset, clock.doubt];
+  assert.equal(known[0], 5001);
+  await clock.measure(async () => ((ours -= 3_600_000), ask()), () => ours, () => passed);
+  assert.deepEqual([clock.offset, clock.doubt], known);
 });
 
 const event = (key, op = "upsert", seq = 1) => ({ type: "event", channel: "c", key, op, seq, data: key + seq, timestamp: seq });

@@ -217,14 +217,17 @@ export function judgedByService(entry) {
 // --- clocks
 
 const PROBES = 4;
+const SET_MS = 50; // more than a clock that is kept right drifts over the probes
 
 // The difference between the service's clock and ours, as NTP finds it.
 export class Clock {
   offset = 0; // ms that the service's clock is ahead of ours
   doubt = null; // half the best round trip: how wrong the offset may be; null: not measured
 
-  // `ask` resolves to the service's time in ms since 1970. The fastest of some answers is believed.
-  async measure(ask, now = () => Date.now()) {
+  // `ask` resolves to the service's time in ms since 1970. The fastest of some answers is believed. Nothing
+  // is learned where our clock was set meanwhile: answers from before it would be wrong by the whole step.
+  async measure(ask, now = () => Date.now(), ticks = () => performance.now()) {
+    const skew = now() - ticks();
     let best = null;
     for (let probe = 0; probe < PROBES; probe++) {
       const sent = now();
@@ -234,6 +237,7 @@ export class Clock {
         best = { trip: back - sent, offset: theirs - (sent + back) / 2 };
       }
     }
+    if (Math.abs(now() - ticks() - skew) > SET_MS) return;
     // Below the doubt it is no difference that anyone has seen.
     this.doubt = best.trip / 2;
     this.offset = Math.abs(best.offset) <= this.doubt + 1 ? 0 : best.offset;
