@@ -22,7 +22,7 @@ from telecast.errors import CODES, Rule, TelecastError
 WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses after which the same request may well succeed (RFC 9110 §15)."""
 
-MOST_TOLD_SECONDS = 300.0
+MOST_ASKED_SECONDS = 300.0
 """The longest wait that a server may impose: beyond it a typo in a proxy would be for ever."""
 
 
@@ -144,9 +144,9 @@ def seconds_of(retry_after: str | None, now: float) -> float:
         return 0.0
     text = retry_after.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:9]), MOST_TOLD_SECONDS)
+        return min(float(text[:9]), MOST_ASKED_SECONDS)
     try:
         then = parsedate_to_datetime(text).timestamp()
     except ValueError:
         return 0.0
-    return min(max(0.0, then - now), MOST_TOLD_SECONDS)
+    return min(max(0.0, then - now), MOST_ASKED_SECONDS)

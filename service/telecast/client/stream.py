@@ -13,7 +13,7 @@ from telecast.client.connection.http import Access, Key
 from telecast.client.connection.lines import Cut, Line, Transport, open_line
 from telecast.client.connection.reports import Dropped, Reconnected, Report, watch
 from telecast.client.connection.turns import Transports, Turns
-from telecast.client.faults import MOST_TOLD_SECONDS, BadAnswer, Refused, Unreachable
+from telecast.client.faults import MOST_ASKED_SECONDS, BadAnswer, Refused, Unreachable
 from telecast.client.messages import Cursor, Garbled, ServerMessage
 from telecast.client.wanted import Wanted, query_of
 from telecast.errors import CODES
@@ -322,7 +322,7 @@ class Stream:
         asked = notice.get("retryAfterMs")
         if isinstance(asked, int | float):
             wait = max(wait, asked / 1000)
-        delay = 0.0 if at_once else self._backoff.next(min(wait, MOST_TOLD_SECONDS))
+        delay = 0.0 if at_once else self._backoff.next(min(wait, MOST_ASKED_SECONDS))
         self._tries += 1
         self._report(Dropped(why, cut.code, delay, self._cursor.proven))
         await self._pause(delay)

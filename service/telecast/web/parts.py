@@ -98,7 +98,7 @@ class Parts:
         self.draining = True
 
     def break_down(self, reason: str) -> None:
-        """A worker has died. The first reason stays."""
+        """A task has died. The first reason stays."""
         self.broken = self.broken or reason
 
     def refuse_frame(self, reason: str) -> None:

@@ -55,6 +55,24 @@ async def test_an_operator_sees_who_is_connected_and_cuts_off(browser):
         await shows(page, "#operator", "needs a key")
 
 
+async def test_a_node_that_does_not_answer_is_named_above_the_list(browser):
+    async with served() as live, visitor(browser) as visiting:
+
+        async def with_a_missing_node(route):
+            answer = await route.fetch()
+            body = await answer.json()
+            body["data"]["missing"] = {"desk-2-90c1": "It did not answer within 2 s."}
+            await route.fulfill(response=answer, json=body)
+
+        page = await signed_in(visiting, live)
+        await page.route("**/api/v1/clients?*", with_a_missing_node)
+        await page.keyboard.press("g")
+        await page.keyboard.press("o")
+        await page.fill("#operator input[type=password]", live.secrets["desk"])
+        await page.press("#operator input[type=password]", "Enter")
+        await shows(page, "#operator .operator-view", "No answer from desk-2-90c1")
+
+
 async def test_what_the_operator_sees_is_called_old_when_nobody_answers(browser):
     async with served() as live, visitor(browser, outages=True) as visiting:
         page = await signed_in(visiting, live)

@@ -17,7 +17,7 @@ from aiohttp.client_reqrep import ConnectionKey
 from telecast.client import BadAnswer, Publisher, Refused, Unreachable
 from telecast.client.connection.backoff import Backoff
 from telecast.client.connection.http import base_of, words
-from telecast.client.faults import MOST_TOLD_SECONDS, refusal_of, seconds_of
+from telecast.client.faults import MOST_ASKED_SECONDS, refusal_of, seconds_of
 
 RECEIPT = {"accepted": 1, "firstSeq": 4, "lastSeq": 4, "position": "k3v9:4", "subscribers": 0}
 ROW = {"id": "p1"}
@@ -290,7 +290,7 @@ def test_a_refusal_in_other_words_still_says_what_came():
         ("\u0667", 0),
         ("-1", 0),
         ("soon", 0),
-        ("99999999999999999999", MOST_TOLD_SECONDS),
+        ("99999999999999999999", MOST_ASKED_SECONDS),
         ("Thu, 01 Jan 1970 00:01:40 GMT", 90),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
     ],

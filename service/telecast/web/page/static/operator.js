@@ -92,6 +92,7 @@ export class Operator {
       return made;
     };
     this.clients = table("op-clients", O.clients, clientView((id) => this.#ask(id)));
+    this.missing = this.view.appendChild(make("p", "fault"));
     this.more = this.view.appendChild(make("p", "quiet"));
     this.channels = table("op-channels", O.publishing, CHANNEL_VIEW);
     titled("op-audit", O.audit);
@@ -135,8 +136,9 @@ export class Operator {
     if (reason) query.set("reason", reason);
     if (ban) query.set("ban", ban);
     try {
-      await this.keyring.client.call("DELETE", `/api/v1/clients/${encodeURIComponent(this.#cutting)}?${query}`);
-      say(O.wasCut);
+      const { kicked, missing = {} } = await this.keyring.client.call("DELETE", `/api/v1/clients/${encodeURIComponent(this.#cutting)}?${query}`);
+      if (kicked) say(O.wasCut);
+      else say(O.notCut(O.noAnswer(Object.keys(missing)) || O.gone), { urgent: true });
       this.#askedAt = 0;
       this.changed();
     } catch (fault) {
@@ -169,9 +171,11 @@ export class Operator {
     }
   }
 
-  #take({ clients, more }, stats, { entries }) {
+  // `missing`: nodes that did not answer, whose clients are not in the list.
+  #take({ clients, more, missing = {} }, stats, { entries }) {
     this.#clients = new Map(clients.map((row) => [row.connectionId, { seq: 0, at: stats.at, data: row }]));
     this.clients.follow(this.#clients, null);
+    set(this.missing, O.noAnswer(Object.keys(missing)));
     set(this.more, more ? O.more(count(MOST_CLIENTS)) : "");
     this.#rates = this.#ratesOf(stats);
     const { channels, totals } = stats.data;

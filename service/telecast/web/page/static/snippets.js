@@ -30,9 +30,10 @@ const MAKERS = {
     ...(since ? [`--since=${shell(since)}`] : []), ...(delivery === "all" ? ["--delivery all"] : []),
     ...(maxRate ? [`--max-rate ${maxRate}`] : []),
   ].join(" "),
-  python: ({ channels, filter, since, delivery }, base) => {
+  python: ({ channels, filter, since, delivery, maxRate }, base) => {
     const options = [
       ...(since ? [`since=${python(since)}`] : []), `delivery=${python(delivery || "conflated")}`,
+      ...(maxRate ? [`max_rate=${maxRate}`] : []),
       ...Object.entries(filter).map(([field, values]) => `${field}=${python(values)}`),
     ];
     return [

@@ -66,7 +66,7 @@ export const T = {
   currencies: (count) => `${count} currencies`,
   positionsOf: (name, words) => `Positions of ${name}: ${words}`,
   resolved: {
-    show: "Resolved today", title: "Resolved today", by: (who) => `taken by ${who}`,
+    show: "Resolved today", title: "Resolved today", by: (who) => `acknowledged by ${who}`,
     left: (most) => `Only the newest ${most} are shown.`,
   },
   recommendation: { ALLOW: "allow", WARN: "warn", BLOCK: "block", EMERGENCY_STOP: "emergency stop" },
@@ -161,6 +161,8 @@ export const T = {
     cutOff: (who) => `Cut off ${who}`, states: { live: "live", behind: "behind", full: "socket full", closed: "closed" },
     cutWhat: (who, client, address, transport) => `${who}${client ? ` (${client})` : ""}, ${transport} from ${address}`,
     wasCut: "The connection was cut off.", notCut: (why) => `Not cut off: ${why}`,
+    noAnswer: (nodes) => (nodes.length ? `No answer from ${nodes.join(", ")}: what is connected there is not in the list.` : ""),
+    gone: "it is not connected any more.",
     more: (most) => `Only the first ${most} are listed.`, failed: (why) => `What stands here is old: ${why}`,
     channel: "Channel", publishers: "Publishers", stale: "stale", fresh: "fresh", never: "never published", last: "Last event",
     ago: (age) => `${age} ago`, published: "Events/s", rows: "Rows", subscribers: "Subscribers",
