@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from telecast.errors import SettingsError
 from telecast.journal.ageing import monotonic
@@ -14,7 +15,7 @@ from telecast.journal.memory import MemoryJournal
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Retention
 
-__all__ = ["Access", "NodeOptions", "journal_from_url"]
+__all__ = ["Access", "NodeOptions", "journal_from_url", "nats_installed"]
 
 
 def journal_from_url(
@@ -53,6 +54,20 @@ def journal_from_url(
     )
 
 
+@contextmanager
+def nats_installed() -> Iterator[None]:
+    """Around each import of what needs nats-py. Only whoever has several nodes has it, and only
+    then is it worth its time. Raises SettingsError where it is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        if (missing.name or "").partition(".")[0] != "nats":
+            raise
+        raise SettingsError(
+            ["A nats:// journal needs the package nats-py: pip install 'telecast[nats]'."]
+        ) from missing
+
+
 def _on_jetstream(
     url: str,
     retention: Mapping[str, Retention],
@@ -61,14 +76,9 @@ def _on_jetstream(
     limits: KeyLimits | None,
 ) -> Journal:
     address = parse_address(url)
-    try:
-        # Only whoever has several nodes has nats-py, and only then is it worth its time.
+    with nats_installed():
         from telecast.journal.jetstream.journal import JetStreamJournal
         from telecast.journal.jetstream.stream import JetStreamLog
-    except ModuleNotFoundError as missing:
-        raise SettingsError(
-            ["A nats:// journal needs the package nats-py: pip install 'telecast[nats]'."]
-        ) from missing
     log = JetStreamLog(address, node.access, replicas=node.replicas)
     return JetStreamJournal(
         log,

@@ -177,6 +177,48 @@ def test_a_help_imports_no_command():
     assert done.stderr == "[]\n"
 
 
+WITHOUT_OPTIONAL_PACKAGES = """\
+import sys
+for missing in ("nats", "rich"):
+    sys.modules[missing] = None  # importing it raises ModuleNotFoundError
+from telecast.cli import main
+"""
+
+
+def without_optional_packages(program, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_OPTIONAL_PACKAGES + program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_plain_install_has_every_command():
+    done = without_optional_packages(
+        "for name in main.list_commands(None): print(main.get_command(None, name).name)"
+    )
+    assert done.returncode == Exit.OK, done.stderr
+    assert set(COMMANDS) == set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("journal", "move", "sqlite:telecast.db", "nats://127.0.0.1:1/desk"),
+        ("journal", "copy", "copy.db", "--journal", "nats://127.0.0.1:1/desk"),
+        ("journal", "restored", "nats://127.0.0.1:1/desk"),
+        ("doctor", "http://127.0.0.1:1", "--journal", "nats://127.0.0.1:1/desk"),
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_what_needs_nats_says_how_to_install_it(arguments):
+    done = without_optional_packages("main(sys.argv[1:])", *arguments)
+    assert done.returncode == Exit.ERROR
+    assert "pip install 'telecast[nats]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_mistyped_command_is_a_usage_error_that_names_the_nearest():
     result = run("keyss")
     assert result.exit_code == Exit.USAGE

@@ -17,16 +17,16 @@ import orjson
 from yarl import URL
 
 from telecast import __version__
-from telecast.cli.admin.doctor_log import CHECKS as LOG_CHECKS
-from telecast.cli.admin.doctor_log import Trouble, opened
 from telecast.cli.connection import DEFAULT_URL, Address, key_option, run
 from telecast.cli.exits import Exit
 from telecast.cli.options import ACCESS, access_from, settings_options
 from telecast.cli.output import plain, show
 from telecast.cli.run.bench import is_loopback
+from telecast.cli.trouble import Trouble
 from telecast.client.connection.http import LOST, below, words
 from telecast.config import from_environment, load_one
 from telecast.errors import TelecastError
+from telecast.journal import nats_installed
 from telecast.journal.jetstream.address import Access, parse_address
 from telecast.journal.jetstream.address import Address as LogAddress
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -285,6 +285,9 @@ async def examined_log(
     address: LogAddress, access: Access, monitors: Sequence[str], copy: Path
 ) -> bool:
     """The same of a log that several nodes share."""
+    with nats_installed():
+        from telecast.cli.admin.doctor_log import CHECKS as LOG_CHECKS
+        from telecast.cli.admin.doctor_log import opened
     well = True
     try:
         async with opened(address, access, monitors, copy) as patient:

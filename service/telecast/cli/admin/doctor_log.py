@@ -12,23 +12,13 @@ import aiohttp
 from yarl import URL
 
 from telecast.cli.output import plain
+from telecast.cli.trouble import Trouble
 from telecast.client.connection.http import LOST
 from telecast.errors import TelecastError
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.copy import reached
 from telecast.journal.jetstream.description import ms_of
 from telecast.journal.jetstream.stream import JetStreamLog
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble(Exception):
-    """What is wrong, and what to do about it."""
-
-    what: str
-    fix: str
-    fatal: bool = False
-    """Nothing that follows can work."""
-
 
 MONITOR_PORT = 8222
 MONITOR_SECONDS = 2.0

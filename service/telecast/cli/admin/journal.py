@@ -19,6 +19,7 @@ from telecast.cli.options import ACCESS, access_from, settings_options
 from telecast.cli.output import note, show
 from telecast.config import load_one
 from telecast.errors import SettingsError
+from telecast.journal import nats_installed
 from telecast.journal.jetstream.address import parse_address
 from telecast.journal.sqlite.info import Info, info
 from telecast.journal.sqlite.restored import restored
@@ -156,7 +157,8 @@ def restored_(file: str, **flags: Any) -> None:
     copy becomes a journal by it. For a stream all nodes are stopped, and their copies moved away.
     """
     if file.startswith(("nats://", "tls://")):
-        from telecast.journal.jetstream.move import restored as restored_stream
+        with nats_installed():
+            from telecast.journal.jetstream.move import restored as restored_stream
 
         made = asyncio.run(restored_stream(parse_address(file), access_from(flags)))
         if made is None:
@@ -181,7 +183,8 @@ def move_(source: str, target: str, **flags: Any) -> None:
     Epoch and numbers stay, so clients go on where they were. SOURCE is left as it was, and no
     service starts on it any more. Killed in the middle, the same command does the rest.
     """
-    from telecast.journal.jetstream.move import move
+    with nats_installed():
+        from telecast.journal.jetstream.move import move
 
     scheme, _, path = source.partition(":")
     if scheme != "sqlite" or not path:
@@ -206,7 +209,8 @@ def copy_(file: str, flag: str | None, **flags: Any) -> None:
 
     It can be a node's copy (--journal-copy FILE), or a backup.
     """
-    from telecast.journal.jetstream.move import fetch_copy
+    with nats_installed():
+        from telecast.journal.jetstream.move import fetch_copy
 
     address = parse_address(load_one("journal", {"journal": flag}))
     made = asyncio.run(fetch_copy(address, access_from(flags), file))
