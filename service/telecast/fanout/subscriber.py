@@ -40,8 +40,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Subscriber:
     """One connection, from `attach` on changed by the fan-out alone.
 
-    Each part of it has one owner: the broadcaster its state, the backfill its catch-up, a cohort
-    its seat, liveness its watch. While it is BEHIND it has a catch-up and while it is LIVE a seat:
+    Each part of it has one owner: the broadcaster its state and its selection, the backfill its
+    catch-up, a cohort its seat, liveness its watch. (A filter that changes is put in force by the
+    backfill, which alone knows when all that leaves was named.) While it is BEHIND it has a catch-up and while it is LIVE a seat:
     its cursor is there. `Broadcaster.position` is how far it is in any state.
     """
 

@@ -49,7 +49,7 @@ class Phase(Enum):
     """Of the service."""
 
     BEGINNING = auto()
-    """Not all workers were up yet, at no time."""
+    """All workers were never up together yet."""
     SERVING = auto()
     STOPPING = auto()
 
