@@ -42,8 +42,9 @@ class Subscriber:
 
     Each part of it has one owner: the broadcaster its state and its selection, the backfill its
     catch-up, a cohort its seat, liveness its watch. (A filter that changes is put in force by the
-    backfill, which alone knows when all that leaves was named.) While it is BEHIND it has a catch-up and while it is LIVE a seat:
-    its cursor is there. `Broadcaster.position` is how far it is in any state.
+    backfill, which alone knows when all that leaves was named.) While it is BEHIND it has a
+    catch-up and while it is LIVE a seat: its cursor is there. `Broadcaster.position` is how far it
+    is in any state.
     """
 
     __slots__ = (
