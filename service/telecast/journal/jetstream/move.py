@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
@@ -105,7 +106,9 @@ async def restored(address: Address, access: Access) -> Checkpoint | None:
     try:
         await log.open()
         extent = await log.extent()
-        fetching = Fetching(log, os.path.join(tempfile.gettempdir(), "telecast-restored"))
+        # A folder for this user alone: in the common one a file of this name may be another's.
+        folder = await asyncio.to_thread(tempfile.mkdtemp, prefix="telecast-restored-")
+        fetching = Fetching(log, os.path.join(folder, "copy"))
         try:
             fetched = await fetching.fetch(extent, 0, earlier_life=True)
             if fetched is not None:
@@ -114,7 +117,7 @@ async def restored(address: Address, access: Access) -> Checkpoint | None:
                 await log.shelf.tidy([made.name])
                 return made
         finally:
-            await asyncio.to_thread(fetching.clear)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         if extent.first > 1:
             raise JournalUnavailable(
                 f"{address} begins at message {extent.first}, and no checkpoint leads from there "
