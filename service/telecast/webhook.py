@@ -45,6 +45,12 @@ LEAST_SECRET, MOST_SECRET = 24, 64
 """Bytes, as Standard Webhooks has it."""
 
 
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("::ffff:0:0/96", "64:ff9b::/96", "::/96")))
+"""Their last 32 bits are an IPv4 address: mapped, NAT64 (RFC 6052), compatible."""
+_INSIDE = tuple(map(ipaddress.IPv6Network, ("64:ff9b:1::/48", "fec0::/10", "::/127")))
+"""Local NAT64 (RFC 8215), site-local, the host itself and none."""
+
+
 class InsideAddress(OSError):
     """The host's address is no public one."""
 
@@ -77,6 +83,18 @@ def signature(secret: bytes, delivery_id: str, at: int, body: bytes) -> str:
     signed = b"%b.%d.%b" % (delivery_id.encode(), at, body)
     digest = hmac.new(secret, signed, hashlib.sha256).digest()
     return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether it is, and, where a gateway makes another address of it, that one is too."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if any(address in network for network in _INSIDE):
+            return False
+        if any(address in network for network in _TRANSLATED):
+            return _is_public(ipaddress.IPv4Address(address.packed[-4:]))
+        if address.sixtofour is not None:
+            return _is_public(address.sixtofour)
+    return address.is_global and not address.is_multicast
 
 
 class Webhook:
@@ -214,10 +232,9 @@ class Webhook:
         the check and the connection. Raises InsideAddress."""
         family, kind, proto, _, place = info
         address = ipaddress.ip_address(place[0].partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if not self._inside and (not mapped.is_global or mapped.is_multicast):
+        if not self._inside and not _is_public(address):
             raise InsideAddress(
-                f"{self._host} leads to {mapped}, which is no public address: escalate_inside "
+                f"{self._host} leads to {address}, which is no public address: escalate_inside "
                 "allows it"
             )
         return socket.socket(family, kind, proto)

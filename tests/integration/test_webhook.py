@@ -189,7 +189,11 @@ async def test_an_address_inside_is_never_connected_to_unless_it_is_allowed(
         *((each, True) for each in ("10.0.0.7", "169.254.169.254", "192.168.1.1", "100.64.0.1")),
         *((each, True) for each in ("0.0.0.0", "::1", "fe80::1%eth0", "fd00::1", "224.0.0.1")),
         *((each, True) for each in ("::ffff:10.0.0.7", "::", "ff02::1")),
+        # What a gateway would make an address inside of.
+        *((each, True) for each in ("64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:a00:7::1")),
+        *((each, True) for each in ("::127.0.0.1", "fec0::1")),
         *((each, False) for each in ("8.8.8.8", "2001:4860:4860::8888")),
+        *((each, False) for each in ("64:ff9b::808:808", "2002:808:808::1")),
     ],
 )
 def test_which_addresses_are_public(address: str, refused: bool) -> None:

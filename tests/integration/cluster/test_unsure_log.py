@@ -6,21 +6,25 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from telecast.errors import Conflict, JournalCorrupt, JournalFull, JournalUnavailable
-from telecast.journal.base import Batch, Idempotency
+from telecast.journal.ageing import Times
+from telecast.journal.base import Batch, Idempotency, KeyLimits
+from telecast.journal.jetstream import applier as applier_module
 from telecast.journal.jetstream import copy as copy_module
+from telecast.journal.jetstream import journal as journal_module
 from telecast.journal.jetstream import sender as sender_module
 from telecast.journal.jetstream.applier import Applier
 from telecast.journal.jetstream.copy import Copy
 from telecast.journal.jetstream.journal import JetStreamJournal
 from telecast.journal.jetstream.message import decode, encode
 from telecast.journal.jetstream.nodes import Nodes, Verdict
+from telecast.journal.sqlite import store as store_module
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Record, Retention
 from tests.support.unsure_log import Stream, UnsureLog
@@ -331,6 +335,84 @@ async def test_a_copy_that_cannot_be_written_to_fails_the_start_and_is_let_go_of
                 await journals[0].open()
         await journals[1].open()
         await journals[1].close()
+
+
+async def test_a_copy_without_space_goes_on_by_itself_once_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = False
+    connect = store_module.connect
+
+    def connect_small(path: str, mode: str) -> Any:
+        database = connect(path, mode)
+        if not room and path == str(tmp_path / "1.db"):
+            database.execute("PRAGMA max_page_count = 1")  # as many as it has
+        return database
+
+    monkeypatch.setattr(store_module, "connect", connect_small)
+    monkeypatch.setattr(store_module, "MARK_EVERY", 1)
+    monkeypatch.setattr(applier_module, "AGAIN_SECONDS", 0.001)
+    stream = Stream(random.Random(1))
+    async with nodes(stream, tmp_path, 2) as journals, asyncio.timeout(20):
+        first, second = journals
+        large = Record(A, "large", "upsert", False, b'"%b"' % (b"x" * 300_000))
+        for key in ("one", "two"):
+            await first.append(Batch(records=(record(key), large)))
+        while second.failure() is None:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert "free some" in (second.failure() or "")
+        with pytest.raises(JournalFull, match="free some"):
+            await second.append(Batch(records=(record("refused"),)))
+        with pytest.raises(JournalFull, match="free some"):
+            await second.trim()
+        room = True
+        await level(stream, journals)
+        assert second.failure() is None
+        assert (await second.append(Batch(records=(record("three"),)))).count == 1
+        await level(stream, journals)
+        assert await everything(first) == await everything(second)
+
+
+def test_a_copy_is_not_held_against_a_head_that_was_never_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "MARK_EVERY", 1)
+    path = str(tmp_path / "copy.db")
+    copy = Copy(path, "c0ffee1234", "epoch1", KEEP)
+    group = copy.store.group([Batch()], Times(1.0, 1.0, 1.0), KeyLimits())
+    group.add(Batch(records=(record("one"),)))
+    with suppress(ZeroDivisionError), copy.store.together():
+        copy.store.commit(group)
+        raise ZeroDivisionError  # as where the process is killed before it commits
+    copy.close()
+    Copy(path, "c0ffee1234", "epoch1", KEEP).close()
+
+
+async def test_a_copy_without_space_is_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(copy: Copy, logged: object) -> None:
+        raise JournalFull("full")
+
+    stream = Stream(random.Random(1))
+    monkeypatch.setattr(journal_module, "CLOSE_SECONDS", 0.01)
+    async with asyncio.timeout(20):
+        async with nodes(stream, tmp_path, 2) as (first, second):
+            await first.append(Batch(records=(record("one"),)))
+            await second._reached(1)
+            with monkeypatch.context() as patched:
+                patched.setattr(Copy, "apply", full)
+                waits = asyncio.create_task(first.append(Batch(records=(record("two"),))))
+                while second.failure() is None:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+                await second.close()
+                await first.close()
+            with pytest.raises(JournalUnavailable):
+                await waits
+        async with nodes(stream, tmp_path, 2) as journals:
+            told = [await everything(each) for each in journals]
+            assert [each.key for each in told[0]] == ["one", "two"]
+            assert told[0] == told[1]
 
 
 async def test_a_copy_that_cannot_be_synced_is_closed_all_the_same(

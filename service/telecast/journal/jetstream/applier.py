@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 
-from telecast.errors import JournalUnavailable, TelecastError
+from telecast.errors import JournalFull, JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
 from telecast.journal.base import Figures
 from telecast.journal.jetstream.checkpoints.marks import Marks
@@ -20,6 +20,9 @@ from telecast.journal.sqlite.lock import FileLock
 from telecast.model import Floor, Retention
 
 log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 1.0
+"""Between two attempts to write where the disk has no space."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +61,20 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Full:
+    """The disk has no space for what comes next; it is tried again until there is some."""
+
+    fault: TelecastError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Failed:
     """Nothing more is applied. What is there can be read until the end."""
 
     fault: TelecastError
 
 
-Report = Opened | Step | Failed | Gone
+Report = Opened | Step | Full | Failed | Gone
 
 
 class Applier:
@@ -96,6 +106,7 @@ class Applier:
         self._report = report
         self._release = release
         self._jobs: SimpleQueue[Sequence[Logged] | Due | None] = SimpleQueue()
+        self._ending = Event()
         self._thread = Thread(target=self._run, name="journal-copy", daemon=True)
 
     def start(self) -> None:
@@ -106,7 +117,8 @@ class Applier:
         self._jobs.put(job)
 
     def stop(self) -> None:
-        """Finish what was put, then let go of the file."""
+        """Finish what was put, as far as there is space for it, then let go of the file."""
+        self._ending.set()
         self._jobs.put(None)
 
     def left(self) -> Iterator[Due]:
@@ -159,13 +171,22 @@ class Applier:
                 self._send(answer, job.answer, False if failed else self._due(copy, job.now))
             elif not failed:
                 report = self._applied(copy, job)
-                failed = isinstance(report, Failed)
                 self._send(self._report, report)
+                while isinstance(report, Full) and not self._ending.wait(AGAIN_SECONDS):
+                    report = self._applied(copy, job, again=True)
+                    self._send(self._report, report)
+                failed = not isinstance(report, Step)
 
-    def _applied(self, copy: Copy, logged: Sequence[Logged]) -> Step | Failed:
+    def _applied(
+        self, copy: Copy, logged: Sequence[Logged], *, again: bool = False
+    ) -> Step | Full | Failed:
         try:
+            if again:
+                copy.open_again()
             applied = copy.apply(logged)
             return Step(applied, copy.store.floors(), copy.figures(), copy.marks)
+        except JournalFull as full:
+            return Full(full)
         except Exception as error:
             return Failed(self._explained(error))
 

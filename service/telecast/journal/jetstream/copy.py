@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ from zlib import crc32
 
 import orjson
 
-from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
+from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable, TelecastError
 from telecast.journal.ageing import Times
 from telecast.journal.base import Figures, Note, Receipt
 from telecast.journal.books import notes_of
@@ -36,7 +37,7 @@ from telecast.journal.jetstream.log import Logged
 from telecast.journal.jetstream.message import VERSION, Message, NewerVersion, decode
 from telecast.journal.jetstream.nodes import Verdict
 from telecast.journal.jetstream.place import BOOK, PLACE, Place, State, read_place
-from telecast.journal.sqlite.faults import explained
+from telecast.journal.sqlite.faults import explained, takes_no_more
 from telecast.journal.sqlite.schema import CopyOf, connect, copy_of, is_ours, sync_directory
 from telecast.journal.sqlite.store import Store
 from telecast.model import Entry, Retention
@@ -83,10 +84,21 @@ class Copy:
         self._path = path
         self._looked = 0.0
         self._chains: OrderedDict[int, int] = OrderedDict()
-        self.store = Store(path, retention, copy_of=CopyOf(life, epoch))
+        self._retention = retention
+        self._of = CopyOf(life, epoch)
+        self._load()
+        _say_state(path, f"open {_boot()}")
+
+    def _load(self) -> None:
+        self.store = Store(self._path, self._retention, copy_of=self._of)
         self._state = State.from_note(self.store.note(BOOK, PLACE))
         self._chains[self.place.applied] = self.place.chain
-        _say_state(path, f"open {_boot()}")
+
+    def open_again(self) -> None:
+        """Read the file anew after a write that failed: what is remembered may be ahead of it.
+        Raises as the constructor does."""
+        self.store.close()
+        self._load()
 
     @property
     def place(self) -> Place:
@@ -97,9 +109,20 @@ class Copy:
         return self._state.marks
 
     def apply(self, logged: Sequence[Logged]) -> list[Applied]:
-        """Apply messages in one transaction. Raises JournalCorrupt, JournalUnavailable."""
-        with self.store.together():
-            return [self._apply(each) for each in logged]
+        """Apply messages in one transaction. Raises JournalCorrupt, JournalUnavailable; and
+        JournalFull, after which `open_again` comes next."""
+        try:
+            with self.store.together():
+                return [self._apply(each) for each in logged]
+        except JournalUnavailable as fault:
+            # In the middle of a transaction the store takes every error for the last: but nothing
+            # of a copy was ever promised, and its file is read anew.
+            cause = fault.__cause__
+            if isinstance(cause, sqlite3.Error) and takes_no_more(cause):
+                raise JournalFull(
+                    f"There is no space left for the copy {self._path} ({cause}): free some."
+                ) from cause
+            raise
 
     def _apply(self, logged: Logged) -> Applied:
         message = self._read(logged)
@@ -216,12 +239,16 @@ def _boot() -> str:
 def _say_state(path: str, state: str) -> None:
     """Write, and sync, how far the copy's file may be trusted after a crash of the machine."""
     draft = f"{path}.state.new"
-    with open(draft, "w", encoding="ascii") as file:
+    with open(draft, "w", encoding="ascii", opener=_for_this_user) as file:
         file.write(state)
         file.flush()
         os.fsync(file.fileno())
     os.replace(draft, f"{path}.state")
     sync_directory(path)
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def discard_if_unsure(path: str) -> None:

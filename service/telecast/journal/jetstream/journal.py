@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import suppress
 from enum import Enum, auto
 
-from telecast.errors import JournalCorrupt, JournalUnavailable, TelecastError
+from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable, TelecastError
 from telecast.journal.answers import answer
 from telecast.journal.base import (
     Batch,
@@ -22,7 +22,16 @@ from telecast.journal.base import (
     Receipt,
 )
 from telecast.journal.group import check
-from telecast.journal.jetstream.applier import Applier, Due, Failed, Gone, Opened, Report, Step
+from telecast.journal.jetstream.applier import (
+    Applier,
+    Due,
+    Failed,
+    Full,
+    Gone,
+    Opened,
+    Report,
+    Step,
+)
 from telecast.journal.jetstream.checkpoints.keeper import Keeper
 from telecast.journal.jetstream.checkpoints.newest import Fetching
 from telecast.journal.jetstream.copy import reached
@@ -98,6 +107,8 @@ class JetStreamJournal(Journal):
         self._now = now
         self._state = _State.NEW
         self._why = "The journal is not open."
+        self._full: str | None = None
+        """Why the copy can't go on just now: it does by itself once there is space."""
         self._floors: Mapping[str, Floor] = {}
         self._figures = Figures()
         self._place = Place()
@@ -290,12 +301,22 @@ class JetStreamJournal(Journal):
                     self._opened.set_result(None)
             case Step():
                 self._on_step(report)
+            case Full():
+                self._on_no_space(report.fault)
             case Failed():
                 self._fail(report.fault)
             case Gone():
                 self._on_gone(report)
 
+    def _on_no_space(self, fault: TelecastError) -> None:
+        if self._full is None:
+            log.critical("the copy can't go on for now", extra={"reason": fault.message})
+        self._full = fault.message
+
     def _on_step(self, step: Step) -> None:
+        if self._full is not None:
+            log.warning("the copy goes on")
+            self._full = None
         self._floors, self._figures = step.floors, step.figures
         for applied in step.applied:
             self.head, self._place = applied.head, applied.place
@@ -331,12 +352,16 @@ class JetStreamJournal(Journal):
         check(batch)
         if self._state is not _State.OPEN:
             raise JournalUnavailable(self._why)
+        if self._full is not None:
+            raise JournalFull(self._full)
         with self._courtesy.shown():
             return await asyncio.shield(self._sender.put(batch))
 
     async def trim(self, retention: Mapping[str, Retention] | None = None) -> int:
         if self._state is not _State.OPEN or self._applier is None:
             raise JournalUnavailable(self._why)
+        if self._full is not None:
+            raise JournalFull(self._full)
         if retention is not None:
             return await asyncio.shield(self._sender.trim(retention))
         due: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -371,4 +396,4 @@ class JetStreamJournal(Journal):
     def failure(self) -> str | None:
         if self._state is not _State.OPEN:
             return self._why
-        return self._log.away()
+        return self._full or self._log.away()

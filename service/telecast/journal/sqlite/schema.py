@@ -144,7 +144,8 @@ def prepare(path: str, source: CopyOf | None = None) -> None:
         if header := _read_header(path):
             epoch, head = inspect(path, header)
             _check_kind(path, epoch, source)
-            _check_mark(path, epoch, head)
+            if source is None:
+                _check_mark(path, epoch, head)
         else:
             _create(path, source)
 

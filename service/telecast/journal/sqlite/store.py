@@ -102,8 +102,7 @@ class Store:
                     self._harden()
                 upgrade(self._database, path)
                 self._load()
-                if not self._copy:
-                    self._note()
+                self._note()
             except BaseException:
                 self._database.close()
                 raise
@@ -163,7 +162,9 @@ class Store:
         self._database.execute("ROLLBACK")
 
     def _note(self) -> None:
-        if self.head != self._marked:
+        # A copy that was put back is no older journal, but one that the log brings up to date; and
+        # its head is ahead of the file while several messages are one transaction.
+        if self.head != self._marked and not self._copy:
             self._mark.write(self.epoch, self.head)
             self._marked = self.head
 
