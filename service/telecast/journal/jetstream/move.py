@@ -34,7 +34,14 @@ from telecast.journal.jetstream.servers import NOT_FOUND, TROUBLE, Refused, Serv
 from telecast.journal.jetstream.stream import JetStreamLog
 from telecast.journal.sqlite.faults import explained
 from telecast.journal.sqlite.lock import FileLock
-from telecast.journal.sqlite.schema import CopyOf, connect, copy_of, inspect
+from telecast.journal.sqlite.schema import (
+    CopyOf,
+    connect,
+    copy_of,
+    inspect,
+    mark_moved,
+    moved_to,
+)
 from telecast.journal.sqlite.upkeep import check
 
 
@@ -217,17 +224,16 @@ def _take(path: str) -> _Source:
         lock.hold()
         epoch, head = inspect(path)
         with explained(path), closing(connect(path, "ro")) as database:
-            found = database.execute("SELECT value FROM meta WHERE name = 'moved'").fetchone()
+            moved = moved_to(database)
     except BaseException:
         lock.release()
         raise
-    return _Source(path, lock, epoch, head, None if found is None else str(found[0]))
+    return _Source(path, lock, epoch, head, moved)
 
 
 def _mark(path: str, url: str) -> None:
     with explained(path), closing(connect(path, "rw")) as database:
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("INSERT OR REPLACE INTO meta VALUES ('moved', ?)", (url,))
+        mark_moved(database, url)
 
 
 @asynccontextmanager

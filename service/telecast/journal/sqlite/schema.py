@@ -250,14 +250,26 @@ def copy_of(database: sqlite3.Connection) -> str | None:
     return None
 
 
+def moved_to(database: sqlite3.Connection) -> str | None:
+    """The log that the journal was moved into, None for one that was not."""
+    for (url,) in database.execute("SELECT value FROM meta WHERE name = 'moved'"):
+        return str(url)
+    return None
+
+
+def mark_moved(database: sqlite3.Connection, url: str) -> None:
+    """No service starts on the journal from now on, durably."""
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("INSERT OR REPLACE INTO meta VALUES ('moved', ?)", (url,))
+
+
 def _check_kind(path: str, epoch: str, source: CopyOf | None) -> None:
     with closing(connect(path, "ro")) as database:
-        life = copy_of(database)
-        moved = database.execute("SELECT value FROM meta WHERE name = 'moved'").fetchone()
+        life, moved = copy_of(database), moved_to(database)
     if moved is not None:
         raise JournalUnavailable(
-            f"{path} was moved to {moved[0]}, and is left as it was then: start with --journal "
-            f"{moved[0]}. To go on from this file after all, without what was published there: "
+            f"{path} was moved to {moved}, and is left as it was then: start with --journal "
+            f"{moved}. To go on from this file after all, without what was published there: "
             f"`telecast journal restored {path}`."
         )
     if source is None and life is not None:
