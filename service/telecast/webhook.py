@@ -3,6 +3,9 @@
 The form is that of Standard Webhooks (standardwebhooks.com): `webhook-id` stays the same over all
 tries, so that a receiver can pass over what it has, and `webhook-signature` is an HMAC-SHA256 over
 id, time and body. What waits is kept in memory alone: the alert itself is in the journal.
+
+An alert that the receiver rejects is tried again by a schedule of its own and holds up no other.
+Escalations of one alert are sent in their order: the second waits until the first is over.
 """
 
 from __future__ import annotations
@@ -16,12 +19,13 @@ import logging
 import random
 import socket
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
 import orjson
@@ -33,7 +37,9 @@ from telecast.model import Row, rfc3339
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 1_000
-"""Alerts that wait; the oldest goes when another comes."""
+"""Alerts that wait for a try; the oldest goes when another comes."""
+MOST_SENDING = 4
+"""Requests under way at a time, so that one that hangs does not hold up the rest."""
 TRIES = 10
 """Over some 20 minutes."""
 FIRST_PAUSE = 2.0
@@ -55,10 +61,15 @@ class InsideAddress(OSError):
     """The host's address is no public one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Delivery:
     id: str
     body: bytes
+    turn: asyncio.Lock
+    """Of its alert: who comes first has it first."""
+    task: asyncio.Task[None] | None = None
+    sending: bool = False
+    """Whether a request is under way."""
 
 
 def read_secret(path: Path) -> bytes:
@@ -98,7 +109,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 class Webhook:
-    """Owns what waits for the receiver, and sends it one after the other."""
+    """Owns what waits for the receiver, and sends it."""
 
     def __init__(
         self,
@@ -118,8 +129,10 @@ class Webhook:
         self._inside = inside
         self._now = now
         self._pause = pause
-        self._waiting: deque[_Delivery] = deque()
-        self._sending: _Delivery | None = None
+        self._kept: dict[_Delivery, None] = {}
+        """Those that wait or are under way, in the order in which they came."""
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._slots = asyncio.Semaphore(MOST_SENDING)
         self._come = asyncio.Event()
         self.idle = asyncio.Event()
         """Whether nothing waits and nothing is under way."""
@@ -132,16 +145,16 @@ class Webhook:
 
     def __len__(self) -> int:
         """Deliveries that wait or are under way."""
-        return len(self._waiting) + (self._sending is not None)
+        return len(self._kept)
 
     def escalated(self, channel: str, row: Row) -> None:
         """An alert was escalated: have the receiver know of it."""
         if self._url is None:
             return
-        if len(self._waiting) >= MOST_WAITING:
-            gone = self._waiting.popleft()
-            self.outcomes["dropped"] += 1
-            log.error("webhook delivery dropped", extra={"delivery": gone.id})
+        if len(self._kept) >= MOST_WAITING:
+            waiting = [each for each in self._kept if not each.sending]
+            if len(waiting) >= MOST_WAITING:
+                self._drop(waiting[0])
         body = {
             "type": "alert.escalated",
             "timestamp": rfc3339(self._now()),
@@ -149,32 +162,51 @@ class Webhook:
         }
         named = f"{channel}:{row['id']}:{row['escalatedAt']}".encode()
         delivery_id = f"msg_{hashlib.sha256(named).hexdigest()[:32]}"
-        self._waiting.append(_Delivery(delivery_id, orjson.dumps(body)))
+        turn = self._turns.setdefault((channel, str(row["id"])), asyncio.Lock())
+        self._kept[_Delivery(delivery_id, orjson.dumps(body), turn)] = None
         self._come.set()
         self.idle.clear()
+
+    def _drop(self, delivery: _Delivery) -> None:
+        """Between two tries, or before its first."""
+        del self._kept[delivery]
+        if delivery.task is not None:
+            delivery.task.cancel()
+        self.outcomes["dropped"] += 1
+        log.error("webhook delivery dropped", extra={"delivery": delivery.id})
 
     async def run(self) -> None:
         """Send what comes, for ever."""
         connector = aiohttp.TCPConnector(
-            limit=1, force_close=True, socket_factory=self._open_socket
+            limit=MOST_SENDING, force_close=True, socket_factory=self._open_socket
         )
-        async with aiohttp.ClientSession(
-            connector=connector, timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
-        ) as session:
+        async with (
+            aiohttp.ClientSession(
+                connector=connector, timeout=TIMEOUT, cookie_jar=aiohttp.DummyCookieJar()
+            ) as session,
+            asyncio.TaskGroup() as group,
+        ):
             while True:
                 await self._come.wait()
                 self._come.clear()
-                while self._waiting:
-                    self._sending = self._waiting.popleft()
-                    outcome = await self._deliver(session, self._sending)
-                    self._sending = None
-                    self.outcomes[outcome] += 1
-                self.idle.set()
+                for delivery in self._kept:
+                    if delivery.task is None:
+                        delivery.task = group.create_task(self._see_to(session, delivery))
+
+    async def _see_to(self, session: aiohttp.ClientSession, delivery: _Delivery) -> None:
+        async with delivery.turn:
+            outcome = await self._deliver(session, delivery)
+        del self._kept[delivery]
+        self.outcomes[outcome] += 1
+        if not self._kept:
+            self.idle.set()
 
     async def _deliver(self, session: aiohttp.ClientSession, delivery: _Delivery) -> str:
         """Try until it is taken, refused for good, or was tried often enough."""
         for number in range(1, TRIES + 1):
-            why, again = await self._try(session, delivery)
+            async with self._slots:
+                delivery.sending = True
+                why, again = await self._try(session, delivery)
             extra: dict[str, object] = {
                 "delivery": delivery.id,
                 "host": self._host,
@@ -188,6 +220,7 @@ class Webhook:
             self.outcomes["retried"] += 1
             log.warning("webhook not reached", extra={**extra, "reason": why})
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 1))
+            delivery.sending = False
             await self._pause(longest * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         log.error("webhook delivery failed", extra={**extra, "reason": why})
         return "failed"

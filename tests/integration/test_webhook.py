@@ -87,6 +87,10 @@ class Pauses:
         await asyncio.sleep(0)
 
 
+def alerts(receiver: Receiver) -> list[str]:
+    return [orjson.loads(body)["data"]["alert"]["id"] for _, body in receiver.got]
+
+
 async def settled(hook: Webhook) -> None:
     async with asyncio.timeout(20):
         await hook.idle.wait()
@@ -126,14 +130,99 @@ async def test_it_is_tried_again_with_growing_pauses_and_keeps_its_id() -> None:
         assert 2**number <= seconds <= 2 ** (number + 1)
 
 
-async def test_a_receiver_that_never_answers_well_is_given_up_and_the_next_alert_is_sent() -> None:
+async def test_a_delivery_that_is_never_taken_is_given_up() -> None:
     async with receiving(*[500] * webhook.TRIES) as receiver:
         async with sending(hook_to(receiver.url, pause=Pauses())) as hook:
             hook.escalated("risk-alerts", ROW)
-            hook.escalated("risk-alerts", ROW | {"id": "a2"})
             await settled(hook)
-        assert len(receiver.got) == webhook.TRIES + 1
-    assert (hook.outcomes["failed"], hook.outcomes["delivered"]) == (1, 1)
+        assert len(receiver.got) == webhook.TRIES
+    assert (hook.outcomes["failed"], hook.outcomes["delivered"]) == (1, 0)
+
+
+class Held:
+    """Stands in for a pause that is not over until `over` is set."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def __call__(self, seconds: float) -> None:
+        self.begun.set()
+        await self.over.wait()
+
+
+async def test_an_alert_that_is_rejected_holds_up_no_other() -> None:
+    held = Held()
+    async with receiving(500) as receiver, sending(hook_to(receiver.url, pause=held)) as hook:
+        hook.escalated("risk-alerts", ROW)
+        await held.begun.wait()
+        receiver.come.clear()
+        hook.escalated("risk-alerts", ROW | {"id": "a2"})
+        async with asyncio.timeout(20):
+            await receiver.come.wait()
+        held.over.set()
+        await settled(hook)
+        assert alerts(receiver) == ["a1", "a2", "a1"]
+    assert hook.outcomes == {"retried": 1, "delivered": 2}
+
+
+async def test_the_second_escalation_of_an_alert_waits_for_the_first() -> None:
+    held = Held()
+    later = ROW | {"escalatedAt": "2026-11-27T11:00:00Z"}
+    async with receiving(500) as receiver, sending(hook_to(receiver.url, pause=held)) as hook:
+        hook.escalated("risk-alerts", ROW)
+        hook.escalated("risk-alerts", later)
+        await held.begun.wait()
+        receiver.come.clear()
+        hook.escalated("risk-alerts", ROW | {"id": "a2"})
+        await receiver.come.wait()
+        held.over.set()
+        await settled(hook)
+        at = [
+            sent["escalatedAt"]
+            for sent in (orjson.loads(body)["data"]["alert"] for _, body in receiver.got)
+            if sent["id"] == "a1"
+        ]
+    assert at == [ROW["escalatedAt"], ROW["escalatedAt"], later["escalatedAt"]]
+
+
+async def test_so_many_requests_are_under_way_at_a_time_and_no_more() -> None:
+    go_on, most = asyncio.Event(), asyncio.Event()
+    under_way: list[int] = []
+
+    async def hang(_: web.Request) -> web.Response:
+        under_way.append(1)
+        if len(under_way) == webhook.MOST_SENDING:
+            most.set()
+        await go_on.wait()
+        under_way.pop()
+        return web.Response()
+
+    number = webhook.MOST_SENDING + 2
+    async with receiving(*[hang] * number) as receiver, sending(hook_to(receiver.url)) as hook:
+        for each in range(number):
+            hook.escalated("risk-alerts", ROW | {"id": f"a{each}"})
+        async with asyncio.timeout(20):
+            await most.wait()
+        assert hook._slots.locked()
+        assert len(receiver.got) == webhook.MOST_SENDING
+        go_on.set()
+        await settled(hook)
+        assert len(receiver.got) == number
+
+
+async def test_one_that_waits_for_its_next_try_goes_when_too_many_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(webhook, "MOST_WAITING", 1)
+    held = Held()
+    async with receiving(500) as receiver, sending(hook_to(receiver.url, pause=held)) as hook:
+        hook.escalated("risk-alerts", ROW)
+        await held.begun.wait()
+        hook.escalated("risk-alerts", ROW | {"id": "a2"})
+        await settled(hook)
+        assert alerts(receiver) == ["a1", "a2"]
+    assert hook.outcomes == {"retried": 1, "dropped": 1, "delivered": 1}
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 410])
@@ -216,8 +305,8 @@ async def test_what_waits_is_bounded_and_the_oldest_goes(monkeypatch: pytest.Mon
         assert len(hook) == 2
         async with sending(hook):
             await settled(hook)
-        sent = [orjson.loads(body)["data"]["alert"]["id"] for _, body in receiver.got]
-    assert sent == ["a2", "a3"]
+        sent = alerts(receiver)
+    assert sorted(sent) == ["a2", "a3"]
     assert hook.outcomes == {"dropped": 2, "delivered": 2}
 
 
@@ -238,7 +327,7 @@ async def test_what_is_under_way_is_not_dropped_for_what_comes(
         hook.escalated("risk-alerts", ROW | {"id": "a2"})
         go_on.set()
         await settled(hook)
-        sent = [orjson.loads(body)["data"]["alert"]["id"] for _, body in receiver.got]
+        sent = alerts(receiver)
     assert sent == ["a0", "a2"]
     assert hook.outcomes == {"dropped": 1, "delivered": 2}, "each has one outcome"
 
