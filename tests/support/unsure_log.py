@@ -23,6 +23,8 @@ class Stream:
     kept: list[Logged] = field(default_factory=list)
     grown: asyncio.Event = field(default_factory=asyncio.Event)
     late: list[bytes] = field(default_factory=list)
+    held_back: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a message is among the late ones."""
     lost: float = 0.0
     unanswered: float = 0.0
     delayed: float = 0.0
@@ -95,6 +97,7 @@ class UnsureLog(Log):
             raise JournalUnavailable("lost")
         if chance() < stream.delayed:
             stream.late.append(data)
+            stream.held_back.set()
             raise JournalUnavailable("late")
         stream.keep(data)
         if chance() < stream.twice:

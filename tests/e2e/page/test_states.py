@@ -44,7 +44,8 @@ def stale_after(seconds: float, *names: str) -> Catalogue:
 
 @asynccontextmanager
 async def market(live: Live) -> AsyncIterator[None]:
-    """Prices that keep coming."""
+    """Prices that keep coming, ten times a second: the load under which a line or a browser is
+    slow. Nothing waits for the pause between them."""
 
     async def go_on() -> None:
         number = 0

@@ -173,15 +173,15 @@ async def test_what_waited_behind_a_message_that_was_given_up_is_refused(tmp_pat
     """Its sender repeats the one before, and it must not stand before that."""
     stream = Stream(random.Random(1), delayed=1.0)
     async with nodes(stream, tmp_path, 1) as (journal,):
-        waiting = []
-        for number in range(sender_module.WINDOW + 2):
+        waiting = [asyncio.create_task(journal.append(Batch(records=(record("first"),))))]
+        await stream.held_back.wait()
+        for number in range(sender_module.WINDOW + 1):
             batch = Batch(records=(record(f"k{number}"),))
             waiting.append(asyncio.create_task(journal.append(batch)))
-            await asyncio.sleep(0.01)
         found = await asyncio.gather(*waiting, return_exceptions=True)
         unknown = [isinstance(each, JournalUnavailable) and each.outcome_unknown for each in found]
-        assert unknown[0]
-        assert not any(unknown[-2:])
+        assert all(isinstance(each, JournalUnavailable) for each in found)
+        assert unknown == [True, *[False] * (sender_module.WINDOW + 1)]
         stream.heal()
         await journal.append(Batch(records=(record("next"),)))
         await level(stream, [journal])

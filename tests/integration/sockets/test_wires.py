@@ -36,6 +36,28 @@ class Line:
     heard: bytearray = field(default_factory=bytearray)
     ends: int = 0
     gone: int = 0
+    called: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever the wire has called one of the three below."""
+
+    def take(self, data: bytes) -> None:
+        self.heard.extend(data)
+        self.called.set()
+
+    def end(self) -> None:
+        self.ends += 1
+        self.called.set()
+
+    def let_go(self, which: Wire) -> None:
+        assert which is self.wire
+        self.gone += 1
+        self.called.set()
+
+    async def until(self, fact: Callable[[], object]) -> None:
+        """Wait for what shows in one of the wire's calls."""
+        async with asyncio.timeout(PATIENCE):
+            while not fact():
+                self.called.clear()
+                await self.called.wait()
 
     async def read(self, size: int) -> bytes:
         loop, data = asyncio.get_running_loop(), b""
@@ -70,15 +92,14 @@ class Line:
         assert self.wire._lent is not None
         self.wire._lent.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2_048)
 
+    def learns(self) -> None:
+        """Once the kernel at our end knows what the peer has done; the loop has no turn."""
+        assert self.wire._lent is not None
+        assert select.select([self.wire._lent.fileno()], [], [], PATIENCE)[0]
+
     def reset(self) -> None:
         self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.peer.close()
-
-
-async def until(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not fact():  # noqa: ASYNC110 - sockets tell nobody but their owner
-            await asyncio.sleep(0.001)
 
 
 @dataclass
@@ -105,17 +126,9 @@ class Exchange:
         else:
             wire = TlsWire(transport)
         line = Line(wire, peer)
-
-        def end() -> None:
-            line.ends += 1
-
-        def gone(which: Wire) -> None:
-            assert which is wire
-            line.gone += 1
-
-        wire.on_gone = gone
+        wire.on_gone = line.let_go
         if listening:
-            wire.listen(line.heard.extend, end)
+            wire.listen(line.take, line.end)
         if grouped:
             self.group.add(wire)
         self.lines.append(line)
@@ -139,7 +152,7 @@ async def opened(kind: str) -> AsyncIterator[Exchange]:
         for line in own.lines:
             line.peer.close()
             line.wire.abort()
-            await until(lambda: line.gone == 1)  # noqa: B023
+            await line.until(lambda: line.gone == 1)  # noqa: B023
 
 
 @pytest.fixture(params=["socket", "transport"])
@@ -229,9 +242,10 @@ async def test_who_waits_for_room_is_called_once_below_the_low_water(exchange: E
     assert calls[1:] == [-1]
     await line.read(len(sent) - got)
     assert len(calls) == 2
-    line.wire.when_drained(lambda: calls.append(0))
-    assert len(calls) == 2, "later, not at once"
-    await until(lambda: len(calls) == 3)
+    called = asyncio.Event()
+    line.wire.when_drained(called.set)
+    assert not called.is_set(), "later, not at once"
+    await asyncio.wait_for(called.wait(), PATIENCE)
 
 
 async def test_bytes_that_wait_are_counted_until_the_peer_has_them(exchange: Exchange) -> None:
@@ -241,7 +255,9 @@ async def test_bytes_that_wait_are_counted_until_the_peer_has_them(exchange: Exc
     assert before > line.wire._held() > HIGH_WATER
     acknowledged = line.wire.acknowledged()
     await line.read(len(sent))
-    await until(lambda: line.wire.buffered() == 0)
+    line.peer.send(b"with it comes word of all that the peer has")
+    await line.until(lambda: line.heard)
+    assert line.wire.buffered() == 0
     if acknowledged is not None:
         now = line.wire.acknowledged()
         assert now is not None
@@ -269,7 +285,7 @@ async def test_what_the_peer_sends_is_received_and_then_its_end_once(exchange: E
     said = b"much" * 20_000
     await asyncio.get_running_loop().sock_sendall(line.peer, said)
     line.peer.shutdown(socket.SHUT_WR)
-    await until(lambda: line.ends)
+    await line.until(lambda: line.ends)
     assert bytes(line.heard) == said
     await asyncio.sleep(0)
     assert line.ends == 1
@@ -279,8 +295,8 @@ async def test_what_came_before_somebody_listens_is_received_too(exchange: Excha
     line = await exchange.line(listening=False)
     line.peer.send(b"early")
     line.wire.pause()
-    line.wire.listen(line.heard.extend, lambda: None)
-    await until(lambda: line.heard == b"early")
+    line.wire.listen(line.take, lambda: None)
+    await line.until(lambda: line.heard == b"early")
 
 
 async def test_a_paused_wire_receives_nothing_until_it_is_resumed(exchange: Exchange) -> None:
@@ -289,11 +305,11 @@ async def test_a_paused_wire_receives_nothing_until_it_is_resumed(exchange: Exch
     line.wire.pause()
     line.peer.send(b"wait")
     other.peer.send(b"heard")
-    await until(lambda: other.heard == b"heard")
+    await other.until(lambda: other.heard == b"heard")
     assert line.heard == b""
     line.wire.resume()
     line.wire.resume()
-    await until(lambda: line.heard == b"wait")
+    await line.until(lambda: line.heard == b"wait")
 
 
 async def test_the_end_is_noticed_though_bytes_came_just_before_a_reset(exchange: Exchange) -> None:
@@ -301,9 +317,8 @@ async def test_the_end_is_noticed_though_bytes_came_just_before_a_reset(exchange
     line = await exchange.line(listening=False)
     line.peer.send(b"last words")
     line.reset()
-    ends = []
-    line.wire.listen(line.heard.extend, lambda: ends.append(1))
-    await until(lambda: ends)
+    line.wire.listen(line.take, line.end)
+    await line.until(lambda: line.ends)
 
 
 # --- how it ends
@@ -320,7 +335,7 @@ async def test_a_connection_that_is_gone_takes_nothing_and_holds_up_nobody(
         await asyncio.sleep(0)
     assert await stays.read(4) == b"0123"
     assert aborted.has() == b""
-    await until(lambda: aborted.gone)
+    await aborted.until(lambda: aborted.gone)
     assert aborted.ends == 1
     assert aborted.wire.acknowledged() is None
     assert aborted.wire.buffered() == 0
@@ -335,7 +350,7 @@ async def test_a_peer_that_reset_its_connection_holds_up_nobody_and_its_end_is_n
         assert exchange.group.write(b"%d" % turn, 0, 2) == []
         await asyncio.sleep(0)
     assert await stays.read(4) == b"0123"
-    await until(lambda: reset.ends)
+    await reset.until(lambda: reset.ends)
     assert reset.ends == 1
 
 
@@ -345,9 +360,9 @@ async def test_a_peer_that_is_gone_is_found_by_a_write_while_it_is_not_read(
     line = await exchange.line()
     line.wire.pause()
     line.reset()
-    while not line.ends:
-        line.wire.write(b"anybody?")
-        await asyncio.sleep(0.001)
+    line.learns()
+    line.wire.write(b"anybody?")
+    await line.until(lambda: line.ends)
     assert line.ends == 1
 
 
@@ -359,7 +374,7 @@ async def test_who_waits_for_room_is_not_called_when_the_peer_is_gone(
     calls = []
     line.wire.when_drained(lambda: calls.append(1))
     line.reset()
-    await until(lambda: line.ends)
+    await line.until(lambda: line.ends)
     await asyncio.sleep(0)
     assert calls == [], "nothing more can be written to it"
     assert not line.wire.full
@@ -373,7 +388,7 @@ async def test_the_peer_reads_all_and_the_end_behind_what_waited(exchange: Excha
     assert line.wire.write(b"late")
     assert exchange.group.write(b"late", 0, 1) == []
     assert await line.rest() == sent
-    await until(lambda: line.gone)
+    await line.until(lambda: line.gone)
     assert line.ends == 0, "who lets go hears nothing any more"
 
 
@@ -383,7 +398,7 @@ async def test_a_wire_that_has_ended_with_nothing_waiting_is_closed(exchange: Ex
     line.wire.end()
     line.wire.end()
     assert await line.rest() == b"bye"
-    await until(lambda: line.gone)
+    await line.until(lambda: line.gone)
 
 
 async def test_a_peer_that_resets_while_the_rest_waits_is_let_go(exchange: Exchange) -> None:
@@ -391,7 +406,7 @@ async def test_a_peer_that_resets_while_the_rest_waits_is_let_go(exchange: Excha
     line.fill()
     line.wire.end()
     line.reset()
-    await until(lambda: line.gone)
+    await line.until(lambda: line.gone)
 
 
 async def test_finished_the_peer_reads_the_end_and_may_still_send(exchange: Exchange) -> None:
@@ -401,9 +416,9 @@ async def test_finished_the_peer_reads_the_end_and_may_still_send(exchange: Exch
     assert line.wire.write(b"late")
     assert await line.rest() == sent
     line.peer.send(b"understood")
-    await until(lambda: line.heard == b"understood")
+    await line.until(lambda: line.heard == b"understood")
     line.peer.close()
-    await until(lambda: line.ends)
+    await line.until(lambda: line.ends)
 
 
 async def test_only_a_peer_that_has_not_taken_all_is_stuck(exchange: Exchange) -> None:
@@ -412,7 +427,7 @@ async def test_only_a_peer_that_has_not_taken_all_is_stuck(exchange: Exchange) -
     fine.wire.write(b"x")
     for line in (stuck, fine):
         line.wire.abort_if_stuck()
-    await until(lambda: stuck.gone)
+    await stuck.until(lambda: stuck.gone)
     assert fine.gone == 0
     assert await fine.read(1) == b"x"
 
