@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from telecast.protocol.instants import parse_instant
+
 Filter = str | Iterable[str]
 """A value, or several: a row passes if it has one of them."""
 Selection = tuple[tuple[str, tuple[str, ...]], ...]
@@ -44,7 +46,18 @@ class Wanted:
         """Want these too; those that are new."""
         new = [name for name in channels if name not in self._channels]
         self._channels += new
+        if new:
+            self._forget_start()
         return new
+
+    def _forget_start(self) -> None:
+        """Where the stream first began holds for what it asked for then: whoever began there with
+        more would never get the rows that are older. A time, and `earliest`, claim nothing."""
+        self._query = [
+            (name, value)
+            for name, value in self._query
+            if name != "replay" and (name != "since" or _claims_nothing(value))
+        ]
 
     def remove(self, channels: Iterable[str]) -> list[str]:
         """Want these no longer; those that were wanted."""
@@ -83,6 +96,7 @@ class Wanted:
             if not filters[name]:
                 raise ValueError(f"No value of {name!r} would be left.")
         self._filters = filters
+        self._forget_start()
 
     def filter(self, add: Values, remove: Values) -> dict[str, Any]:
         """The action that does the same on the open connection."""
@@ -97,6 +111,10 @@ class Wanted:
     def is_filter(req_id: object) -> bool:
         """Whether the request was one that changes the filter."""
         return str(req_id).startswith(_REFINE)
+
+
+def _claims_nothing(since: str) -> bool:
+    return since == "earliest" or parse_instant(since, "since") is not None
 
 
 def query_of(

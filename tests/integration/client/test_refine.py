@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -11,13 +12,14 @@ from tests.support.payloads import position
 from tests.support.service.live import Live, served
 
 
-def stream_of(live: Live, transport: Any) -> Stream:
+def stream_of(live: Live, transport: Any, since: str | None = None) -> Stream:
     return Stream(
         live.url,
         live.secrets["desk"],
         ["positions"],
         transport=transport,
         filters={"traderId": ["t0", "t1"]},
+        since=since,
     )
 
 
@@ -75,6 +77,34 @@ async def test_a_line_that_is_cut_before_it_is_live_begins_with_the_new_filter()
             kinds = await until_live(stream, rows)
         assert "snapshot" in kinds
         assert sorted(rows) == ["p1", "p4"]
+
+
+@pytest.mark.parametrize("begins", ["now", "acked", "position"])
+async def test_where_it_first_began_proves_nothing_for_a_filter_that_came_later(
+    begins: str,
+) -> None:
+    async with served() as live:
+        await live.publish("positions", *(position(f"p{n}", f"t{n % 3}") for n in range(6)))
+        stream = stream_of(live, "sse", live.at(6) if begins == "position" else "now")
+        if begins == "acked":
+            stream = Stream(
+                live.url,
+                live.secrets["desk"],
+                ["positions"],
+                transport="sse",
+                filters={"traderId": ["t0", "t1"]},
+                since="acked",
+                client_id="bot",
+            )
+        async with stream, asyncio.timeout(20):
+            rows: dict[str, Any] = {}
+            async for message in stream:
+                if message.type in ("live", "resume"):
+                    break
+            await stream.refine(add={"traderId": ["t2"]})
+            while "snapshot" not in await until_live(stream, rows):
+                pass
+            assert sorted(rows) == [f"p{n}" for n in range(6)]
 
 
 async def test_what_the_service_refuses_is_said_by_the_connection_that_asks_for_it() -> None:
