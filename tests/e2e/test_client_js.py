@@ -1,9 +1,13 @@
-"""The JavaScript client in Node against the service: a table, a cut, a restart, a wrong key."""
+"""The JavaScript client in Node against the service, over SSE and over a WebSocket.
+
+A table, cuts, a drain, a wrong key, a proxy that lets no WebSocket through.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,16 +16,34 @@ from typing import Any
 import orjson
 import pytest
 
+from telecast.testing.relay import relay
 from telecast.web.page.files import FOLDERS
 from tests.support.payloads import position
 from tests.support.service.live import Live, served
 
 NODE = shutil.which("node")
+SOCKETS = "--experimental-websocket"
+"""What Node 20 has a WebSocket with; later ones have it anyway, and take the word."""
+
+
+def has_websocket() -> bool:
+    if NODE is None:
+        return False
+    asked = (NODE, SOCKETS, "-p", "typeof WebSocket")
+    said = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    return said.stdout.strip() == "function"
+
+
+websocket = pytest.param(
+    "websocket",
+    marks=pytest.mark.skipif(not has_websocket(), reason="this Node has no WebSocket: use 22"),
+)
+over_both = pytest.mark.parametrize("transport", ["sse", websocket])
 pytestmark = pytest.mark.skipif(NODE is None, reason="no Node: apt-get install nodejs")
 PATIENCE = 120.0
 SCRIPT = """
 import {{ Client }} from {module};
-const client = new Client({url}, {{ key: {key} }});
+const client = new Client({url}, {{ key: {key}, transport: {transport} }});
 const say = (what) => console.log(JSON.stringify(what));
 {body}
 """
@@ -48,16 +70,28 @@ say([first.position === again.position, again.duplicate, rows.length]);
 
 
 @asynccontextmanager
-async def node(live: Live, body: str, key: str | None = None) -> AsyncIterator[Any]:
-    """A script in Node; yields a function that returns the next line that it says."""
+async def node(
+    live: Live,
+    body: str,
+    *,
+    key: str | None = None,
+    url: str | None = None,
+    transport: str = "sse",
+    sockets: bool = True,
+) -> AsyncIterator[Any]:
+    """A script in Node; yields a function that returns the next line that it says.
+
+    Without `sockets` it is a Node that has no WebSocket.
+    """
     assert NODE is not None
     module = (Path(FOLDERS["client"]) / "telecast.js").as_uri()
-    words = {"module": module, "url": live.url, "key": key or live.secrets["desk"]}
+    words = {"module": module, "url": url or live.url, "key": key or live.secrets["desk"]}
+    words["transport"] = transport
     script = SCRIPT.format(
         body=body, **{name: orjson.dumps(word).decode() for name, word in words.items()}
     )
     process = await asyncio.create_subprocess_exec(
-        *(NODE, "--input-type=module", "-"),
+        *(NODE, SOCKETS if sockets else "--no-experimental-websocket", "--input-type=module", "-"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -89,10 +123,17 @@ async def until(line: Any, wanted: Any) -> list[Any]:
     return found
 
 
-async def test_what_is_followed_in_node_survives_cuts_without_a_gap() -> None:
-    async with served() as live, node(live, FOLLOW) as line:
+def transports(live: Live) -> set[str]:
+    names = {"ws": "websocket", "sse": "sse"}
+    return {names[client.transport] for client in live.parts.clients}
+
+
+@over_both
+async def test_what_is_followed_in_node_survives_cuts_without_a_gap(transport: str) -> None:
+    async with served() as live, node(live, FOLLOW, transport=transport) as line:
         expected = []
         await until(line, ["live"])
+        assert transports(live) == {transport}
         for turn in range(3):
             for index in range(5):
                 pnl = f"{turn}.{index}"
@@ -108,8 +149,9 @@ async def test_what_is_followed_in_node_survives_cuts_without_a_gap() -> None:
         assert ["lost"] in told
 
 
-async def test_a_view_in_node_is_filtered_and_says_when_it_is_not_live() -> None:
-    async with served() as live, node(live, VIEW) as line:
+@over_both
+async def test_a_view_in_node_is_filtered_and_says_when_it_is_not_live(transport: str) -> None:
+    async with served() as live, node(live, VIEW, transport=transport) as line:
         await live.publish("positions", position("p1", unrealizedPnL="1.0"), position("p2", "t2"))
         await until(line, ["live", 1, "1.0"])
         for client in live.parts.clients:
@@ -126,6 +168,40 @@ async def test_a_publish_from_node_counts_once() -> None:
         assert await line() == [True, True, 1]
 
 
-async def test_a_wrong_key_ends_a_script_with_the_services_words() -> None:
-    async with served() as live, node(live, FOLLOW, key="tc_nonsense") as line:
+@over_both
+async def test_a_wrong_key_ends_a_script_with_the_services_words(transport: str) -> None:
+    async with (
+        served() as live,
+        node(live, FOLLOW, key="tc_nonsense", transport=transport) as line,
+    ):
         assert await line() == ["Refused", "UNAUTHENTICATED", 401]
+
+
+@over_both
+async def test_a_channel_that_is_not_there_ends_a_script_with_the_services_words(
+    transport: str,
+) -> None:
+    """A WebSocket that is refused gives a client no reason, in a browser and in Node."""
+    follow = FOLLOW.replace('"positions"', '"no-such"')
+    async with served() as live, node(live, follow, transport=transport) as line:
+        assert await line() == ["Refused", "UNKNOWN_CHANNEL", 404]
+
+
+@pytest.mark.parametrize("sockets", [pytest.param(True, marks=websocket.marks), False])
+async def test_where_no_websocket_gets_through_the_stream_comes_as_sse(sockets: bool) -> None:
+    async with served() as live, relay(live.url) as proxy:
+        proxy.no_websocket = 403
+        async with node(
+            live, FOLLOW, url=proxy.url, transport="websocket", sockets=sockets
+        ) as line:
+            await until(line, ["live"])
+            assert transports(live) == {"sse"}
+            assert (proxy.refused > 0) is sockets
+            await live.publish("positions", position("p1", unrealizedPnL="1"))
+            await until(line, ["upsert", "p1", "1"])
+            proxy.no_websocket = None
+            proxy.cut()
+            await live.everybody_gone()
+            await live.publish("positions", position("last", unrealizedPnL="9"))
+            seen = await until(line, ["upsert", "last", "9"])
+            assert [each for each in seen if len(each) == 3] == [["upsert", "last", "9"]]

@@ -24,6 +24,8 @@ class Relay:
         """What each asked for first."""
         self.no_websocket: int | None = None
         """The status with which an upgrade is refused; None lets it pass."""
+        self.refused = 0
+        """Upgrades refused so far."""
         self.refuses = False
         """Whether connections are ended as soon as they are made."""
         self._flows = asyncio.Event()
@@ -51,18 +53,13 @@ class Relay:
             await self._flows.wait()
             head = await reader.readuntil(b"\r\n\r\n")
             self.paths.append(head.split(b" ", 2)[1].decode().partition("?")[0])
-            if self.no_websocket is not None and b"upgrade: websocket" in head.lower():
-                body = b"<h1>No</h1>"
-                start = f"HTTP/1.1 {self.no_websocket} No\r\nContent-Type: text/html\r\n"
-                writer.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                await writer.drain()
-                return
+            await self._let_through(head, writer)
             at = URL(self.target)
             far_reader, far_writer = await asyncio.open_connection(at.host, at.port)
             self._writers.add(far_writer)
             far_writer.write(head)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry(reader, far_writer))
+                group.create_task(self._carry(reader, far_writer, asker=writer))
                 group.create_task(self._carry(far_reader, writer))
         except* (OSError, EOFError):
             pass
@@ -70,10 +67,30 @@ class Relay:
             writer.transport.abort()
             self._writers.discard(writer)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _let_through(self, request: bytes, asker: asyncio.StreamWriter) -> None:
+        """Raises ConnectionRefusedError, behind an answer, where it is an upgrade and blocked."""
+        if self.no_websocket is None or b"\r\nupgrade: websocket\r\n" not in request.lower():
+            return
+        self.refused += 1
+        body = b"<h1>No</h1>"
+        start = f"HTTP/1.1 {self.no_websocket} No\r\nContent-Type: text/html\r\n"
+        asker.write(f"{start}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await asker.drain()
+        raise ConnectionRefusedError
+
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        *,
+        asker: asyncio.StreamWriter | None = None,
+    ) -> None:
+        """`asker` where requests come this way: a client may upgrade a connection that it kept."""
         try:
             while data := await reader.read(HEAD):
                 await self._flows.wait()
+                if asker is not None:
+                    await self._let_through(data, asker)
                 writer.write(data)
                 await writer.drain()
         finally:

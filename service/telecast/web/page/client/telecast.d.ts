@@ -26,6 +26,9 @@ export type Options = {
      * resolves to a ticket, for pages elsewhere
      */
     ticket?: (() => Promise<string>) | null;
+    /**
+     * where no WebSocket gets through, the same stream comes as SSE
+     */
     transport?: "sse" | "websocket";
     fetch?: typeof globalThis.fetch;
     WebSocket?: typeof globalThis.WebSocket;
@@ -55,7 +58,7 @@ export type Change = {
  * @typedef {object} Options
  * @property {string | null} [key] an API key; without one, and without `ticket`, the browser's session
  * @property {(() => Promise<string>) | null} [ticket] resolves to a ticket, for pages elsewhere
- * @property {"sse" | "websocket"} [transport]
+ * @property {"sse" | "websocket"} [transport] where no WebSocket gets through, the same stream comes as SSE
  * @property {typeof globalThis.fetch} [fetch]
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {boolean} [prepare]

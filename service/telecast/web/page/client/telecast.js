@@ -15,6 +15,7 @@ const HEARTBEAT_SECONDS = 5;
 const LONGEST_QUERY = 4_000; // characters: many proxies take 8 KiB of a request line
 const SILENT_BEATS = 3;
 const CONNECT_MS = 10_000;
+const UPGRADE_MS = 4_000; // a proxy that lets no WebSocket through may also never answer
 const BACKOFF_MS = { first: 1000, most: 20_000 };
 const UNREACHED_IS_DOWN = 2;
 const TURN_MS = 8;
@@ -28,7 +29,7 @@ const MOST_LOGGED = 1000;
  * @typedef {object} Options
  * @property {string | null} [key] an API key; without one, and without `ticket`, the browser's session
  * @property {(() => Promise<string>) | null} [ticket] resolves to a ticket, for pages elsewhere
- * @property {"sse" | "websocket"} [transport]
+ * @property {"sse" | "websocket"} [transport] where no WebSocket gets through, the same stream comes as SSE
  * @property {typeof globalThis.fetch} [fetch]
  * @property {typeof globalThis.WebSocket} [WebSocket]
  * @property {boolean} [prepare]
@@ -458,8 +459,8 @@ export class Stream {
     return query;
   }
 
-  async #address(path, query = this.#asked()) {
-    if (this.ticket) query.set("ticket", await this.ticket());
+  async #address(path, query = this.#asked(), ticket = this.ticket) {
+    if (ticket) query.set("ticket", await ticket());
     return `${this.url}${path}?${query}`;
   }
 
@@ -474,7 +475,8 @@ export class Stream {
     run.signal.addEventListener("abort", () => clearTimeout(slow));
     try {
       if (this.transport === "websocket") await this.#socket(run, opened);
-      else await this.#events(run, opened);
+      // A socket that never opens does not say why. This does, or carries the stream in its place.
+      if (!reached && this.#run === run) await this.#events(run, opened);
     } catch (error) {
       if (error instanceof Refused) fault = error;
     }
@@ -511,7 +513,9 @@ export class Stream {
       headers["Content-Type"] = "application/json";
       query = new URLSearchParams();
     }
-    const response = await this.fetch(await this.#address("/sse/telemetry", query), options);
+    // The ticket that a socket needs in place of a key is not needed here.
+    const ticket = "X-API-Key" in this.headers ? null : this.ticket;
+    const response = await this.fetch(await this.#address("/sse/telemetry", query, ticket), options);
     if (!response.ok) throw await refusal(response);
     if (!(response.headers.get("Content-Type") ?? "").startsWith("text/event-stream")) {
       await response.body?.cancel();
@@ -538,16 +542,25 @@ export class Stream {
   }
 
   async #socket(run, opened) {
-    const address = (await this.#address("/ws/telemetry")).replace(/^http/, "ws");
-    const socket = new this.WebSocket(address, ["telecast.v1"]);
+    if (this.WebSocket === undefined) return; // Node 20
+    const address = new URL(await this.#address("/ws/telemetry"), globalThis.location?.href);
+    if (this.#run !== run) return;
+    address.protocol = address.protocol.replace("http", "ws");
+    const socket = new this.WebSocket(address.href, ["telecast.v1"]);
     await new Promise((resolve) => {
-      run.signal.addEventListener("abort", () => {
+      const end = () => {
+        clearTimeout(blocked);
         socket.close();
         resolve();
-      });
-      socket.onopen = opened;
+      };
+      const blocked = setTimeout(end, UPGRADE_MS);
+      run.signal.addEventListener("abort", end);
+      socket.onopen = () => {
+        clearTimeout(blocked);
+        opened();
+      };
       socket.onmessage = ({ data }) => this.#run === run && this.#take(null, data, null);
-      socket.onclose = () => resolve();
+      socket.onclose = end;
       socket.onerror = () => {};
     });
   }
