@@ -41,7 +41,7 @@ from telecast.errors import PeerFault
 from telecast.keys import create_key
 from telecast.model import Entry, Position
 from telecast.protocol import messages
-from tests.support.service.nats import program
+from tests.support.service.nats import needs_nats
 from tests.support.service.process import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -584,7 +584,7 @@ def test_the_contract_shows_every_server_message_with_just_its_fields() -> None:
     assert seen == set(built)
 
 
-@pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+@needs_nats
 async def test_the_walk_over_three_nodes_shows_what_the_page_says(reader: Reader) -> None:
     """A client's node is killed and it goes on at another; of two desks at two nodes one is first
     with an alert. The page's ports are fixed, so they are others here."""

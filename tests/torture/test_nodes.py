@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.checking.hopping import FAULTS, torment
-from tests.support.service.nats import program
+from tests.support.service.nats import needs_nats
 
 ROUNDS = int(os.environ.get("TELECAST_NODE_ROUNDS", str(20 * len(FAULTS))))
 SECONDS_A_ROUND = 60
 MOST_PAUSE = 10.0
 """Seconds without an answer when a leader dies."""
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 
 @pytest.mark.timeout(120 + ROUNDS * SECONDS_A_ROUND)

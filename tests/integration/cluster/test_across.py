@@ -18,10 +18,10 @@ from telecast.model import Position
 from telecast.web.nodes.presence import KeysCompared
 from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
-from tests.support.service.nats import program, shared
+from tests.support.service.nats import needs_nats, shared
 from tests.support.service.nodes import nodes, stream_name
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 

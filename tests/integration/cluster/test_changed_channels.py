@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,9 @@ from telecast.channels.configured import catalogue_from
 from telecast.errors import SettingsError
 from tests.support.payloads import ORDERS
 from tests.support.service.live import Live, served
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 LOG = '[fills]\nmode = "log"\n[fills.fields]\nid = { type = "id" }\nnote = { type = "text" }\n'
 BEFORE = catalogue_from(ORDERS + LOG)
@@ -23,13 +22,6 @@ DEARER = catalogue_from((ORDERS + LOG).replace('min = "0", example = "67250.10"'
 KEYED = catalogue_from((ORDERS + LOG).replace('mode = "log"\n', ""))
 ORDER: dict[str, Any] = BEFORE["orders"].example
 SECRET = b"s" * 32
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[NatsServer]:
-    found = NatsServer()
-    yield found
-    found.end()
 
 
 class Desk:

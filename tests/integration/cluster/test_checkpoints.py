@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
-from telecast.journal import Access, NodeOptions, journal_from_url
+from telecast.journal import Access
 from telecast.journal.base import Batch
 from telecast.journal.jetstream.address import parse_address
 from telecast.journal.jetstream.checkpoints import file, keeper, newest, objects
@@ -25,7 +25,8 @@ from telecast.journal.jetstream.journal import JetStreamJournal
 from telecast.journal.jetstream.move import restored
 from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Entry, Record, Retention
-from tests.support.service.nats import NatsServer, program, put_back
+from tests.support.service import nats
+from tests.support.service.nats import NatsServer, put_back
 from tests.support.unsure_log import Stream, UnsureLog
 
 A = "trader-status"
@@ -425,25 +426,10 @@ async def test_a_log_that_is_trimmed_before_the_checkpoint_is_kept_is_found(
 # --- on a real server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[NatsServer]:
-    if program() is None:
-        pytest.skip("no nats-server is to be had")
-    found = NatsServer()
-    yield found
-    found.end()
-
-
-@asynccontextmanager
-async def real(server: NatsServer, name: str, copy: Path, every: int = EVERY) -> AsyncIterator[Any]:
-    journal = journal_from_url(
-        f"{server.url}/{name}", KEEP, node=NodeOptions(copy=copy, checkpoint_bytes=every)
-    )
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        await journal.close()
+def real(
+    server: NatsServer, name: str, copy: Path, every: int = EVERY
+) -> AbstractAsyncContextManager[Any]:
+    return nats.opened(f"{server.url}/{name}", KEEP, copy, checkpoint_bytes=every)
 
 
 async def test_on_a_server_a_node_goes_on_from_the_object_store(

@@ -21,10 +21,10 @@ from telecast.journal.jetstream import copy as copy_module
 from telecast.journal.jetstream.consumer import Consumer
 from telecast.journal.jetstream.log import Logged
 from telecast.model import Entry, Record, Retention
-from tests.support.service.nats import program, shared
+from tests.support.service.nats import needs_nats, shared
 from tests.support.service.nodes import stream_name
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 KEEP = {A: Retention(1_000_000, 1e9)}

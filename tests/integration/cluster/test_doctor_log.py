@@ -14,9 +14,9 @@ from telecast.journal import Access, NodeOptions, journal_from_url
 from telecast.journal.base import Batch
 from telecast.journal.jetstream.address import parse_address
 from telecast.model import Record, Retention
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 

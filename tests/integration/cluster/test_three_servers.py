@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.checking.hopping import Site, torment
-from tests.support.service.nats import program
+from tests.support.service.nats import needs_nats
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 
 async def test_over_the_death_of_a_leader_and_a_node_all_nodes_tell_one_history(

