@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from telecast.channels.catalogue import CHANNELS, Catalogue, nearest
 from telecast.channels.channel import Channel
-from telecast.channels.evolution import digest, misfits, mode_in
+from telecast.channels.evolution import Stored, digest, mode_in
 from telecast.errors import Conflict, JournalUnavailable, SettingsError
 from telecast.journal.base import Batch, Journal, Note, read_book
 from telecast.journal.sqlite.evolution import BOOK, StoredChannels, stored_channels
@@ -29,13 +27,6 @@ BATCH_BYTES = 512 * 1024
 """Of rows that are taken away in one batch: it fits every server's messages."""
 TRIES = 5
 """How often a channel that others publish to is begun anew."""
-
-
-class Stored(Protocol):
-    """What is kept of channels: (key, JSON) of each live row, and of each event."""
-
-    def rows(self, channel: str) -> Iterable[tuple[str, bytes]]: ...
-    def events(self, channel: str) -> Iterable[tuple[str, bytes]]: ...
 
 
 def settle_changes(journal: str, catalogue: Catalogue, accepted: Collection[str]) -> None:
@@ -70,7 +61,13 @@ def _own(catalogue: Catalogue) -> dict[str, Channel]:
 def _settle(stored: StoredChannels, own: Mapping[str, Channel], accepted: Collection[str]) -> None:
     changes = Changes(own, stored.digests())
     for name in changes.changed:
-        changes.look(name, stored)
+        looked = changes.begin(name)
+        for key, data in stored.rows(name):
+            looked.row(key, data)
+        if looked.asks_events:
+            for key, data in stored.events(name):
+                looked.event(key, data)
+        changes.end(name, looked)
     for name in changes.anew(accepted):
         stored.begin_anew(name)
     if changes.changed:
@@ -87,10 +84,13 @@ class Changes:
         self._found: dict[str, list[str]] = {}
         self.changed = [name for name in own if known.get(name) != self._now[name]]
 
-    def look(self, name: str, stored: Stored) -> None:
-        channel = self._own[name]
-        found = _misfits(stored, channel, mode_in(self._known.get(name)))
-        if found:
+    def begin(self, name: str) -> Stored:
+        """What is stored of it is shown to the answer."""
+        return Stored(self._own[name], mode_in(self._known.get(name)))
+
+    def end(self, name: str, stored: Stored) -> None:
+        """All of it was shown."""
+        if found := stored.misfits():
             self._found[name] = found
 
     def anew(self, accepted: Collection[str]) -> list[str]:
@@ -112,38 +112,7 @@ class Changes:
         return {name: self._now[name] for name in self.changed}
 
 
-def _misfits(stored: Stored, channel: Channel, was: str | None) -> list[str]:
-    now = "a log" if channel.mode == "log" else "keyed"
-    if channel.mode == "log" and (rows := _count(stored.rows(channel.name))):
-        return [f"mode: it is {now} now, but has {rows:,} rows"]
-    if was not in (None, channel.mode):
-        # An event of a log is no row, and the past of a row no event of a log.
-        events = _count(stored.events(channel.name))
-        return [f"mode: it is {now} now, but has {events:,} events of before"] if events else []
-    if channel.mode == "keyed":
-        return misfits(channel, stored.rows(channel.name))
-    return misfits(channel, stored.events(channel.name))
-
-
-def _count(stored: Iterable[object]) -> int:
-    return sum(1 for _ in stored)
-
-
 # --- a journal that several nodes share
-
-
-@dataclass(slots=True)
-class _Read:
-    """One channel of an open journal."""
-
-    entries: list[Entry]
-    live: dict[str, Entry] = field(default_factory=dict)
-
-    def rows(self, channel: str) -> Iterator[tuple[str, bytes]]:
-        return ((entry.key, entry.data) for entry in self.live.values())
-
-    def events(self, channel: str) -> Iterator[tuple[str, bytes]]:
-        return ((entry.key, entry.data) for entry in self.entries)
 
 
 async def settle_shared(journal: Journal, catalogue: Catalogue, accepted: Collection[str]) -> None:
@@ -155,7 +124,10 @@ async def settle_shared(journal: Journal, catalogue: Catalogue, accepted: Collec
     own = _own(catalogue)
     changes = Changes(own, await read_book(journal, BOOK))
     for name in changes.changed:
-        changes.look(name, await _read(journal, name))
+        looked = changes.begin(name)
+        for row in await _rows(journal, name, looked.event):
+            looked.row(row.key, row.data)
+        changes.end(name, looked)
     for name in changes.anew(accepted):
         await _begin_anew(journal, name)
     if changes.changed:
@@ -178,19 +150,24 @@ class _Watch:
             )
 
 
-async def _read(journal: Journal, channel: str) -> _Read:
-    found = _Read([])
+async def _rows(
+    journal: Journal, channel: str, on_event: Callable[[str, bytes], None] | None = None
+) -> list[Entry]:
+    """Its live rows, as many as the tape will hold. Events go to `on_event` one by one: of these
+    no more than a page is held, however many are kept."""
+    live: dict[str, Entry] = {}
     after, more = 0, True
     while more:
         page = await journal.read([channel], after, PAGE)
         after, more = page.upto, page.more
-        found.entries += page.entries
-    for entry in found.entries:
-        if entry.op == "upsert":
-            found.live[entry.key] = entry
-        else:
-            found.live.pop(entry.key, None)
-    return found
+        for entry in page.entries:
+            if on_event is not None:
+                on_event(entry.key, entry.data)
+            if entry.op == "upsert":
+                live[entry.key] = entry
+            else:
+                live.pop(entry.key, None)
+    return list(live.values())
 
 
 async def _begin_anew(journal: Journal, channel: str) -> None:
@@ -198,7 +175,7 @@ async def _begin_anew(journal: Journal, channel: str) -> None:
 
     Raises JournalUnavailable where others publish to it meanwhile."""
     for _ in range(TRIES):
-        rows = list((await _read(journal, channel)).live.values())
+        rows = await _rows(journal, channel)
         try:
             for batch in _withdrawals(channel, rows):
                 await journal.append(batch)
@@ -206,7 +183,7 @@ async def _begin_anew(journal: Journal, channel: str) -> None:
             continue
         while await journal.trim({channel: Retention(0, 0.0)}):
             pass
-        if not (await _read(journal, channel)).entries:
+        if not (await journal.read([channel], 0, 1)).entries:
             return
     raise JournalUnavailable(
         f"{channel} can't begin anew while other nodes publish to it: stop its publishers, or the "
