@@ -98,21 +98,23 @@ class Rights:
 
     def _look_at(self, principal: Principal) -> None:
         key_id = principal.key_id
-        if key_id in self.revoked:
-            if not self._looked:
-                log.warning(
-                    "a key was revoked at another node: take it out of this node's keys file",
-                    extra={"key_id": key_id},
-                )
-                return
-            del self.revoked[key_id]  # it was put back while this node runs
-        before, mine = self._held.get(key_id, {}), self._mine.get(key_id)
-        first = ALWAYS if not self._journal.head else BEGUN
         now = {
             channel.name: _digest(channel, principal)
             for channel in self._catalogue.open_to(principal)
             if principal.may("read")
         }
+        if key_id in self.revoked:
+            # Put back it is only where it was away: a file that is read anew still has it.
+            if not self._looked or key_id in self._seen:
+                log.warning(
+                    "a key was revoked at another node: take it out of this node's keys file",
+                    extra={"key_id": key_id},
+                )
+                self._mine[key_id] = now
+                return
+            del self.revoked[key_id]
+        before, mine = self._held.get(key_id, {}), self._mine.get(key_id)
+        first = ALWAYS if not self._journal.head else BEGUN
         held = {
             name: since
             if (since := before.get(name)) is not None
@@ -135,7 +137,8 @@ class Rights:
             return
         if note.value == REVOKED:
             self.revoked[key_id] = None
-            self._held.pop(key_id, None)
+            for known in (self._held, self._unsaved, self._changing):
+                known.pop(key_id, None)  # a note about it now would give it back
             return
         self.revoked.pop(key_id, None)
         theirs = _read(note.value, self._journal.epoch)

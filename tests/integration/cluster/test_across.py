@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +420,40 @@ async def test_a_key_revoked_at_one_node_is_refused_at_all_and_after_a_restart(
     async with nodes(tmp_path, 1, holders=[desk, bot], name=name) as (live,):
         assert live.parts.keys.current(bot.key_id) is None
         assert live.parts.keys.current(desk.key_id) is not None
+
+
+async def test_a_revoked_key_stays_so_where_an_older_file_is_read_anew(tmp_path: Path) -> None:
+    desk, bot = principal(), principal("bot", "read")
+    async with nodes(tmp_path, holders=[desk, bot]) as (first, second):
+        old = second.parts.keys._entries
+        hand_out(first, desk)
+        await settle(first)
+        await level(first, second)
+        hand_out(second, desk, replace(bot))  # as where another key is added to the file
+        await settle(second)
+        await level(first, second)
+        assert second.parts.keys.current(bot.key_id) is None
+        # Taken out there too, and given again: now it is meant.
+        hand_out(second, desk)
+        await settle(second)
+        second.parts.keys._entries = old
+        await settle(second)
+        assert second.parts.keys.current(bot.key_id) is not None
+
+
+async def test_a_key_that_is_revoked_while_its_rights_change_is_not_given_back(
+    tmp_path: Path,
+) -> None:
+    desk, bot = principal(), principal("bot", "read")
+    async with nodes(tmp_path, holders=[desk, bot]) as (first, second):
+        hand_out(second, desk, replace(bot, channels=(A,)))
+        second.parts.rights.look(second.parts.keys.principals())
+        hand_out(first, desk)
+        await settle(first)
+        await level(first, second)
+        await second.parts.rights.settle(second.parts.tape.head)
+        await level(first, second)
+        assert second.parts.keys.current(bot.key_id) is None
 
 
 async def test_a_node_with_another_secret_does_not_start(tmp_path: Path) -> None:
