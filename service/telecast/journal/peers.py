@@ -43,6 +43,8 @@ class Peers(ABC):
 
     node: str | None = None
     """What this node is called in what others are shown; None where there are no others."""
+    refused: int = 0
+    """Questions of others that this node left out, since too many were under way."""
 
     @abstractmethod
     def others(self) -> tuple[Peer, ...]:

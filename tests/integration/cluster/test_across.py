@@ -278,6 +278,40 @@ async def test_a_node_that_does_not_answer_is_named(
         assert list(answer["data"]["missing"]) == [name]
 
 
+async def test_a_question_too_many_is_refused_counted_and_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(peers_module, "MOST_QUESTIONS", 2)
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+        asker, asked = first.parts.journal.peers, second.parts.journal.peers
+        under_way: list[object] = []
+        over = asyncio.Event()
+
+        async def hangs(body: object) -> object:
+            under_way.append(body)
+            await over.wait()
+            return body
+
+        asked.on("slow", hangs)
+        slow = [asyncio.create_task(asker.ask("slow", number)) for number in range(2)]
+        await second.until(lambda: len(under_way) == 2)
+        (answer,) = await asker.ask("slow", 2)
+        assert (answer.body, answer.why) == (None, "It is asked too much at once.")
+        asker.say("alive", A)
+        await second.until(lambda: asked.refused == 2)
+        over.set()
+        assert [[each.body for each in await task] for task in slow] == [[0], [1]]
+        assert len(under_way) == 2
+        assert [answer.body for answer in await asker.ask("slow", 3)] == [3]
+        async with second.session.get(
+            f"{second.url}/metrics", headers=second.headers("desk")
+        ) as metrics:
+            assert "telecast_node_questions_refused_total 2" in await metrics.text()
+    (said,) = [each for each in caplog.records if "are refused" in each.message]
+    assert said.__dict__["kind"] == "slow"
+
+
 async def test_a_key_that_another_node_does_not_know_sees_nothing_there(tmp_path: Path) -> None:
     async with nodes(tmp_path, holders=[principal(), principal("ops", "admin")]) as lives:
         first, second = lives

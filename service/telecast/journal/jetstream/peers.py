@@ -30,7 +30,11 @@ SILENT_SECONDS = 6.0
 """Who has said nothing for so long is not expected to answer, but named as missing."""
 FORGOTTEN_SECONDS = 60.0
 MOST_QUESTIONS = 64
-"""Questions of others that are being answered at a time; one more is answered with why not."""
+"""Questions of others that are being answered at a time; one more is answered with why not, and
+counted."""
+REFUSED_SECONDS = 10.0
+"""The log says no more often than this that questions are refused."""
+TOO_MUCH = "It is asked too much at once."
 HERE, GONE = "here", "gone"
 
 
@@ -56,7 +60,9 @@ class NatsPeers(Peers):
         self._describe: Callable[[], Mapping[str, Any]] = dict
         self._subscription: Subscription | None = None
         self._beat: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._saying: set[asyncio.Task[None]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        self._refusal_logged = -REFUSED_SECONDS
 
     def place(self, prefix: str) -> None:
         """Where the nodes of this stream meet: a beginning of subjects that nobody stores."""
@@ -97,7 +103,7 @@ class NatsPeers(Peers):
             return
         self._beat.cancel()
         self._beat = None
-        for task in tuple(self._tasks):
+        for task in (*self._saying, *self._answering):
             task.cancel()
         await self._publish(GONE, {})
         if self._subscription is not None:
@@ -118,7 +124,7 @@ class NatsPeers(Peers):
     # --- asking
 
     def say(self, kind: str, body: Any) -> None:
-        self._start(self._say(kind, body))
+        _start(self._saying, self._say(kind, body))
 
     async def _say(self, kind: str, body: Any) -> None:
         await self._publish(kind, {"body": body})
@@ -170,32 +176,39 @@ class NatsPeers(Peers):
         elif kind == HERE:
             self._seen[node] = _Seen(said["facts"], self._now())
             if said.get("new"):
-                self._start(self._answer_newcomer())
+                await self._publish(HERE, {"facts": dict(self._describe())})
         elif (handler := self._handlers.get(kind)) is not None:
-            self._start(self._answer(handler, said.get("body"), message.reply))
+            if len(self._answering) >= MOST_QUESTIONS:
+                await self._refuse(kind, message.reply)
+            else:
+                answer = self._answer(handler, said.get("body"), message.reply)
+                _start(self._answering, answer)
 
-    async def _answer_newcomer(self) -> None:
-        await self._publish(HERE, {"facts": dict(self._describe())})
-
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _refuse(self, kind: str, reply: str) -> None:
+        self.refused += 1
+        now = self._now()
+        if now - self._refusal_logged >= REFUSED_SECONDS:
+            self._refusal_logged = now
+            log.warning(
+                "questions of other nodes are refused: too many at once",
+                extra={"kind": kind, "refused": self.refused},
+            )
+        if reply:
+            await self._reply(reply, {"node": self.node, "why": TOO_MUCH})
 
     async def _answer(self, handler: Handler, body: Any, reply: str) -> None:
         answer: dict[str, Any] = {"node": self.node}
         try:
-            if len(self._tasks) > MOST_QUESTIONS:
-                answer["why"] = "It is asked too much at once."
-            else:
-                answer["body"] = await handler(body)
+            answer["body"] = await handler(body)
         except TelecastError as fault:
             answer["why"] = fault.message
         except Exception:
             log.exception("a question of another node was not answered")
             answer["why"] = "Something broke there; its log has it."
-        if not reply:
-            return
+        if reply:
+            await self._reply(reply, answer)
+
+    async def _reply(self, reply: str, answer: dict[str, Any]) -> None:
         data = orjson.dumps(answer)
         if len(data) > self._servers.max_payload:
             data = orjson.dumps(
@@ -205,3 +218,9 @@ class NatsPeers(Peers):
             await self._servers.publish(reply, data)
         except (TelecastError, *TROUBLE) as error:
             log.debug("an answer did not get away", extra={"reason": repr(error)})
+
+
+def _start(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

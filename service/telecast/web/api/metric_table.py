@@ -397,6 +397,12 @@ METRICS = (
         Join.MOST,
     ),
     Metric(
+        "counter",
+        "telecast_node_questions_refused_total",
+        "What other nodes asked or said and this one left out: too many questions were under way.",
+        one(lambda parts: parts.journal.peers.refused),
+    ),
+    Metric(
         "gauge",
         "telecast_log_sequence",
         "The last message of the shared log that this node has applied.",
