@@ -111,9 +111,9 @@ def flags_of(command: click.Command) -> set[str]:
 
 OTHER_FLAGS = (
     "data-binary write speed-limit speed-time rows peers reps quick docs prefix help "
-    "kill-whom signal compression recorded collect-only seconds"
+    "kill-whom signal compression recorded collect-only seconds experimental-websocket"
 )
-"""Those of curl, of the tables and of the benchmarks."""
+"""Those of curl, of Node, of the tables and of the benchmarks."""
 
 
 def test_the_toml_that_pages_show_is_right(tmp_path: Path) -> None:
