@@ -64,8 +64,12 @@ class Backfill:
         self._starts = Counter() if starts is None else starts
         self.chunks = Chunks(tape, epoch, now=now)
 
-    def begin(self, subscriber: Subscriber, start: Start) -> None:
-        """Give a new subscriber its first catch-up."""
+    def begin(
+        self, subscriber: Subscriber, start: Start, selection: Selection | None = None
+    ) -> None:
+        """Give a subscriber its first catch-up; `selection` where it came without one."""
+        if selection is not None:
+            subscriber.put_in_force(selection)
         names = subscriber.selection.channels
         catchup = CatchUp(self._tape.head, announce=bool(names))
         subscriber.catchup = catchup
@@ -92,8 +96,9 @@ class Backfill:
         """It has left its cohort, where it was sent everything up to here."""
         subscriber.catchup = CatchUp(cursor)
 
-    def restart(self, subscriber: Subscriber, fresh: tuple[str, ...]) -> None:
-        """Its selection has changed: snapshots of `fresh` and of what was unfinished."""
+    def restart(self, subscriber: Subscriber, selection: Selection, fresh: tuple[str, ...]) -> None:
+        """Go on with another selection: snapshots of `fresh` and of what was unfinished."""
+        subscriber.put_in_force(selection)
         before = _catchup_of(subscriber)
         catchup = CatchUp(before.cursor, announce=before.announce)
         if before.resume is not None:
@@ -101,7 +106,7 @@ class Backfill:
         catchup.excused, catchup.gap_sent = before.excused, before.gap_sent
         catchup.starts = dict(before.starts)
         fresh = tuple(dict.fromkeys((*fresh, *before.unfinished)))
-        fresh = tuple(name for name in fresh if name in subscriber.selection)
+        fresh = tuple(name for name in fresh if name in selection)
         if fresh:
             catchup.start_over(fresh, "NEW")
         subscriber.catchup = catchup
@@ -215,7 +220,7 @@ class Backfill:
         """Begin channels anew, and with them those whose filter is about to change."""
         delta, catchup.delta = catchup.delta, None
         if delta is not None:
-            subscriber.selection = delta.new
+            subscriber.put_in_force(delta.new)
             lost = tuple(dict.fromkeys((*lost, *delta.channels)))
         catchup.start_over(lost, "POSITION_EXPIRED")
 
@@ -226,7 +231,7 @@ class Backfill:
             return False
         stage = delta.following
         if stage is not Stage.LEAVES:
-            subscriber.selection = delta.new
+            subscriber.put_in_force(delta.new)
         if stage is None:
             catchup.delta = None
             return False

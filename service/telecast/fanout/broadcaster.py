@@ -147,18 +147,14 @@ class Broadcaster:
             fresh = selection.changed_since(subscriber.selection)
         if subscriber.state is State.LIVE:
             self._leave(subscriber)
-            subscriber.selection = selection
-            subscriber.move(State.QUEUED)
-            self._queue(subscriber)
-        else:
-            subscriber.selection = selection
-            if subscriber.state is State.AHEAD:
-                del self._ahead[subscriber]
-                self._enqueue(subscriber)
+            self._enqueue(subscriber)
+        elif subscriber.state is State.AHEAD:
+            del self._ahead[subscriber]
+            self._enqueue(subscriber)
         if start is not None:
-            self._backfill.begin(subscriber, start)
+            self._backfill.begin(subscriber, start, selection)
         else:
-            self._backfill.restart(subscriber, fresh)
+            self._backfill.restart(subscriber, selection, fresh)
 
     def refine(self, subscriber: Subscriber, selection: Selection) -> None:
         """Send it another filter of channels that it has, without the rows that stay: what leaves

@@ -40,11 +40,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 class Subscriber:
     """One connection, from `attach` on changed by the fan-out alone.
 
-    Each part of it has one owner: the broadcaster its state and its selection, the backfill its
-    catch-up, a cohort its seat, liveness its watch. (A filter that changes is put in force by the
-    backfill, which alone knows when all that leaves was named.) While it is BEHIND it has a
-    catch-up and while it is LIVE a seat: its cursor is there. `Broadcaster.position` is how far it
-    is in any state.
+    Each part of it has one owner: the broadcaster its state, the backfill its selection and its
+    catch-up, a cohort its seat, liveness its watch. While it is BEHIND it has a catch-up and while
+    it is LIVE a seat: its cursor is there. `Broadcaster.position` is how far it is in any state.
     """
 
     __slots__ = (
@@ -114,6 +112,13 @@ class Subscriber:
         """Its selection, or what that is to become once what was committed before is sent."""
         delta = None if self.catchup is None else self.catchup.delta
         return self.selection if delta is None else delta.new
+
+    def put_in_force(self, selection: Selection) -> None:
+        """From its cursor on it is sent this. The backfill alone calls it, once the broadcaster has
+        taken the subscriber out of its cohort: a cohort is found by the selection of its members.
+        """
+        assert self.seat is None
+        self.selection = selection
 
     def move(self, state: State) -> None:
         """The only way a state changes."""
