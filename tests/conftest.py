@@ -42,7 +42,7 @@ def pytest_report_header() -> str | None:
     return fresh.LINE
 
 
-UNCOUNTED = ("simulation", "faults", "hostile", "e2e")
+UNCOUNTED = ("simulation", "faults", "e2e")
 """Folders whose tests try the same lines ten thousand times, or in another process: to count the
 lines takes as long again, and the other folders have been through them already."""
 

@@ -36,8 +36,8 @@ SLOW_DAY = 1_200_000
 """Where ticks are few, a day must be longer for as much to happen in it."""
 ROUNDS = 8
 
-# Hours of story: to count the lines takes as long again.
-pytestmark = pytest.mark.no_cover
+hours = pytest.mark.no_cover
+"""Hours of story: to count the lines takes as long again, and the short ones run them too."""
 
 
 def played(
@@ -78,6 +78,7 @@ def rounds(path: Path, times: int) -> tuple[list[tuple[float, Row]], list[Mandat
     return tape, hire(liveliest(each.payload for each in items))
 
 
+@hours
 def test_the_story_holds_at_the_pace_at_which_the_demo_shows_it():
     story = Story(hire(instruments()), started=START, day=DAY)
     for now, reported in synthetic(7, 200, end=False):
@@ -109,6 +110,7 @@ def hundred_minutes(seed: int) -> Story:
     return story
 
 
+@hours
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_story_holds_over_a_hundred_minutes_of_any_seed(seed):
     story = hundred_minutes(seed)
@@ -119,6 +121,7 @@ def test_the_story_holds_over_a_hundred_minutes_of_any_seed(seed):
     assert {row["status"] for row in story.system.values()} == {"DOWN"}
 
 
+@hours
 def test_over_hundreds_of_minutes_everything_happens_that_can():
     seen = {re.sub(r" t\d:", " ", what) for seed in SEEDS for what in hundred_minutes(seed).seen}
     moves = {f"{before} {after}" for before in TRANSITIONS for after in TRANSITIONS[before]}
@@ -134,6 +137,7 @@ def test_over_hundreds_of_minutes_everything_happens_that_can():
     assert {"ACTIVE ALL:WARNING:EXPOSURE", "RESOLVED ALL:WARNING:EXPOSURE"} <= seen
 
 
+@hours
 def test_a_critical_alert_of_the_desk_stops_everybody_until_it_is_resolved():
     desk = hire(instruments())
     story = Story(desk, started=START, day=60_000)
@@ -157,6 +161,7 @@ def test_a_critical_alert_of_the_desk_stops_everybody_until_it_is_resolved():
         assert story.seen[happened], happened
 
 
+@hours
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 def test_the_story_holds_on_real_ticks_again_and_again(path):
     tape, desk = rounds(path, ROUNDS)
