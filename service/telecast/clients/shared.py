@@ -19,13 +19,14 @@ from telecast.clients.bans import Banned
 from telecast.clients.client import Client
 from telecast.clients.registry import Clients
 from telecast.errors import JournalUnavailable
+from telecast.journal.ageing import monotonic
 from telecast.journal.base import Batch, Journal, Note
 from telecast.journal.books import follow_book
 
 log = logging.getLogger(__name__)
 
 BANS = "ban"
-"""[key id, clientId or null] to the second since 1970 at which it ends."""
+"""[key id, clientId or null] to the second since 1970 at which it ends, and how long it is."""
 TAKEN = "taken"
 """Signals: [key id, clientId, transport, connection id]."""
 MOST_SIGNALS = 4096
@@ -33,28 +34,40 @@ MOST_SIGNALS = 4096
 
 
 class SharedClients:
-    """`now` gives seconds since 1970."""
+    """A ban that comes while the service runs is as long here as where it was made, whatever the
+    clocks say; only after a start its end is looked up by the clock. `now` gives seconds since
+    1970, `elapsed` seconds of monotonic time."""
 
-    def __init__(self, journal: Journal, clients: Clients, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clients: Clients,
+        *,
+        now: Callable[[], float],
+        elapsed: Callable[[], float] = monotonic,
+    ) -> None:
         self._journal = journal
         self._clients = clients
         self._now = now
+        self._elapsed = elapsed
+        self._opened = False
         self._bans: dict[str, float] = {}
-        """What is in the book."""
+        """What is in the book, to when it is over for certain, by `elapsed`."""
         self._signals: dict[asyncio.Task[None], None] = {}
 
     async def open(self) -> None:
         """Let the bans hold that are kept. Raises JournalUnavailable and JournalCorrupt."""
         await follow_book(self._journal, BANS, self._on_ban)
+        self._opened = True
         self._journal.books.follow(TAKEN, self._on_taken)
 
     async def ban(self, clients: Iterable[Client], seconds: float) -> None:
         """Refuse the key and clientId of each, here at once, and at every node. Raises PeerFault,
         and bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
         banned = self._clients.ban(clients, seconds)
-        now = self._now()
-        over = [key for key, until in self._bans.items() if until <= now]
-        notes = [Note(BANS, _key(each), orjson.dumps(now + seconds)) for each in banned]
+        value, elapsed = orjson.dumps([self._now() + seconds, seconds]), self._elapsed()
+        over = [key for key, until in self._bans.items() if until <= elapsed]
+        notes = [Note(BANS, _key(each), value) for each in banned]
         notes += [Note(BANS, key, None) for key in over]
         if not notes:
             return
@@ -70,10 +83,12 @@ class SharedClients:
         if note.value is None:
             self._bans.pop(note.key, None)
             return
-        until = self._bans[note.key] = float(orjson.loads(note.value))
-        key_id, client_id = orjson.loads(note.key)
-        if until > self._now():
-            self._clients.ban_by_name((key_id, client_id), until - self._now())
+        until, seconds = orjson.loads(note.value)
+        self._bans[note.key] = self._elapsed() + seconds
+        left = seconds if self._opened else min(seconds, until - self._now())
+        if left > 0:
+            key_id, client_id = orjson.loads(note.key)
+            self._clients.ban_by_name((key_id, client_id), left)
 
     # --- whose place is taken
 

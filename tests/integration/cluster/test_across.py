@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,26 @@ async def test_a_ban_outlives_the_node(tmp_path: Path) -> None:
             async with live.ws(clientId="bot"):
                 pass
         assert refused.value.status == 403
+
+
+async def test_a_ban_holds_where_the_clock_is_wrong_and_is_not_erased_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes(tmp_path) as (first, second):
+        ahead = time.time() + 3 * 86_400
+        monkeypatch.setattr(second.parts.shared_clients, "_now", lambda: ahead)
+        for live, name in ((first, "bot"), (second, "other")):
+            async with live.ws(clientId=name):
+                query = {"clientId": name, "ban": "10m"}
+                status, _, _ = await live.ask("DELETE", "/api/v1/clients", query=query)
+                assert status == 200
+            await level(first, second)
+        for live in (first, second):
+            for name in ("bot", "other"):
+                with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+                    async with live.ws(clientId=name):
+                        pass
+        assert len(await read_book(first.parts.journal, "ban")) == 2
 
 
 async def test_a_newer_connection_of_a_name_takes_the_place_of_one_at_another_node(
