@@ -125,7 +125,12 @@ class Code(StrEnum):
     )
     ALERT_ACKNOWLEDGED = (
         "ALERT_ACKNOWLEDGED",
-        Rule(409, None, False, "Somebody takes care of it; `unacknowledge` takes that back."),
+        Rule(
+            409,
+            None,
+            False,
+            "Somebody is on it; `unacknowledge` (`telecast ack --undo`) takes that back.",
+        ),
     )
     BODY_TOO_LARGE = ("BODY_TOO_LARGE", Rule(413, 1009, False, "Send smaller batches."))
     UNSUPPORTED_MEDIA_TYPE = (

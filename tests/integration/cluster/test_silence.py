@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from telecast.journal import NodeOptions, journal_from_url
 from telecast.journal.base import Batch, Journal
@@ -83,3 +84,23 @@ async def test_a_log_that_says_nothing_is_away_though_its_server_is_connected(
         server.process.send_signal(signal.SIGCONT)
         await journal.close()
         server.end()
+
+
+def test_a_node_whose_server_has_gone_closes_without_a_fault(tmp_path: Path) -> None:
+    async def life() -> None:
+        server = NatsServer()
+        copy = NodeOptions(copy=tmp_path / "copy.db")
+        journal = journal_from_url(f"{server.url}/x", KEEP, node=copy)
+        try:
+            await journal.open()
+        finally:
+            server.end()
+        entry = Batch(records=(Record(A, "k", "upsert", False, b"{}"),))
+        waits = asyncio.ensure_future(journal.append(entry))
+        await asyncio.sleep(0)
+        await journal.close()
+        await asyncio.gather(waits, return_exceptions=True)
+
+    # The service's own loop: its transports raise where those of asyncio warn.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(life())

@@ -58,7 +58,10 @@ test("the difference of the clocks is no delay, and hides none", () => {
 
 test("a heartbeat that is overdue is a delay before it is a loss", () => {
   assert.equal(connection(live(), T + 6999).state, States.LIVE);
+  assert.equal(delayOf(live(), T + 6999), 0);
   assert.equal(connection(live(), T + 7001).state, States.DELAYED);
+  assert.equal(delayOf(live(), T + 7001), 7001); // nothing has proven it since
+  assert.equal(connection(live(), T + 10_001).level, "red");
   assert.equal(connection(live(), T + 15_001).level, "red");
 });
 

@@ -42,7 +42,8 @@ def lines_of(stats: Mapping[str, Any]) -> Iterator[str]:
             yield f"  not {name}: {plain(str(why))}"
     counts = stats["connections"]
     yield (
-        f"{counts['total']} streams ({counts['ws']} ws, {counts['sse']} sse): "
+        f"{counts['total']} {'stream' if counts['total'] == 1 else 'streams'} "
+        f"({counts['ws']} ws, {counts['sse']} sse): "
         f"{counts['live']} live, {counts['behind']} behind, {counts['full']} not reading"
     )
     waiting = stats.get("publishing")

@@ -8,7 +8,7 @@ export const AMBER_MS = 2000;
 export const RED_MS = 10_000;
 // Used where the service's catalogue does not say when a channel is stale; null: never.
 export const STALE_AFTER_MS = {
-  "market-data": 15_000, positions: 120_000, "trader-status": 120_000, "risk-alerts": null,
+  "market-data": 30_000, positions: 120_000, "trader-status": 120_000, "risk-alerts": null,
 };
 const OTHER_STALE_AFTER_MS = null;
 const HEARTBEAT_SECONDS = 5;
@@ -139,12 +139,14 @@ function sinceOf({ since, lastEventAt, timestamp }, otherwise) {
   return Number.isFinite(at) ? at : otherwise;
 }
 
-// How late we are, in ms: what the last message took, or how long the next is overdue. A line that
-// is cut, a browser that is busy and a computer that slept all look like this.
+// How late we are, in ms: what the last message took; once the next one is overdue, how long nothing
+// has come, for that is how old what we hold may be. A line that is cut, a browser that is busy and
+// a computer that slept all look like this.
 export function delayOf(link, now) {
   if (link.phase !== "live") return null;
-  const overdue = link.heardAt === null ? 0 : now - link.heardAt - link.beatMs;
-  return Math.max(link.lag ?? 0, overdue, 0);
+  const silent = link.heardAt === null ? 0 : now - link.heardAt;
+  const overdue = silent > link.beatMs + AMBER_MS;
+  return Math.max(link.lag ?? 0, overdue ? silent : 0);
 }
 
 // The connection: {state, since, level, delay}. `level` is "", "amber" or "red".
