@@ -105,8 +105,3 @@ class Ageing:
             self._step = None
             self._believed = clock
         return Times(clock, min(clock, self._believed), max(clock, self._believed))
-
-    @property
-    def doubted(self) -> float:
-        """By how many seconds the clock is ahead of the believed time; 0 while it is believed."""
-        return 0.0 if self._step is None else self._step.ahead

@@ -14,6 +14,9 @@ from typing import Any
 
 ASK_SECONDS = 2.0
 """How long answers of other nodes are waited for."""
+SILENT_SECONDS = 6.0
+"""Who has said nothing for so long, though every two seconds are the rule, is not expected to
+answer, but named as missing."""
 
 Handler = Callable[[Any], Awaitable[Any]]
 """Is given a question's body and returns the answer's; both are JSON-ready. A TelecastError that it

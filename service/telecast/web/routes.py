@@ -19,7 +19,6 @@ from telecast.web.api import (
     sessions,
     stats,
 )
-from telecast.web.nodes import presence
 from telecast.web.page import files
 from telecast.web.streams import sse, ws
 
@@ -58,7 +57,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/clients/{{connection_id}}", clients.read),
         web.delete(f"{API}/clients/{{connection_id}}", clients.kick),
         web.get(f"{API}/stats", stats.read),
-        web.get(f"{API}/nodes", presence.nodes),
+        web.get(f"{API}/nodes", stats.nodes),
         web.get("/", files.page),
         web.get("/page/{name:.+}", files.asset),
         web.get("/client/{name}", files.client),

@@ -12,9 +12,7 @@ from telecast.cli.connection import asked, service_options
 from telecast.cli.exits import Exit
 from telecast.cli.output import plain, show
 from telecast.cli.readable import table
-
-SILENT_SECONDS = 6.0
-"""A node says every two seconds that it is there."""
+from telecast.journal.peers import SILENT_SECONDS
 
 
 @click.group(name="cluster")

@@ -21,13 +21,11 @@ from nats.aio.subscription import Subscription
 
 from telecast.errors import TelecastError
 from telecast.journal.jetstream.servers import TROUBLE, Servers
-from telecast.journal.peers import ASK_SECONDS, Answer, Handler, Peer, Peers
+from telecast.journal.peers import ASK_SECONDS, SILENT_SECONDS, Answer, Handler, Peer, Peers
 
 log = logging.getLogger(__name__)
 
 HERE_SECONDS = 2.0
-SILENT_SECONDS = 6.0
-"""Who has said nothing for so long is not expected to answer, but named as missing."""
 FORGOTTEN_SECONDS = 60.0
 MOST_QUESTIONS = 64
 """Questions of others that are being answered at a time; one more is answered with why not, and

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from aiohttp import web
 
 from telecast.errors import Code, PeerFault
@@ -34,7 +35,7 @@ async def listing(request: web.Request) -> web.Response:
     if parts.journal.shared:
         return ok(await everywhere.listing(parts, admin, asked, limit))
     cursor = asking.whole(asked["cursor"], "cursor", 0, 2**53) if "cursor" in asked else None
-    items, more = await here.page_of(parts, admin, asked, limit, cursor)
+    items, more = await here.page_of(parts, admin, asked, limit, cursor, orjson.dumps)
     tail = b',"more":true,"cursor":"%d"}' % items[-1][0] if more else b',"more":false}'
     return ok_bytes(b'{"clients":[' + b",".join([item for _, item in items]) + b"]" + tail)
 

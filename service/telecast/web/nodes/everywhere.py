@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from heapq import merge
 from typing import Any
 
-import orjson
-
 from telecast.errors import Code, PeerFault
 from telecast.journal.peers import Answer
 from telecast.model import Principal
@@ -154,5 +152,5 @@ def answer_others(parts: Parts) -> None:
 
 async def _page(parts: Parts, admin: Principal, body: Json) -> Json:
     cursor = body["cursors"].get(parts.journal.peers.node)
-    items, more = await here.page_of(parts, admin, body["asked"], body["limit"], cursor)
-    return {"clients": [(number, orjson.loads(item)) for number, item in items], "more": more}
+    items, more = await here.page_of(parts, admin, body["asked"], body["limit"], cursor, dict)
+    return {"clients": items, "more": more}

@@ -9,9 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import orjson
+from typing import Any, TypeVar
 
 from telecast.clients import Client, Ended, Facts
 from telecast.clients.bans import MOST_BAN_SECONDS
@@ -19,6 +17,9 @@ from telecast.errors import Code, PeerFault
 from telecast.model import Position, Principal, rfc3339
 from telecast.web.api import asking
 from telecast.web.parts import Parts
+
+Json = dict[str, Any]
+Written = TypeVar("Written")
 
 PAUSE_SECONDS = (2.0, 7.0)
 """A client that was kicked and not banned is asked to stay away for a time between these."""
@@ -45,10 +46,15 @@ class Wanted:
 
 
 async def page_of(
-    parts: Parts, admin: Principal, asked: Mapping[str, str], limit: int, cursor: int | None
-) -> tuple[list[tuple[int, bytes]], bool]:
-    """A number to go on from and the JSON of each of this node's, and whether there are more.
-    Raises PeerFault."""
+    parts: Parts,
+    admin: Principal,
+    asked: Mapping[str, str],
+    limit: int,
+    cursor: int | None,
+    write: Callable[[Json], Written],
+) -> tuple[list[tuple[int, Written]], bool]:
+    """A number to go on from and each of this node's as `write` makes it, and whether there are
+    more. Raises PeerFault."""
     wanted = wanted_of(asked, parts)
     if asking.flag(asked.get("closed", "false"), "closed"):
         if wanted.stale is not None:
@@ -56,11 +62,11 @@ async def page_of(
         found = _closed(parts, admin, wanted, cursor)
     else:
         found = _open(parts, admin, wanted, cursor or 0)
-    items: list[tuple[int, bytes]] = []
+    items: list[tuple[int, Written]] = []
     async for number, item in found:
         if len(items) == limit:
             return items, True
-        items.append((number, item()))
+        items.append((number, write(item())))
     return items, False
 
 
@@ -129,8 +135,8 @@ def not_found(connection_id: str) -> PeerFault:
     return PeerFault(Code.CLIENT_NOT_FOUND, f"No connection {connection_id[:64]!r} is open.")
 
 
-Item = tuple[int, Callable[[], bytes]]
-"""A number to go on from, and what makes the JSON."""
+Item = tuple[int, Callable[[], Json]]
+"""A number to go on from, and what describes it."""
 
 
 async def matching(
@@ -154,7 +160,7 @@ async def matching(
 
 async def _open(parts: Parts, admin: Principal, wanted: Wanted, after: int) -> AsyncIterator[Item]:
     async for client in matching(parts, admin, wanted, after):
-        yield client.number, lambda: orjson.dumps(described(parts, client))  # noqa: B023
+        yield client.number, lambda: described(parts, client)  # noqa: B023
 
 
 async def _closed(
@@ -170,10 +176,10 @@ async def _closed(
             and (wanted.channel is None or wanted.channel in channels)
             and asking.may_see(admin, ended.client.principal, parts.catalogue)
         ):
-            yield ended.number, lambda: orjson.dumps(_ended(parts, ended))  # noqa: B023
+            yield ended.number, lambda: _ended(parts, ended)  # noqa: B023
 
 
-def described(parts: Parts, client: Client) -> dict[str, Any]:
+def described(parts: Parts, client: Client) -> Json:
     """A connection as it is now."""
     clients, subscriber = parts.clients, client.subscriber
     seq = 0 if subscriber is None else parts.broadcaster.position(subscriber).seq
@@ -192,7 +198,7 @@ def described(parts: Parts, client: Client) -> dict[str, Any]:
     }
 
 
-def _ended(parts: Parts, ended: Ended) -> dict[str, Any]:
+def _ended(parts: Parts, ended: Ended) -> Json:
     client = ended.client
     return {
         **_who(client),
@@ -205,7 +211,7 @@ def _ended(parts: Parts, ended: Ended) -> dict[str, Any]:
     }
 
 
-def _who(client: Client) -> dict[str, Any]:
+def _who(client: Client) -> Json:
     return {
         "connectionId": client.connection_id,
         "clientId": client.client_id,
@@ -218,7 +224,7 @@ def _who(client: Client) -> dict[str, Any]:
     }
 
 
-def _doing(parts: Parts, client: Client, facts: Facts | None) -> dict[str, Any]:
+def _doing(parts: Parts, client: Client, facts: Facts | None) -> Json:
     """`facts` None: it is, or was, still being answered."""
     if facts is None:
         return {"channels": {}, "state": "behind", "position": None, "acknowledged": None}

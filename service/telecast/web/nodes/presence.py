@@ -1,4 +1,4 @@
-"""What each node says of itself, what is shown of all, and what two nodes must not differ in."""
+"""What each node says of itself, and what two nodes must not differ in."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
-
 from telecast import __version__
 from telecast.errors import IdempotencyConflict, SettingsError
 from telecast.journal.base import Batch, Idempotency, Journal, Note, read_book
 from telecast.model import rfc3339
-from telecast.web.api import asking
-from telecast.web.auth.credentials import require
-from telecast.web.front.answers import ok
 from telecast.web.nodes.everywhere import answer_others
-from telecast.web.parts import Parts, parts_from
+from telecast.web.parts import Parts
 
 log = logging.getLogger(__name__)
 
 BOOK, SECRET = "nodes", "secret"
 """The note by which a node knows the signing secret of all nodes from another one."""
-ALONE = "this node"
 
 
 def describe(parts: Parts) -> dict[str, Any]:
@@ -47,30 +41,6 @@ async def join(parts: Parts) -> None:
     """Be one of the nodes: say so, and answer them."""
     answer_others(parts)
     await parts.journal.peers.begin(lambda: describe(parts))
-
-
-async def nodes(request: web.Request) -> web.Response:
-    """Every node of the journal: version, place in the log, connections, and whether it is ready.
-    One that has gone without a goodbye stays in the list for a minute."""
-    require(request, "admin")
-    asking.parameters(request, ())
-    parts = parts_from(request)
-    peers = parts.journal.peers
-    mine = {"node": peers.node or ALONE, "silentSeconds": 0.0, **describe(parts)}
-    others = [
-        {"node": each.node, "silentSeconds": round(each.silent, 1), **each.facts}
-        for each in peers.others()
-    ]
-    shown = [mine, *others]
-    keys = {each["keys"] for each in shown if "keys" in each}
-    return ok(
-        {
-            "asked": peers.node or ALONE,
-            "shared": parts.journal.shared,
-            "sameKeys": len(keys) == 1,
-            "nodes": sorted(shown, key=lambda each: str(each["node"])),
-        }
-    )
 
 
 class KeysCompared:
