@@ -16,8 +16,10 @@ import hashlib
 import hmac
 import ipaddress
 import logging
+import os
 import random
 import socket
+import stat
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -76,7 +78,9 @@ def read_secret(path: Path) -> bytes:
     """`whsec_` and base64, on one line. Raises SettingsError, without what it read."""
     advice = f'Make one: echo "whsec_$(openssl rand -base64 32)" > {path}'
     try:
-        text = path.read_text("ascii").strip()
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(1024).decode("ascii").strip()
         secret = base64.b64decode(text.removeprefix("whsec_"), validate=True)
     except (OSError, ValueError):
         raise SettingsError([f"escalate_secret_file: {path} has no secret. {advice}"]) from None
@@ -86,6 +90,11 @@ def read_secret(path: Path) -> bytes:
                 f"escalate_secret_file: {path} must have whsec_ and {LEAST_SECRET} to "
                 f"{MOST_SECRET} bytes in base64. {advice}"
             ]
+        )
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning(
+            "Others can open the web hook's secret file: chmod 600 it, or make a new one.",
+            extra={"path": str(path), "mode": oct(stat.S_IMODE(mode))},
         )
     return secret
 

@@ -374,6 +374,17 @@ def test_a_secret_that_is_none_is_refused_without_being_shown(tmp_path: Path, co
     assert content.removeprefix("whsec_") == "" or content not in problem
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o604])
+def test_a_secret_that_others_can_open_is_warned_of(
+    mode: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "webhook.secret"
+    path.write_text(f"whsec_{base64.b64encode(SECRET).decode()}\n")
+    path.chmod(mode)
+    assert read_secret(path) == SECRET
+    assert ("Others can open" in caplog.text) == (mode != 0o600)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
