@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from telecast.errors import Code, PeerFault
 
 MOST_BANS = 1_000
@@ -22,7 +24,7 @@ class Bans:
     def __len__(self) -> int:
         return len(self._until)
 
-    def add(self, those: set[Banned], now: float, seconds: float) -> None:
+    def add(self, those: Set[Banned], now: float, seconds: float) -> None:
         """Ban all of them, or none: raises PeerFault LIMIT_EXCEEDED."""
         self._forget(now)
         if len(self._until.keys() | those) > MOST_BANS:

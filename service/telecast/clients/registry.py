@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -149,7 +149,7 @@ class Clients:
     def _admit(self, client: Client) -> None:
         if self._closing:
             raise OwnFault(Code.SHUTTING_DOWN, "The service is shutting down.", retry_after=1)
-        self._bans.check(_banned(client), self._clock())
+        self._bans.check(banned_as(client), self._clock())
         if not self._newcomers.take(self._clock()):
             wait = 1 + self._newcomers.wait()
             raise OwnFault(
@@ -255,12 +255,9 @@ class Clients:
 
     # --- what an operator does
 
-    def ban(self, clients: Iterable[Client], seconds: float) -> set[Banned]:
-        """Refuse the key and clientId of each for so long, and return them. Raises PeerFault, and
-        bans nobody."""
-        banned = {_banned(client) for client in clients}
+    def ban(self, banned: Set[Banned], seconds: float) -> None:
+        """Refuse each key and clientId for so long. Raises PeerFault, and bans nobody."""
         self._bans.add(banned, self._clock(), seconds)
-        return banned
 
     def ban_by_name(self, banned: Banned, seconds: float) -> None:
         """The same for one that was banned at another node, or before this start; where there are
@@ -310,7 +307,8 @@ def _number(client: Client) -> int:
     return client.number
 
 
-def _banned(client: Client) -> Banned:
+def banned_as(client: Client) -> Banned:
+    """What a ban of this client refuses."""
     return client.principal.key_id, client.client_id
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 
 import orjson
 
@@ -61,10 +61,10 @@ class SharedClients:
         self._opened = True
         self._journal.books.follow(TAKEN, self._on_taken)
 
-    async def ban(self, clients: Iterable[Client], seconds: float) -> None:
-        """Refuse the key and clientId of each, here at once, and at every node. Raises PeerFault,
-        and bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
-        banned = self._clients.ban(clients, seconds)
+    async def ban(self, banned: Set[Banned], seconds: float) -> None:
+        """Refuse each key and clientId, here at once, and at every node. Raises PeerFault, and
+        bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
+        self._clients.ban(banned, seconds)
         value, elapsed = orjson.dumps([self._now() + seconds, seconds]), self._elapsed()
         over = [key for key, until in self._bans.items() if until <= elapsed]
         notes = [Note(BANS, _key(each), value) for each in banned]

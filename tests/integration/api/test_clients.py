@@ -465,6 +465,30 @@ async def test_a_ban_that_meets_nobody_is_not_said_to_hold() -> None:
         assert (status, done["kicked"], done["bannedUntil"]) == (200, 0, None)
 
 
+@pytest.mark.parametrize("principal", ["bot", "key id"])
+async def test_a_ban_of_a_key_with_a_client_id_holds_though_nobody_is_connected(
+    principal: str,
+) -> None:
+    async with service() as live:
+        if principal == "key id":
+            (principal,) = [p.key_id for p in live.parts.keys.principals() if p.name == "bot"]
+        status, done = await kick(live, principal=principal, clientId="b", ban="10m", dryRun="true")
+        assert (status, done["bannedUntil"]) == (200, None)
+        status, done = await kick(live, principal=principal, clientId="b", stale="1m", ban="10m")
+        assert (status, done["bannedUntil"]) == (200, None), "of who is stale and not found"
+        async with live.ws(who="bot", clientId="b") as reader:
+            await reader.expect("welcome")
+        status, done = await kick(live, principal=principal, clientId="b", ban="10m")
+        assert (status, done["kicked"], done["bannedUntil"] is None) == (200, 0, False)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with live.ws(who="bot", clientId="b"):
+                pass
+        assert refused.value.status == 403
+        for other in ({"who": "bot", "clientId": "c"}, {"who": "desk", "clientId": "b"}):
+            async with live.ws(**other) as reader:
+                await reader.expect("welcome")
+
+
 async def test_bans_are_bounded_and_then_nobody_is_kicked() -> None:
     async with service() as live:
         bans = live.parts.clients._bans

@@ -249,6 +249,30 @@ async def test_a_ban_holds_where_the_clock_is_wrong_and_is_not_erased_from_there
         assert len(await read_book(first.parts.journal, "ban")) == 2
 
 
+async def test_a_ban_of_a_key_with_a_client_id_holds_at_a_node_that_did_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ASK_SECONDS", 0.2)
+    async with nodes(tmp_path) as (first, second):
+        await known(first, second)
+
+        async def hangs(_: object) -> None:
+            await asyncio.Event().wait()
+
+        second.parts.journal.peers.on("kick", hangs)
+        async with second.ws(clientId="bot") as ws:
+            await ws.expect("welcome")
+            query = {"principal": principal().name, "clientId": "bot", "ban": "10m"}
+            _, answer, _ = await first.ask("DELETE", "/api/v1/clients", query=query)
+        assert list(answer["data"]["missing"]) == [str(second.parts.journal.peers.node)]
+        assert (answer["data"]["kicked"], answer["data"]["bannedUntil"] is None) == (0, False)
+        await level(first, second)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with second.ws(clientId="bot"):
+                pass
+        assert refused.value.status == 403
+
+
 async def test_a_newer_connection_of_a_name_takes_the_place_of_one_at_another_node(
     tmp_path: Path,
 ) -> None:

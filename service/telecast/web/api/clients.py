@@ -70,7 +70,7 @@ async def kick(request: web.Request) -> web.Response:
             await everywhere.kick(parts, admin, question, ended, missing)
     finally:
         await _record(request, order, {"connectionId": connection_id}, ended)
-    return _answer(parts, order, ended, missing)
+    return _answer(parts, order, ended, missing, banned=bool(ended))
 
 
 async def kick_many(request: web.Request) -> web.Response:
@@ -93,13 +93,14 @@ async def kick_many(request: web.Request) -> web.Response:
         await everywhere.kick(parts, admin, asked, found, missing)
         return _answer(parts, order, found, missing, dry_run=True)
     ended: list[str] = []
+    named = here.named(parts, admin, wanted)
     try:
         # Should the admin go meanwhile, what was done is on record.
-        await here.end_all(parts, admin, those, order, ended)
+        await here.end_all(parts, admin, those, order, ended, named)
         await everywhere.kick(parts, admin, asked, ended, missing)
     finally:
         await _record(request, order, filters, ended)
-    return _answer(parts, order, ended, missing)
+    return _answer(parts, order, ended, missing, banned=bool(ended or named))
 
 
 async def _record(
@@ -123,8 +124,8 @@ def _answer(
     missing: dict[str, str],
     *,
     dry_run: bool = False,
+    banned: bool = False,
 ) -> web.Response:
-    banned = order.ban is not None and ended and not dry_run
     answer: dict[str, Any] = {
         "kicked": len(ended),
         "connectionIds": ended[:NAMED],

@@ -7,12 +7,13 @@ key is narrowed sees, and ends, the streams of those alone who may read no more 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from telecast.clients import Client, Ended, Facts
-from telecast.clients.bans import MOST_BAN_SECONDS
+from telecast.clients.bans import MOST_BAN_SECONDS, Banned
+from telecast.clients.registry import banned_as
 from telecast.errors import Code, PeerFault
 from telecast.model import Position, Principal, rfc3339
 from telecast.web.api import asking
@@ -87,11 +88,17 @@ class Order:
 
 
 async def end_all(
-    parts: Parts, admin: Principal, those: list[Client], order: Order, ended: list[str]
+    parts: Parts,
+    admin: Principal,
+    those: list[Client],
+    order: Order,
+    ended: list[str],
+    named: Set[Banned] = frozenset(),
 ) -> None:
-    """End them a few at a time; `ended` gets the id of each. Raises PeerFault, and ends nobody."""
+    """End them a few at a time; `ended` gets the id of each. A ban is of them, and of who is
+    `named` beside them. Raises PeerFault, and ends nobody."""
     if order.ban is not None:
-        await parts.shared_clients.ban(those, order.ban)
+        await parts.shared_clients.ban({*map(banned_as, those), *named}, order.ban)
     message = "An operator ended this connection" + (f": {order.reason}" if order.reason else ".")
     turn = parts.turns.of(admin.key_id)
     for client in those:
@@ -121,6 +128,21 @@ def wanted_of(asked: Mapping[str, str], parts: Parts) -> Wanted:
         channel=channel,
         stale=asking.seconds(asked["stale"], "stale") if "stale" in asked else None,
     )
+
+
+def named(parts: Parts, admin: Principal, wanted: Wanted) -> set[Banned]:
+    """Keys with the clientId that is asked for, connected or not: a ban of them depends on no
+    other node. Nobody where the question narrows by what a connection alone has."""
+    if wanted.client_id is None or wanted.principal is None:
+        return set()
+    if (wanted.transport, wanted.channel, wanted.stale) != (None, None, None):
+        return set()
+    return {
+        (each.key_id, wanted.client_id)
+        for each in parts.keys.principals()
+        if wanted.principal in (each.name, each.key_id)
+        and asking.may_see(admin, each, parts.catalogue)
+    }
 
 
 def visible(parts: Parts, admin: Principal, connection_id: str) -> Client | None:
