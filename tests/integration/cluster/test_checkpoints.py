@@ -27,7 +27,7 @@ from telecast.journal.sqlite.journal import SqliteJournal
 from telecast.model import Entry, Record, Retention
 from tests.support.service import nats
 from tests.support.service.nats import NatsServer, put_back
-from tests.support.unsure_log import Stream, UnsureLog
+from tests.support.unsure_log import MemoryShelf, Stream, UnsureLog
 
 A = "trader-status"
 KEEP = {A: Retention(1_000_000, 1e9)}
@@ -196,6 +196,35 @@ async def test_without_a_good_checkpoint_a_trimmed_log_is_no_start_and_says_why(
         async with node(stream, tmp_path / "b.db"):
             pass
     assert not [name for name in os.listdir(tmp_path) if "fetched" in name]
+
+
+@pytest.mark.parametrize(
+    ("fault", "advice"),
+    [
+        (JournalFull("no space"), "free some, then start this node again"),
+        (JournalUnavailable("no answer"), r"just now \(checkpoint .*\)\. Start this node again"),
+    ],
+)
+async def test_a_checkpoint_that_can_not_be_fetched_now_is_not_one_that_there_is_not(
+    fault: JournalUnavailable, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def get(*_: object) -> None:
+        raise fault
+
+    stream = await trimmed(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryShelf, "get", get)
+        with pytest.raises(JournalUnavailable, match=advice):
+            async with node(stream, tmp_path / "b.db"):
+                pass
+    async with node(stream, tmp_path / "b.db"):
+        pass
+
+
+def test_a_disk_without_space_for_a_checkpoint_is_not_the_object_store() -> None:
+    shelf = objects.ObjectShelf(None, "desk", lambda: 1)  # type: ignore[arg-type]
+    with pytest.raises(JournalFull, match="no space here"), shelf._explained():
+        raise OSError(28, "No space left on device")
 
 
 async def test_what_a_killed_process_had_fetched_is_removed(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 
-from telecast.errors import JournalCorrupt, JournalUnavailable
+from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
 from telecast.journal.jetstream.checkpoints.file import new_file, remove, verify
 from telecast.journal.jetstream.checkpoints.shelf import Checkpoint, Shelf
 from telecast.journal.jetstream.log import Extent, Log
@@ -23,6 +23,8 @@ class Fetching:
         self._path = path
         self._draft = f"{path}.{os.getpid()}.fetched"
         self.reasons: list[str] = []
+        self._away = False
+        """Whether one could not be fetched just now, and may be good."""
         self.used: Checkpoint | None = None
 
     async def fetch(self, extent: Extent, beyond: int, *, earlier_life: bool = False) -> str | None:
@@ -47,6 +49,12 @@ class Fetching:
                 "a checkpoint is passed over",
                 extra={"checkpoint": checkpoint.name, "reason": wrong},
             )
+        if self._away and extent.first > beyond + 1:
+            # Not that there is none: who believed that would begin the log anew.
+            raise JournalUnavailable(
+                f"{self._path} needs a checkpoint to begin with, and none could be fetched just "
+                f"now ({'; '.join(self.reasons)}). Start this node again."
+            )
         return None
 
     def _unfit(
@@ -68,7 +76,14 @@ class Fetching:
             await asyncio.to_thread(new_file, self._draft)
             await shelf.get(checkpoint, self._draft)
             await asyncio.to_thread(verify, self._draft, checkpoint)
+        except JournalFull as full:
+            await asyncio.to_thread(remove, self._draft)
+            raise JournalFull(
+                f"There is no space beside {self._path} for a checkpoint of {checkpoint.size:,} "
+                "bytes: free some, then start this node again."
+            ) from full
         except (JournalCorrupt, JournalUnavailable) as fault:
+            self._away = self._away or isinstance(fault, JournalUnavailable)
             await asyncio.to_thread(remove, self._draft)
             return fault.message
         return None

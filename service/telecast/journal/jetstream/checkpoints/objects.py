@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
 import logging
 import secrets
@@ -34,6 +35,7 @@ PIECE = 128 * 1024
 """What every server takes as one message."""
 STALL_SECONDS = 10.0
 """Without another piece for so long, reading one is given up."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFT_SECONDS = 600.0
 """Pieces that nothing describes are removed once the last is older: nobody is at it any more."""
 
@@ -211,6 +213,8 @@ class ObjectShelf(Shelf):
                 raise JournalFull(f"there is no space for it ({refused})") from refused
             raise JournalUnavailable(f"the object store refused it: {refused}") from refused
         except TROUBLE as error:
+            if isinstance(error, OSError) and error.errno in NO_SPACE:
+                raise JournalFull("there is no space here to write it to") from error
             raise JournalUnavailable(f"the object store did not answer ({error!r})") from error
 
 
