@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from telecast.client import Client, Refused
+from telecast.client import Client, Refused, Unreachable
 
 AT_ONCE_SECONDS = 0.1
 """Prices are gathered for so long: a batch costs one commit, however many rows it has."""
@@ -153,5 +153,9 @@ if __name__ == "__main__":
     except* Refused as refused:
         first = refused.exceptions[0]
         sys.exit(f"{first.code}: {first.message} {first.rule.advice}")
+    except* Unreachable as away:
+        sys.exit(str(away.exceptions[0]))
+    except* ModuleNotFoundError as missing:
+        sys.exit(f"{missing.exceptions[0]}: pip install ccxt")
     except* KeyboardInterrupt:
         pass

@@ -76,7 +76,7 @@ class Code(StrEnum):
     )
     UNKNOWN_CHANNEL = (
         "UNKNOWN_CHANNEL",
-        Rule(404, None, False, "GET /api/v1/channels lists the channels."),
+        Rule(404, None, False, "GET /api/v1/channels, or `telecast channels`, lists them."),
     )
     NOT_FOUND = (
         "NOT_FOUND",
