@@ -43,11 +43,15 @@ async def told(
 
 
 async def test_what_is_well_and_what_is_not_is_named(
-    server: NatsServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: NatsServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     url = f"{server.url}/seen"
     await make(url, tmp_path / "a.db")
     assert server.monitor is not None
+    caplog.clear()
     well, said = await told(url, tmp_path / "a.db", capsys, server.monitor)
     assert not well
     assert "[--] replicas: it has one replica" in said
@@ -55,6 +59,7 @@ async def test_what_is_well_and_what_is_not_is_named(
     assert "[ok] clock of the log: " in said
     assert f"[ok] copy: {tmp_path / 'a.db'} is 0 messages behind the log's 1" in said
     assert "[ok] checkpoints: none yet; the log is whole" in said
+    assert caplog.text == ""  # a node's warnings would stand between the lines
 
 
 async def test_a_copy_of_another_log_and_a_clock_that_is_wrong_are_named(

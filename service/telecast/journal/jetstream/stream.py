@@ -177,7 +177,7 @@ class JetStreamLog(Log):
         self.epoch = kept_epoch(metadata, self.life) or self.life
         self.most_bytes = self._servers.max_payload - BESIDE_PAYLOAD
         self._replicas = config.get("num_replicas", 1)
-        if self._replicas == 1:
+        if self._make and self._replicas == 1:
             log.warning(
                 "the log has one replica: whatever its server loses is lost",
                 extra={"stream": name, "advice": "three servers and `replicas = 3`"},
@@ -187,10 +187,11 @@ class JetStreamLog(Log):
                 "the servers compress the log: a server that is killed may not be able to read it",
                 extra={"stream": name, "advice": f"nats stream edit {name} --compression none"},
             )
-        log.warning(
-            "make sure that the NATS servers sync before they acknowledge",
-            extra={"setting": "jetstream { sync_interval: always }", "stream": name},
-        )
+        if self._make:  # a node; a command that only looks says what it finds itself
+            log.warning(
+                "make sure that the NATS servers sync before they acknowledge",
+                extra={"setting": "jetstream { sync_interval: always }", "stream": name},
+            )
 
     async def info(self) -> dict[str, Any]:
         """What the servers say of the stream. Raises JournalUnavailable."""
