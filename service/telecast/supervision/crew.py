@@ -9,6 +9,7 @@ break it: ending everybody because one worker can't start while the others serve
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,13 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Kill:
+    """It was asked to go and does not."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """All workers are up for the first time."""
 
@@ -96,7 +104,7 @@ class Say:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-Order = Start | End | Serving | Finish | Say
+Order = Start | End | Kill | Serving | Finish | Say
 
 
 @dataclass(slots=True, eq=False)
@@ -106,7 +114,7 @@ class _Worker:
     since: float = 0.0
     """When it came into its state; seconds of a monotonic clock, as all times here."""
     due: float = 0.0
-    """When a waiting one is started."""
+    """When a waiting one is started, and one that was asked to go is killed."""
     failures: int = 0
     """Ends in a row that nobody asked for."""
     starts_failed: int = 0
@@ -124,7 +132,9 @@ class Crew:
     """`now` is in seconds of a monotonic clock. Every method returns what is to be done, in order;
     after Finish nothing is."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, patience: float = math.inf) -> None:
+        """`patience` is how many seconds a worker that was asked to go may take."""
+        self._patience = patience
         self._workers = {number: _Worker(number) for number in range(1, count + 1)}
         self._phase = Phase.BEGINNING
         self._status = 0
@@ -144,14 +154,24 @@ class Crew:
 
     def next_due(self) -> float | None:
         """When `due` is to be called next."""
-        waiting = (each.due for each in self._in(State.WAITING))
-        return min(waiting, default=None)
+        waits = (each.due for each in (*self._in(State.WAITING), *self._in(State.LEAVING)))
+        return min((due for due in waits if due < math.inf), default=None)
 
     def due(self, now: float) -> list[Order]:
-        """Start those whose time has come; all of them at the beginning."""
+        """Start those whose time has come; all of them at the beginning. Kill those that should
+        have gone: one that hangs must keep neither the service from its end nor a restart."""
+        orders: list[Order] = []
+        for each in self._in(State.LEAVING):
+            if each.due <= now:
+                each.due = math.inf
+                fields = {"worker": each.number, "seconds": round(now - each.since, 1)}
+                said = Say(logging.ERROR, "a worker does not go: it is killed", fields)
+                orders += [said, Kill(each.number)]
         if self._phase is Phase.STOPPING:
-            return []
-        return [self._start(each, now) for each in self._in(State.WAITING) if each.due <= now]
+            return orders
+        return orders + [
+            self._start(each, now) for each in self._in(State.WAITING) if each.due <= now
+        ]
 
     def up(self, number: int, now: float, pid: int) -> list[Order]:
         """A worker serves."""
@@ -198,7 +218,7 @@ class Crew:
             if each.state is State.WAITING:
                 each.move(State.GONE, now)
             elif each.state in (State.STARTING, State.UP):
-                each.move(State.LEAVING, now)
+                self._leave(each, now)
                 orders.append(End(each.number, notice))
         return orders + self._all_gone()
 
@@ -215,7 +235,7 @@ class Crew:
         while self._rolling:
             worker = self._workers[self._rolling[0]]
             if worker.state is State.UP:
-                worker.move(State.LEAVING, now)
+                self._leave(worker, now)
                 return [End(worker.number, notice=False)]
             self._rolling.popleft()  # it is starting anew anyway
         return [Say(logging.INFO, "rolling restart done")]
@@ -264,6 +284,10 @@ class Crew:
         if self._phase is Phase.BEGINNING:
             return bool(worker.words) or worker.starts_failed >= MOST_STARTS
         return worker.starts_failed >= MOST_STARTS and not self._in(State.UP)
+
+    def _leave(self, worker: _Worker, now: float) -> None:
+        worker.move(State.LEAVING, now)
+        worker.due = now + self._patience
 
     def _start(self, worker: _Worker, now: float) -> Order:
         worker.move(State.STARTING, now)

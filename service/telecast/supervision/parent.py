@@ -20,7 +20,7 @@ from typing import Any
 from telecast import logs
 from telecast.config import Settings, as_plain
 from telecast.errors import SettingsError
-from telecast.supervision.crew import Crew, End, Finish, Order, Say, Serving, Start, State
+from telecast.supervision.crew import Crew, End, Finish, Kill, Order, Say, Serving, Start, State
 from telecast.supervision.line import Line
 from telecast.supervision.sums import Family, Join, Sums
 from telecast.watch.notify import Notifier
@@ -33,6 +33,8 @@ GATHER_SECONDS = 4.0
 BETWEEN_SECONDS = 10.0
 """Between two reports that nobody asked for: what a killed worker counted is lost for no longer."""
 LONGEST_LINE = 2**20
+BEYOND_SECONDS = 20.0
+"""How long a worker may take to end beside its drain: its journal is closed, and synced."""
 END_SECONDS = 2.0
 """How long the last words of a worker that has ended are waited for."""
 
@@ -76,7 +78,9 @@ class Parent:
         self._notifier = notifier
         self._watchdog = watchdog
         self._environment = environment
-        self._crew = Crew(settings.workers)
+        self._crew = Crew(
+            settings.workers, settings.drain_notice + settings.drain_seconds + BEYOND_SECONDS
+        )
         self._sums = Sums()
         self._lives: dict[int, _Life] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +120,9 @@ class Parent:
                     self._begin(self._live(order.number))
                 case End():
                     self._end(order)
+                case Kill():
+                    if (life := self._lives.get(order.number)) is not None:
+                        _signal(life, signal.SIGKILL)
                 case Serving():
                     self._serving()
                     self._notifier.say("READY=1")

@@ -13,6 +13,7 @@ from telecast.supervision.crew import (
     Crew,
     End,
     Finish,
+    Kill,
     Order,
     Say,
     Serving,
@@ -179,3 +180,26 @@ def test_before_it_serves_there_is_nothing_to_roll() -> None:
     crew = Crew(2)
     crew.due(0.0)
     assert said(crew.roll(0.1), logging.WARNING) == ["no rolling restart: the service is not up"]
+
+
+def test_a_worker_that_does_not_go_is_killed_and_holds_up_nobody() -> None:
+    crew = Crew(2, patience=10.0)
+    crew.due(0.0)
+    up(crew, 1, 2)
+    assert without_lines(crew.roll(1.0)) == [End(1, notice=False)]
+    assert crew.next_due() == 11.0
+    assert crew.due(10.9) == []
+    orders = crew.due(11.0)
+    assert (without_lines(orders), said(orders, logging.ERROR)) == (
+        [Kill(1)],
+        ["a worker does not go: it is killed"],
+    )
+    assert (crew.due(12.0), crew.next_due()) == ([], None), "once"
+    assert without_lines(crew.ended(1, -9, 12.0)) == [Start(1)]
+    up(crew, 1, now=13.0)
+    crew.ended(2, 0, 14.0)
+    up(crew, 2, now=15.0)
+    crew.stop(20.0)
+    assert crew.ended(1, 0, 21.0) == []
+    assert without_lines(crew.due(30.0)) == [Kill(2)]
+    assert crew.ended(2, -9, 30.5) == [Finish(1)]
