@@ -284,7 +284,7 @@ test("a selection that is too long for an address goes into a body, and all else
   assert.equal(long.options.method, "POST");
   assert.equal(long.options.headers["Content-Type"], "application/json");
   assert.deepEqual(JSON.parse(long.options.body), {
-    heartbeat: 5, channels: ["positions", "risk-alerts"], filter: { traderId: traders },
+    heartbeat: 2, channels: ["positions", "risk-alerts"], filter: { traderId: traders },
     replay: false, maxRate: 0.5, since: "abcd:7",
   });
 });

@@ -11,9 +11,9 @@ export const STALE_AFTER_MS = {
   "market-data": 30_000, positions: 120_000, "trader-status": 120_000, "risk-alerts": null,
 };
 const OTHER_STALE_AFTER_MS = null;
-const HEARTBEAT_SECONDS = 5;
+const HEARTBEAT_SECONDS = 2; // so soon a frozen service shows
 const LONGEST_QUERY = 4_000; // characters: many proxies take 8 KiB of a request line
-const SILENT_BEATS = 3;
+const SILENT_BEATS = 4; // a line that stutters is not cut off
 const CONNECT_MS = 10_000;
 const UPGRADE_MS = 4_000; // a proxy that lets no WebSocket through may also never answer
 const BACKOFF_MS = { first: 1000, most: 20_000 };
