@@ -545,6 +545,16 @@ async def test_a_node_with_another_secret_does_not_start(tmp_path: Path) -> None
                 pass
 
 
+async def test_a_narrowed_admin_is_not_shown_how_many_streams_others_have(tmp_path: Path) -> None:
+    few = principal("few", "read", "admin", forced={"traderId": frozenset({"t1"})})
+    async with nodes(tmp_path, holders=[principal(), few]) as (first, second):
+        await known(first, second)
+        for who, shown in (("few", {None}), ("desk", {0})):
+            status, answer, _ = await first.ask("GET", "/api/v1/nodes", who=who)
+            assert status == 200
+            assert {each["connections"] for each in answer["data"]["nodes"]} == shown
+
+
 async def test_nodes_say_which_they_are_and_how_far(tmp_path: Path) -> None:
     async with nodes(tmp_path) as (first, second):
         await known(first, second)

@@ -51,7 +51,7 @@ def lines_of(found: Mapping[str, Any]) -> Iterator[str]:
                 plain(str(each["version"])),
                 _or_dash(each["logSequence"]),
                 _or_dash(each["logBehind"]),
-                str(each["connections"]),
+                "-" if each["connections"] is None else str(each["connections"]),
                 plain(_state(each)),
             ]
         )
