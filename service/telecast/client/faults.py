@@ -150,3 +150,13 @@ def seconds_of(retry_after: str | None, now: float) -> float:
     except ValueError:
         return 0.0
     return min(max(0.0, then - now), MOST_ASKED_SECONDS)
+
+
+def check_notice(notice: Mapping[str, Any]) -> None:
+    """Raises Refused where the end that a stream's notice announces is final, whatever its close
+    code: a cut line shows as 1000 in some libraries, a drain as 1002 in others."""
+    if notice.get("retryable") is False:
+        code = str(notice.get("code", "REFUSED"))
+        message = str(notice.get("message", "The service ended the connection."))
+        status = CODES[code].http if code in CODES else 400
+        raise Refused(code, message, status=status, retryable=False)

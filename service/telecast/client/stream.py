@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any, Literal
 
 from telecast.client.connection.backoff import Backoff
@@ -13,10 +14,9 @@ from telecast.client.connection.http import Access, Key
 from telecast.client.connection.lines import Cut, Line, Transport, open_line
 from telecast.client.connection.reports import Dropped, Reconnected, Report, watch
 from telecast.client.connection.turns import Transports, Turns
-from telecast.client.faults import MOST_ASKED_SECONDS, BadAnswer, Refused, Unreachable
+from telecast.client.faults import MOST_ASKED_SECONDS, BadAnswer, Refused, Unreachable, check_notice
 from telecast.client.messages import Cursor, Garbled, ServerMessage
 from telecast.client.wanted import Wanted, query_of
-from telecast.errors import CODES
 from telecast.model import Position
 from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
@@ -28,6 +28,19 @@ LEAST_HEARTBEAT = 2.0
 WELCOME_SECONDS = 15.0
 """Longest wait for the first message: a proxy may let a handshake pass and nothing after it."""
 WORDS = ("earliest", "acked", "now")
+
+
+class _State(Enum):
+    AWAY = "no connection is open"
+    OPEN = "one is open"
+    LEAVING = "one is open that we close ourselves: the next asks for more"
+
+
+_MOVES: Mapping[_State, frozenset[_State]] = {
+    _State.AWAY: frozenset({_State.OPEN}),
+    _State.OPEN: frozenset({_State.LEAVING, _State.AWAY}),
+    _State.LEAVING: frozenset({_State.AWAY}),
+}
 
 
 class Stream:
@@ -88,6 +101,7 @@ class Stream:
             self._beat = [("heartbeat", str(int(beat)))]
         self._liveness = liveness
         self._insist = insist
+        """From the first answer on always: then somebody was there."""
         self._report = report or (lambda _: None)
         self._backoff = backoff or Backoff()
         self._pause = pause
@@ -95,8 +109,9 @@ class Stream:
         self._notice: dict[str, Any] | None = None
         self._tries = 0
         self._line: Line | None = None
-        self._left: Line | None = None
-        """One that we close ourselves: the next connection asks for more."""
+        """The connection, unless AWAY; `watching` asks it for signs of life."""
+        self._watching: asyncio.Task[None] | None = None
+        self._state = _State.AWAY
         self._renewed = False
         self._messages = self._run()
 
@@ -129,7 +144,7 @@ class Stream:
     @property
     def connected(self) -> bool:
         """Whether a connection is open now."""
-        return self._line is not None
+        return self._state is not _State.AWAY
 
     async def add(self, channels: Sequence[str]) -> None:
         """Follow these as well, with the same filters: their snapshot comes.
@@ -171,8 +186,9 @@ class Stream:
                 await self._reopen(line)
 
     async def _reopen(self, line: Line) -> None:
-        """Leave a connection for a new one."""
-        self._left = line
+        """Leave a connection, if it is still the one, for another that asks for more."""
+        if line is self._line and self._state is _State.OPEN:
+            self._move(_State.LEAVING)
         await line.close()
 
     async def send(self, action: Mapping[str, Any]) -> bool:
@@ -196,28 +212,11 @@ class Stream:
                 await self._reopen(line)
 
     async def _run(self) -> AsyncGenerator[ServerMessage, None]:
-        answered = False
         while True:
             transport = self._turns.next()
-            watching: asyncio.Task[None] | None = None
+            ended: Cut | Refused | BadAnswer
             try:
-                beat = self._beat if transport == "sse" else []
-                line = await open_line(
-                    transport,
-                    self._access,
-                    self._wanted.begin(beat),
-                    self._cursor.proven,
-                    self._silence,
-                )
-                answered = True
-                self._begin(line)
-                await self._catch_up()
-                if self._liveness is not None:
-                    speaks = bool(beat) and self._liveness >= LEAST_HEARTBEAT
-                    asks_after = self._liveness * (0.55 if speaks else 0.4)
-                    watching = asyncio.create_task(
-                        watch(line, self._liveness, asks_after, self._report)
-                    )
+                line = await self._connect(transport)
                 patience = min(self._silence, WELCOME_SECONDS)
                 while True:
                     raw, event_id = await line.read(patience)
@@ -229,29 +228,61 @@ class Stream:
                     if self._wanted.is_filter(refused):
                         await self._reopen(line)  # which says why, if it is no good there either
                     yield message
-            except Cut as cut:
-                answered = answered or cut.heard
-                ended: Cut | Refused | BadAnswer = cut
+            except (Cut, Refused, BadAnswer) as fault:
+                ended = fault
             except Garbled as fault:
                 ended = Cut(f"garbled: {fault}")
-            except (Refused, BadAnswer) as fault:
-                ended = fault
             finally:
-                line_now, self._line = self._line, None
-                if watching is not None:
-                    watching.cancel()
-                if line_now is not None:
-                    await line_now.close()
-            if line_now is not None and line_now is self._left:
-                continue
-            at_once = self._turns.failed()
-            if isinstance(ended, Cut):
-                if not answered and not self._insist and not at_once:
-                    why = f"Nobody answers at {self._access.base}: {ended.why}."
-                    raise Unreachable(why) from None
-                await self._come_back(ended, at_once=at_once)
-            elif not (at_once and self._turns.blocked_by(ended)) and not self._renews(ended):
-                raise ended
+                left = await self._disconnect()
+            if not left:
+                await self._settle(ended)
+
+    async def _connect(self, transport: Transport) -> Line:
+        """Raises Cut, Refused, BadAnswer."""
+        beat = self._beat if transport == "sse" else []
+        query, since = self._wanted.begin(beat), self._cursor.proven
+        line = await open_line(transport, self._access, query, since, self._silence)
+        self._insist = True
+        self._move(_State.OPEN)
+        self._line, self._notice = line, None
+        self._cursor.connected()
+        await self._catch_up()
+        if self._liveness is not None:
+            speaks = bool(beat) and self._liveness >= LEAST_HEARTBEAT
+            asks_after = self._liveness * (0.55 if speaks else 0.4)
+            watching = watch(line, self._liveness, asks_after, self._report)
+            self._watching = asyncio.create_task(watching)
+        return line
+
+    async def _disconnect(self) -> bool:
+        """Let go of the connection, if there is one; whether we left it for another."""
+        line, self._line = self._line, None
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+        if line is None:
+            return False
+        left = self._state is _State.LEAVING
+        self._move(_State.AWAY)
+        await line.close()
+        return left
+
+    async def _settle(self, ended: Cut | Refused | BadAnswer) -> None:
+        """Wait for the next try, or raise what makes one useless."""
+        at_once = self._turns.failed()
+        if isinstance(ended, Cut):
+            self._insist = self._insist or ended.heard
+            if not self._insist and not at_once:
+                raise Unreachable(f"Nobody answers at {self._access.base}: {ended.why}.")
+            await self._come_back(ended, at_once=at_once)
+        elif not (at_once and self._turns.blocked_by(ended)) and not self._renews(ended):
+            raise ended
+
+    def _move(self, state: _State) -> None:
+        """The only way the state changes."""
+        if state not in _MOVES[self._state]:
+            raise AssertionError(f"no way from {self._state.name} to {state.name}")
+        self._state = state
 
     def _renews(self, fault: Refused | BadAnswer) -> bool:
         """Whether to ask for the key anew: once for each time that it was good."""
@@ -263,11 +294,6 @@ class Stream:
         )
         self._renewed = self._renewed or again
         return again
-
-    def _begin(self, line: Line) -> None:
-        self._line = line
-        self._cursor.connected()
-        self._notice = None
 
     def _welcomed(self, message: ServerMessage, transport: Transport) -> float:
         """Judge the welcome; the seconds of silence after which this line is dead."""
@@ -292,7 +318,7 @@ class Stream:
     def _note(self, message: ServerMessage) -> None:
         if message.type == "notice":
             self._notice = message.body
-            self._judge(message.body)
+            check_notice(message.body)
         elif message.type == "error":
             self._cursor.refused(self._wanted.refused(message.body.get("reqId")))
         elif message.type == "ack":
@@ -303,15 +329,6 @@ class Stream:
         elif message.position is not None:
             # It got somewhere: a connection that only ever ends in its snapshot did not.
             self._backoff.reset()
-
-    @staticmethod
-    def _judge(notice: Mapping[str, Any]) -> None:
-        """Raises Refused where the end that is announced is final, whatever its close code: a
-        cut line shows as 1000 in some libraries, a drain as 1002 in others."""
-        if notice.get("retryable") is False:
-            code = str(notice.get("code", "REFUSED"))
-            message = str(notice.get("message", "The service ended the connection."))
-            raise Refused(code, message, status=_status(code), retryable=False)
 
     async def _come_back(self, cut: Cut, *, at_once: bool) -> None:
         """Wait for the next try."""
@@ -326,7 +343,3 @@ class Stream:
         self._tries += 1
         self._report(Dropped(why, cut.code, delay, self._cursor.proven))
         await self._pause(delay)
-
-
-def _status(code: str) -> int:
-    return CODES[code].http if code in CODES else 400
