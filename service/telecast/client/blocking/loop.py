@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from telecast.client.faults import Closed
@@ -54,18 +54,33 @@ class LoopThread:
             tasks.append(self._loop.create_task(work))
             tasks[0].add_done_callback(lambda task: _answer(answer, task))
 
-        with self._lock:
-            if not self._open:
+        def give_up() -> None:
+            if tasks:
+                tasks[0].cancel()
+            else:  # the interrupt came before `begin` was handed over
                 work.close()
-                raise Closed
-            self._loop.call_soon_threadsafe(begin)
+                answer.set_exception(Closed())
+
         try:
+            with self._lock:
+                if not self._open:
+                    work.close()
+                    answer.set_exception(Closed())
+                    raise Closed
+                self._loop.call_soon_threadsafe(begin)
             return answer.result()
         except BaseException:
-            if not answer.done():
-                self._loop.call_soon_threadsafe(lambda: tasks[0].cancel())
-                answer.exception()
+            # An interrupt comes at any line, that of the hand-over too.
+            if not answer.done() and self._hand_over(give_up):
+                wait([answer])
             raise
+
+    def _hand_over(self, act: Callable[[], None]) -> bool:
+        """Have the loop do it; False after `stop`, which cancels all that runs."""
+        with self._lock:
+            if self._open:
+                self._loop.call_soon_threadsafe(act)
+            return self._open
 
     def do(self, act: Callable[[], T]) -> T:
         """Likewise for a function that does not wait: no step of the loop comes into its midst."""
