@@ -1,4 +1,4 @@
-"""The desktop sample with Qt off the screen: it follows, greys what is not live, recovers."""
+"""The desktop samples with Qt off the screen: they follow, grey what is not live, recover."""
 
 from __future__ import annotations
 
@@ -40,9 +40,61 @@ application = QApplication(sys.argv)
 qasync.run(main(desktop.Window()))
 """
 
-pytestmark = pytest.mark.skipif(
-    not all(importlib.util.find_spec(name) for name in ("PySide6", "qasync")),
-    reason="PySide6 and qasync are not installed",
+DRIVER_OF_QT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import feed
+from PySide6.QtCore import QTimer
+from PySide6.QtWidgets import QApplication
+from window import Window
+
+application = QApplication(sys.argv)
+window = Window(feed.from_environment("positions"))
+shown = None
+
+def look():
+    global shown
+    rows = [window.table.item(n, 1).text() for n in range(window.table.rowCount())]
+    now = (window.state.text().split()[0], window.table.isEnabled(), ",".join(rows))
+    if now != shown:
+        shown = now
+        print(*now, flush=True)
+        window.grab().save(sys.argv[2])
+
+def end():
+    print(window.state.text(), flush=True)
+    application.quit()
+
+timer = QTimer(interval=20)
+timer.timeout.connect(look)
+timer.start()
+window.feed.refused.connect(end)
+window.show()
+window.feed.open()
+application.exec()
+"""
+DRIVERS = {"desktop": DRIVER, "qt": DRIVER_OF_QT}
+NEEDED = {"desktop": ("PySide6.QtWidgets", "qasync"), "qt": ("PySide6.QtWebSockets",)}
+
+
+def is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+samples = pytest.mark.parametrize(
+    "sample",
+    [
+        pytest.param(
+            each,
+            marks=pytest.mark.skipif(
+                not all(map(is_there, needed)), reason=f"not installed: {', '.join(needed)}"
+            ),
+        )
+        for each, needed in NEEDED.items()
+    ],
 )
 
 
@@ -55,17 +107,20 @@ async def see(process: asyncio.subprocess.Process, line: str) -> None:
             assert seen[-1], seen
 
 
-async def start(url: str, key: str, folder: Path) -> asyncio.subprocess.Process:
-    (folder / "driver.py").write_text(DRIVER)
+async def start(sample: str, url: str, key: str, folder: Path) -> asyncio.subprocess.Process:
+    (folder / "driver.py").write_text(DRIVERS[sample])
     here = {**environment(url, key), "QT_QPA_PLATFORM": "offscreen", "PYTHONWARNINGS": ""}
-    words = (str(folder / "driver.py"), str(SAMPLES / "desktop"), str(folder / "window.png"))
+    words = (str(folder / "driver.py"), str(SAMPLES / sample), str(folder / "window.png"))
     return await asyncio.create_subprocess_exec(
         *(sys.executable, *words), env=here, stdout=asyncio.subprocess.PIPE
     )
 
 
 @pytest.mark.timeout(300)
-async def test_the_window_shows_rows_greys_them_when_cut_and_recovers(tmp_path: Path) -> None:
+@samples
+async def test_the_window_shows_rows_greys_them_when_cut_and_recovers(
+    tmp_path: Path, sample: str
+) -> None:
     async with service(tmp_path) as own, relay(own.url) as line:
         async with Client(own.url, key=own.key) as telecast:
 
@@ -73,7 +128,7 @@ async def test_the_window_shows_rows_greys_them_when_cut_and_recovers(tmp_path: 
                 await telecast.publish("positions", position(**said))
 
             await publish(id="p1", symbol="BTC")
-            window = await start(line.url, own.key, tmp_path)
+            window = await start(sample, line.url, own.key, tmp_path)
             try:
                 await see(window, "live True BTC")
                 line.refuses = True
@@ -86,7 +141,7 @@ async def test_the_window_shows_rows_greys_them_when_cut_and_recovers(tmp_path: 
                 window.kill()
                 await window.wait()
         assert (tmp_path / "window.png").stat().st_size > 1_000
-        window = await start(line.url, f"{own.key[:-4]}0000", tmp_path)
+        window = await start(sample, line.url, f"{own.key[:-4]}0000", tmp_path)
         try:
             async with asyncio.timeout(60):
                 said, _ = await window.communicate()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from telecast.client import Client
 from telecast.testing.relay import Relay, relay
+from telecast.web.page.files import FOLDERS
 from tests.support.payloads import price
 from tests.support.service.process import Service
 
@@ -57,7 +58,10 @@ EVERYWHERE = (
     ),
 )  # fmt: skip
 """Those that need no more than the tests do."""
-NODE = tuple(
+_CLIENT = Path(FOLDERS["client"]) / "telecast.js"
+# The flag gives Node 20 a WebSocket; where it is not known there is none.
+_WITH_CLIENT = ("sh", "-c", f"node --experimental-websocket -e 0 && cp '{_CLIENT}' .")
+_NPM = tuple(
     Sample(
         name,
         "node",
@@ -71,6 +75,14 @@ NODE = tuple(
         ("Node, `eventsource`", "follow-sse.mjs"),
     )
 )
+NODE = _NPM + tuple(
+    Sample(
+        f"Node, telecast.js, {name}", "javascript",
+        ("node", "--no-warnings", "--experimental-websocket", "{folder}/follow.mjs", transport),
+        ("node",), _WITH_CLIENT, ("node", "--version"),
+    )
+    for name, transport in (("SSE", "sse"), ("WebSocket", "websocket"))
+)  # fmt: skip
 OTHERS = (
     Sample(
         "Java 17, java.net.http", "java", ("java", "-cp", "{folder}", "Follow"), ("javac",),
@@ -81,6 +93,17 @@ OTHERS = (
         ("java", "-cp", "{folder}/target/classes:{folder}/target/dependency/*", "FollowKt"),
         ("mvn", "java"), ("mvn", "-q", "-B", "-ntp", "package"),
         ("grep", "-m1", "kotlin.version", "pom.xml"),
+    ),
+    Sample(
+        "Kotlin, Ktor client (CIO)", "ktor",
+        ("java", "-cp", "{folder}/target/classes:{folder}/target/dependency/*", "FollowKt"),
+        ("mvn", "java"), ("mvn", "-q", "-B", "-ntp", "package"),
+        ("sed", "-nE", "s/ *<(kotlin|ktor).version>(.*)<.*/\\1 \\2/p", "pom.xml"),
+    ),
+    Sample(
+        "PySide6, QtWebSockets", "qt", (sys.executable, "{folder}/feed.py"), (),
+        (sys.executable, "-W", "ignore", "-c", "import PySide6.QtWebSockets"),
+        (sys.executable, "-W", "ignore", "-c", "import PySide6; print(PySide6.__version__)"),
     ),
     Sample(
         "Go, coder/websocket", "go", ("{folder}/follow",), ("go",),
