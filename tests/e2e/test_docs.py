@@ -525,7 +525,8 @@ async def has_browser_parts(reader: Reader) -> None:
 
 
 def test_every_block_for_pasting_is_run_or_says_why_not() -> None:
-    known = {"norun", "file", "service", "stream", "fails", "beside", "continues", "kills"}
+    known = {"norun", "sample", "file", "service", "stream", "fails"}
+    known |= {"beside", "continues", "kills"}
     for path in pages():
         for block in pasted(path):
             assert set(block.marks) <= known, f"{block}: {set(block.marks) - known}"
