@@ -6,6 +6,8 @@ import logging
 import posixpath
 import re
 from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -581,16 +583,21 @@ async def test_signing_out_ends_the_sessions_streams_and_no_others(transport):
         assert not live.parts.clients._by_session
 
 
-async def test_a_session_that_was_signed_out_stays_so_over_a_restart_and_the_others_hold(tmp_path):
-    clock, secret, journal = Clock(), b"s" * 32, f"sqlite:{tmp_path}/j.db"
+def restartable(tmp_path: Path) -> tuple[Clock, dict[str, Any]]:
+    """A clock that can be set, and what a service is started with, again and again."""
+    clock = Clock()
     keys, issued = KeyStore.of(principal(), now=clock)
-    options = {
+    return clock, {
         "keys": keys,
         "secrets": {"desk": issued[principal().key_id]},
-        "journal": journal,
-        "secret": secret,
+        "journal": f"sqlite:{tmp_path}/j.db",
+        "secret": b"s" * 32,
         "now": clock,
     }
+
+
+async def test_a_session_that_was_signed_out_stays_so_over_a_restart_and_the_others_hold(tmp_path):
+    clock, options = restartable(tmp_path)
     async with served(**options) as live:
         mine, other = await signed_in(live), await signed_in(live)
         assert (await live.ask("DELETE", SESSION, who=None, headers=mine))[0] == 200
@@ -611,15 +618,7 @@ async def test_a_session_that_was_signed_out_stays_so_over_a_restart_and_the_oth
 async def test_a_clock_that_is_wrong_for_a_while_brings_back_no_session(tmp_path):
     """Regression: a start with a clock that was a day ahead erased the sign-outs; once it was
     right, the sessions were there again."""
-    clock, secret, journal = Clock(), b"s" * 32, f"sqlite:{tmp_path}/j.db"
-    keys, issued = KeyStore.of(principal(), now=clock)
-    options = {
-        "keys": keys,
-        "secrets": {"desk": issued[principal().key_id]},
-        "journal": journal,
-        "secret": secret,
-        "now": clock,
-    }
+    clock, options = restartable(tmp_path)
 
     async def over(live: Live, cookie: dict[str, str]) -> bool:
         return (await live.ask("GET", CHANNELS, who=None, headers=cookie))[0] == 401
