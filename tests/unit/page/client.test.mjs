@@ -224,6 +224,24 @@ async function told(answers, { since = null } = {}) {
   return { items, asked };
 }
 
+test("a line that is silent for four heartbeats is made anew, whatever the clock was set to", () => {
+  for (const direction of [1, -1]) {
+    let at = 0;
+    const lost = [];
+    const stream = new Stream({
+      url: "http://x", now: () => at, fetch: () => new Promise(() => {}), emit: (item) => lost.push(item.name),
+    });
+    stream.open();
+    at = direction * 8000;
+    stream.check();
+    assert.deepEqual(lost, []);
+    at = direction * 8001;
+    stream.check();
+    stream.close();
+    assert.deepEqual(lost, ["~lost"]);
+  }
+});
+
 test("a stream comes back from the last position that it saw", async () => {
   const { items, asked } = await told([
     start + block(event("a", "upsert", 4)) + block({ type: "live", position: "abcd:5" }, "abcd:5") +

@@ -446,7 +446,9 @@ export class Stream {
   }
 
   #check(run) {
-    if (this.#run !== run || this.now() - this.#heardAt <= SILENT_BEATS * this.#beatMs) return;
+    // A clock that was set back must not hide a dead line for as long.
+    const silent = Math.abs(this.now() - this.#heardAt);
+    if (this.#run !== run || silent <= SILENT_BEATS * this.#beatMs) return;
     run.abort();
     clearInterval(this.#watch);
     this.#again(run, { reached: false, tried: true });
