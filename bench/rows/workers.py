@@ -12,7 +12,7 @@ from bench.peers.nats import missing, nats_servers
 from bench.peers.telecast import Telecast
 
 name = "workers"
-title = "Workers: 1,000 clients, 10 events/s, on a log of one NATS server; all on the server's core"
+title = "Workers: 10 events/s, each alone, on a log of one NATS server; all on the server's core"
 columns = (
     Column(title="CPU µs an event, all", at="event_us", form=",.0f"),
     Column(title="CPU µs an event, busiest", at="busiest_us", form=",.0f"),
@@ -22,6 +22,8 @@ columns = (
     Column(title="load's core", at="load_core", form=".0%"),
 )
 WORKERS = (1, 2, 4)
+CLIENTS = (1_000, 4_000)
+"""A worker more pays from some clients on: what follows the log costs each of them the same."""
 
 
 def cases(options: Options) -> list[Case]:
@@ -29,14 +31,18 @@ def cases(options: Options) -> list[Case]:
     for all is the busiest one's cost, against that of one worker."""
     if missing() or not any(peer.name == "telecast" for peer in options.peers):
         return []
-    # So few that each is written by itself: a process that is late writes several together.
-    work = Work(clients=1_000, rate=10, seconds=2 * options.seconds, warm=options.warm)
     return [
-        _case(transport, workers, work) for transport in options.transports for workers in WORKERS
+        _case(transport, clients, workers, options)
+        for transport in options.transports
+        for clients in CLIENTS
+        for workers in WORKERS
     ]
 
 
-def _case(transport: str, workers: int, work: Work) -> Case:
+def _case(transport: str, clients: int, workers: int, options: Options) -> Case:
+    # So few that each is written by itself: a process that is late writes several together.
+    work = Work(clients=clients, rate=10, seconds=2 * options.seconds, warm=options.warm)
+
     def run(cores: Cores) -> Figures:
         with (
             tempfile.TemporaryDirectory(prefix="telecast-bench-") as folder,
@@ -46,7 +52,10 @@ def _case(transport: str, workers: int, work: Work) -> Case:
             return measure(running, work)
 
     return Case(
-        peer=_telecast("", workers), transport=transport, run=run, asked={"workers": workers}
+        peer=_telecast("", workers),
+        transport=transport,
+        run=run,
+        asked={"clients": clients, "workers": workers},
     )
 
 

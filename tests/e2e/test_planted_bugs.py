@@ -29,6 +29,7 @@ import aiohttp
 import orjson
 import pytest
 
+import telecast.ingress.committer as committer
 import telecast.ingress.ingress as ingress
 import telecast.journal.sqlite.schema as schema
 import telecast.tasks as service_tasks
@@ -163,7 +164,7 @@ def acknowledged_before_commit(patch: pytest.MonkeyPatch) -> None:
         heard.put((epoch, last_seq))
 
     patch.setattr(History, "acknowledge", noted)
-    patch.setattr(ingress, "GROUP", 1)  # else answers wait for those that came with them
+    patch.setattr(committer, "GROUP", 1)  # else answers wait for those that came with them
     patch.setattr(Writer, "_serve", _eagerly(heard))
 
 

@@ -1,6 +1,6 @@
-"""How events come in: `checking` what a publish brings, `derivation` of what it changes, `backlog`,
-where it waits, `ingress`, whose one committer hands it to the journal, and `alerts`, which
-operators change through it."""
+"""How events come in: `ingress` takes what publishers ask for, and `checking` looks at what they
+bring; in the `backlog` it waits for the one `committer`, which makes a `derivation` of what it
+changes and hands it to the journal. Operators change `alerts` through it."""
 
 from telecast.ingress.alerts import Alerts
 from telecast.ingress.backlog import Published
