@@ -95,6 +95,19 @@ def test_all_mistakes_are_listed_at_once_each_with_its_source(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("journal", "advice"),
+    [
+        ("desk.db", "what kind of journal is not said (a file is sqlite:desk.db)"),
+        ("nats://me:mine@host/desk", "set nats_user and nats_password_file, or nats_creds"),
+    ],
+)
+def test_a_journal_that_is_nearly_right_gets_what_to_write_and_shows_no_password(journal, advice):
+    (reported,) = problems({"journal": journal})
+    assert advice in reported
+    assert "mine" not in reported
+
+
 def test_a_name_that_resembles_nothing_is_sent_to_the_list():
     assert problems({"qqqqqq": 1}) == (
         "'qqqqqq' (flag) is no setting. `telecast serve --help` lists them all.",

@@ -85,8 +85,17 @@ class Journal(Text):
     said = "memory:, sqlite:PATH or nats://HOST:4222/NAME"
 
     def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and re.fullmatch(r"memory:|sqlite:.+|(nats|tls)://[^@]+", value):
+        if not isinstance(value, str):
+            raise ValidationError(WRONG)
+        if re.fullmatch(r"memory:|sqlite:.+|(nats|tls)://[^@]+", value):
             return value
+        if re.match(r"(nats|tls)://[^/]*@", value):
+            raise ValidationError(
+                "user and password would end up in logs (set nats_user and nats_password_file, or "
+                "nats_creds)"
+            )
+        if ":" not in value:
+            raise ValidationError(f"what kind of journal is not said (a file is sqlite:{value})")
         raise ValidationError(WRONG)
 
 

@@ -112,7 +112,10 @@ class Servers:
                 "nats_user and nats_password_file."
             )
         detail = f" ({error})" if error is not None and str(error) else ""
-        return f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}."
+        return (
+            f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}: is one "
+            "running there (nats-server -js -sd FOLDER), and may this machine reach it?"
+        )
 
     async def _on_error(self, error: Exception) -> None:
         said = str(error)
