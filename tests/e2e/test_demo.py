@@ -146,6 +146,7 @@ async def test_after_a_crash_nothing_of_the_earlier_run_is_left(tmp_path):
         it.process.kill()
         await it.process.wait()
     async with demo(*journal, "--ticks", TICKS, "--speed", "20") as it:
+        await it.line(r"what the last run left open was taken away \([1-9][0-9]* rows")
         await it.line("The tape is over")
         assert await it.rows("positions") == []
         assert await it.rows("risk-alerts") == []
@@ -187,6 +188,17 @@ async def test_the_environment_takes_it_neither_off_loopback_nor_to_another_jour
         assert it.url.startswith("http://127.0.0.1:")
         assert await it.interrupted() == 0
     assert not database.exists()
+
+
+async def test_a_page_of_ones_own_may_connect_once_its_origin_is_named():
+    page = "http://localhost:8000"
+    async with demo("--allowed-origins", page) as it:
+        async with (
+            aiohttp.ClientSession(headers={"X-API-Key": it.key, "Origin": page}) as session,
+            session.get(f"{it.url}/api/v1/channels") as response,
+        ):
+            assert response.headers["Access-Control-Allow-Origin"] == page
+        assert await it.interrupted() == 0
 
 
 @pytest.mark.parametrize("argument", [["--speed", "0"], ["--ticks", "no-such-file"]])

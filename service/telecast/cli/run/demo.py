@@ -63,7 +63,7 @@ TimedRow = tuple[float, Row]
 
 
 @click.command(name="demo")
-@settings_options(only=("port", "log_format", "log_level"))
+@settings_options(only=("port", "allowed_origins", "log_format", "log_level"))
 @click.option(
     "--journal",
     metavar="JOURNAL",
@@ -87,8 +87,9 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
     """Serve on loopback with a key of its own, and let paper traders trade; Ctrl-C ends it.
 
     All channels show one story: prices move, traders open and close positions, break limits and
-    are paused for it. Nothing is kept unless --journal names a file. Then a restart keeps positions
-    and the key too, which is in FILE.demo beside the journal; the traders begin anew.
+    are paused for it. Nothing is kept unless --journal names a file. Then clients resume after a
+    restart, with the same key, which is in FILE.demo beside the journal. The traders begin anew:
+    what they had open is taken away first.
     """
     if loop and ticks is None:
         raise click.UsageError("--loop goes with --ticks: the synthetic market never ends.")
@@ -115,7 +116,11 @@ def command(ticks: Path | None, speed: float, loop: bool, seed: int, **flags: An
     async def play() -> None:
         parts = parts_of(app)
         player = Player(parts.ingress, principal)
-        await player.sweep(parts.tape)
+        if left := await player.sweep(parts.tape):
+            show(
+                "The traders begin anew: what the last run left open was taken away "
+                f"({left} rows of positions and risk-alerts)."
+            )
         await player.play(((at / speed, row) for at, row in tape), listed, seed=seed)
         show("The tape is over; everything stays to be looked at until Ctrl-C.")
 
@@ -196,11 +201,13 @@ class Player:
         self._began = int(time.time() * 1000)
         self._from = time.monotonic()
 
-    async def sweep(self, tape: Tape) -> None:
-        """Take away what an earlier demo has left in this journal; others' rows stay."""
+    async def sweep(self, tape: Tape) -> int:
+        """Take away what an earlier demo has left in this journal; others' rows stay. Returns how
+        many rows of its traders that were."""
+        open_rows = 0
         for channel in ("positions", "risk-alerts"):
             for trader in TRADERS:
-                await self._publish(channel, [], Scope("traderId", trader))
+                open_rows += await self._publish(channel, [], Scope("traderId", trader))
         left = [
             ("risk-alerts", event.key)
             for event in tape.logs["risk-alerts"].rows.values()
@@ -219,6 +226,7 @@ class Player:
         for channel, key in left:
             with contextlib.suppress(PeerFault):  # somebody else has been as tidy: ROW_NOT_FOUND
                 await self._ingress.withdraw(self._principal, channel, key)
+        return open_rows
 
     async def play(
         self, tape: Iterator[TimedRow], listed: Sequence[Instrument], *, seed: int
@@ -254,12 +262,13 @@ class Player:
         for channel, some in itertools.groupby(rows, key=lambda each: each[0]):
             await self._publish(channel, [row for _, row in some])
 
-    async def _publish(self, channel: str, rows: list[Row], replace: Scope | None = None) -> None:
-        """Until it is committed: with a close left out, its position would stay for ever."""
+    async def _publish(self, channel: str, rows: list[Row], replace: Scope | None = None) -> int:
+        """Until it is committed: with a close left out, its position would stay for ever. Returns
+        how many events it came to."""
         waits = False
         while True:
             try:
-                await self._ingress.publish(self._principal, channel, rows, replace=replace)
+                done = await self._ingress.publish(self._principal, channel, rows, replace=replace)
             except OwnFault as fault:
                 if fault.code == Code.SHUTTING_DOWN:
                     raise
@@ -268,7 +277,7 @@ class Player:
                 waits = True
                 await asyncio.sleep(retry_after(fault))
             else:
-                return
+                return done.receipt.count
 
 
 def _left(start: float, following: TimedRow) -> float:
