@@ -38,8 +38,8 @@ from telecast.errors import TelecastError
 from telecast.fanout import backfill, cohort
 from telecast.fanout.backfill import Backfill
 from telecast.fanout.broadcaster import Broadcaster
-from telecast.fanout.cohort import Cohort
 from telecast.fanout.floors import Floors
+from telecast.fanout.pending import RatedPending
 from telecast.fanout.subscriber import State
 from telecast.journal.base import Idempotency, Receipt
 from telecast.journal.books import notes_of
@@ -308,17 +308,17 @@ def gap_where_nothing_is_missing(patch: pytest.MonkeyPatch) -> None:
 
 @bug("conflation keeps the older row", "lost")
 def conflation_keeps_the_older(patch: pytest.MonkeyPatch) -> None:
-    add = Cohort.add
+    add = RatedPending.add
 
-    def older(self: Cohort, event: Event) -> bool:
+    def older(self: RatedPending, event: Event) -> bool:
         at = None if event.pinned else self._newest.get((event.channel, event.key))
-        before = None if at is None or self.max_rate is None else self.pending[at]
+        before = None if at is None else self.events[at]
         first = add(self, event)
         if before is not None and at is not None:
-            self.pending[at] = before
+            self.events[at] = before
         return first
 
-    patch.setattr(Cohort, "add", older)
+    patch.setattr(RatedPending, "add", older)
 
 
 @bug("conflation takes a tombstone for an old row", "stale")
@@ -341,15 +341,15 @@ def conflated_without_a_word(patch: pytest.MonkeyPatch) -> None:
 
 @bug("what was left out is counted wrongly", "untrue")
 def conflation_miscounted(patch: pytest.MonkeyPatch) -> None:
-    add = Cohort.add
+    add = RatedPending.add
 
-    def twice(self: Cohort, event: Event) -> bool:
+    def twice(self: RatedPending, event: Event) -> bool:
         before = len(self._conflated)
         first = add(self, event)
         self._conflated.extend(self._conflated[before:])
         return first
 
-    patch.setattr(Cohort, "add", twice)
+    patch.setattr(RatedPending, "add", twice)
 
 
 @bug("a cohort forgets how far into a flush a member was sent", "repeated")

@@ -15,16 +15,15 @@ docs/design/fanout.md, Cohorts, and tests/unit/fanout/test_cohort.py, which asks
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from telecast.fanout.seat import Seat
+from telecast.fanout.pending import Pending, RatedPending, Taken
 from telecast.fanout.sink import SinkGroup
-from telecast.fanout.subscriber import Subscriber
+from telecast.fanout.subscriber import Seat, Subscriber
 from telecast.model import Event
 from telecast.protocol import messages
 from telecast.protocol.framing import Transport
@@ -36,11 +35,6 @@ comes after the piece, and resumes there."""
 SLICE_MEMBERS = 500
 SLICE_BYTES = 4 * 2**20
 """Writes after which a flush lets the loop turn: about 2 ms at 4 µs each, or the memory copied."""
-RATED_ROWS = 256
-RATED_CONFLATED = 4_096
-"""Rows, and seqs of what is left out, that wait for the next batch of a rated cohort, for each of
-its members: some 64 KiB. Beyond it nothing is kept, and the members read the batch from the tape:
-one who asks for a slow pace and a filter that nobody shares must not hold a book of all rows."""
 
 _seq = attrgetter("seq")
 
@@ -50,12 +44,10 @@ class _Flush:
     """A batch that is being written: what is the same for all of its pieces, and how far it is.
 
     Settled members who have a place below `reached` were sent up to `end`, the others up to
-    `base`. Nobody lacks what was committed up to `since`.
+    `base`. Nobody lacks what was committed before the batch.
     """
 
-    since: int
-    conflated: Sequence[int]
-    """The seqs that the batch leaves out."""
+    batch: Taken
     now: int
     on_full: Callable[[Subscriber], None]
     base: int
@@ -84,21 +76,17 @@ class Cohort:
     """
 
     __slots__ = (
-        "_conflated",
         "_due_at",
         "_flush",
         "_flushed_at",
         "_group",
         "_newcomers",
-        "_newest",
+        "_pending",
         "_places",
         "_transport",
         "_vacant",
         "max_rate",
-        "pending",
-        "pending_from",
         "selection",
-        "spilled",
     )
 
     def __init__(
@@ -107,11 +95,7 @@ class Cohort:
         """`group` is an empty one, for the kind of sink that the members have."""
         self.selection = selection
         self.max_rate = max_rate
-        self.pending: list[Event] = []
-        self.pending_from = 0
-        """The position just before the first event that is pending."""
-        self.spilled = False
-        """More waits than a rated cohort may keep: `spill` is due in place of `flush`."""
+        self._pending = Pending() if max_rate is None else RatedPending()
         self._transport = transport
         self._group = group
         self._places: list[Subscriber | None] = []
@@ -123,10 +107,6 @@ class Cohort:
         self._due_at = 0.0
         """Of a rated one: when its pace lets the next batch go, by the loop's clock."""
         self._flushed_at = 0.0
-        self._newest: dict[tuple[str, str], int] = {}
-        self._conflated = array("q")
-        """The seqs of what the next batch leaves out: a member whose sink fills up within it was
-        sent as many as come before its position, and its catch-up sends the others."""
 
     # --- who is in it
 
@@ -144,6 +124,7 @@ class Cohort:
         if not self:
             self._due_at = member.due_at
         member.seat = self._newcomers[member] = Seat(cursor)
+        self._pending.members += 1
 
     def leave(self, member: Subscriber, head: int) -> int:
         """Let it go; returns its cursor, which is exact."""
@@ -155,23 +136,24 @@ class Cohort:
             self._group.drop(place)
             self._vacant += 1
         member.seat, member.due_at = None, self._due_at
+        self._pending.members -= 1
         return cursor
 
     def drop(self) -> None:
         """Nobody is left for what is pending."""
-        self.pending = []
-        self._forget_places()
+        self._pending.clear()
 
     def position(self, member: Subscriber, head: int) -> int:
         """The newest position of which the member was sent everything, at any moment."""
         flush, seat = self._flush, _seat_of(member)
         place = seat.place
         if flush is None:
-            sent = seat.cursor if place is None else 0
-            return max(sent, self.pending_from if self.pending else head)
+            sent, pending = seat.cursor if place is None else 0, self._pending
+            return max(sent, pending.since if pending.events else head)
+        since = flush.batch.since
         if place is None:
-            return max(seat.cursor, flush.since)
-        return max(flush.end if place < flush.reached else flush.base, flush.since)
+            return max(seat.cursor, since)
+        return max(flush.end if place < flush.reached else flush.base, since)
 
     def _settle(self, newcomer: Subscriber) -> None:
         """It has been sent what the settled ones were."""
@@ -208,48 +190,24 @@ class Cohort:
 
     def add(self, event: Event) -> bool:
         """Note an event that the selection wants; True if nothing was pending before it."""
-        first = not self.pending
-        if first:
-            self.pending_from = event.seq - 1
-        if self.max_rate is not None:
-            self._add_rated(event)
-        else:
-            self.pending.append(event)
-        return first
+        return self._pending.add(event)
 
-    def _add_rated(self, event: Event) -> None:
-        """One place per key: `flush` brings the places back into order."""
-        if self.spilled:
-            return
-        newest, conflated = self._newest, self._conflated
-        where = (event.channel, event.key)
-        before = None if event.pinned else newest.get(where)
-        if before is not None:
-            conflated.append(self.pending[before].seq)
-            self.pending[before] = event
-        else:
-            if not event.pinned:
-                newest[where] = len(self.pending)
-            self.pending.append(event)
-        if len(newest) > RATED_ROWS or len(conflated) > RATED_CONFLATED:
-            members = len(self)
-            if len(newest) > RATED_ROWS * members or len(conflated) > RATED_CONFLATED * members:
-                # One event stays, as the sign that something is pending.
-                self.pending = [event]
-                self._forget_places()
-                self.spilled = True
+    @property
+    def is_pending(self) -> bool:
+        """Something waits for the next batch."""
+        return bool(self._pending.events)
 
-    def _forget_places(self) -> None:
-        self._newest, self._conflated = {}, array("q")
-        self.spilled = False
+    @property
+    def spilled(self) -> bool:
+        """More waits than a rated cohort may keep: `spill` is due in place of `flush`."""
+        return self._pending.spilled
 
     def spill(self, on_behind: Callable[[Subscriber], None]) -> Iterator[None]:
         """In place of `flush` for a cohort that has spilled, yielding between slices: `on_behind`
         takes each member out of the cohort, to read what is pending from the tape."""
-        since = self.pending_from
-        self.pending = []
-        self._forget_places()
-        self._flush = _Flush(since, (), 0, on_behind, base=since)
+        since = self._pending.since
+        self._pending.clear()
+        self._flush = _Flush(Taken(since, []), 0, on_behind, base=since)
         try:
             for number, member in enumerate(list(self), 1):
                 if member.seat is not None:
@@ -273,19 +231,14 @@ class Cohort:
         cohort; `on_flushed` counts, over all members: transport, events per channel, events that
         were conflated, bytes.
         """
-        pending, self.pending = self.pending, []
-        since = self.pending_from
-        conflated: Sequence[int] = ()
-        if self.max_rate is not None:
-            pending.sort(key=_seq)
-            conflated = sorted(self._conflated)
-            self._forget_places()
+        batch = self._pending.take()
+        pending, since = batch.events, batch.since
         if self._vacant:
             self._close_ranks()
         if self._newcomers:
             for member in [each for each, seat in self._newcomers.items() if seat.cursor <= since]:
                 self._settle(member)
-        flush = self._flush = _Flush(since, conflated, now, on_full, base=since)
+        flush = self._flush = _Flush(batch, now, on_full, base=since)
         try:
             first = 0
             while first < len(pending):
@@ -371,7 +324,7 @@ class Cohort:
         self, flush: _Flush, frames: list[bytes], after: int, end: int
     ) -> tuple[bytes, int]:
         """What one at `after` is sent up to `end`, and of how many that are left out."""
-        lacking, conflated = 0, flush.conflated
+        lacking, conflated = 0, flush.batch.conflated
         if conflated:
             lacking = bisect_right(conflated, end) - bisect_right(conflated, after)
         if lacking:

@@ -110,7 +110,7 @@ class Flusher:
             self._wheel.after(wait, lambda: self._come_due(cohort))
 
     def _come_due(self, cohort: Cohort) -> None:
-        if cohort.pending and cohort.wait(self._scheduler.time()) <= 0:
+        if cohort.is_pending and cohort.wait(self._scheduler.time()) <= 0:
             self._due[cohort] = None
             self.arm()
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from enum import Enum
 
 from telecast.fanout.catchup import CatchUp
-from telecast.fanout.seat import Seat
 from telecast.fanout.sink import Sink
 from telecast.fanout.watch import Watch
 from telecast.protocol.commands import Delivery
@@ -35,6 +34,19 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.LIVE: frozenset({State.FULL, State.QUEUED, State.CLOSED}),
     State.CLOSED: frozenset(),
 }
+
+
+class Seat:
+    """How far a member of a cohort is. Its cohort alone changes it. Who is settled has a place and
+    needs no cursor: it was sent what the others were."""
+
+    __slots__ = ("cursor", "place")
+
+    def __init__(self, cursor: int) -> None:
+        self.cursor = cursor
+        """Of a newcomer: all that the selection holds up to here has been handed to the sink."""
+        self.place: int | None = None
+        """Where it is among those who are settled; None for a newcomer."""
 
 
 class Subscriber:

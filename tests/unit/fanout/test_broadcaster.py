@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from telecast.channels.catalogue import CHANNELS
 from telecast.errors import JournalCorrupt, JournalUnavailable, PeerFault, TelecastError
-from telecast.fanout import backfill, cohort, fetcher
+from telecast.fanout import backfill, cohort, fetcher, pending
 from telecast.fanout.backfill import Backfill
 from telecast.fanout.broadcaster import TURN, Broadcaster
 from telecast.fanout.catchup import CatchUp
@@ -63,7 +63,7 @@ def small_bounds() -> Iterator[None]:
         patch.setattr(backfill, "CHUNK_BYTES", 600)
         patch.setattr(cohort, "PIECE_BYTES", 500)
         patch.setattr(cohort, "SLICE_MEMBERS", 2)
-        patch.setattr(cohort, "RATED_ROWS", 3)
+        patch.setattr(pending, "RATED_ROWS", 3)
         patch.setattr(fetcher, "ENTRIES", 4)
         yield
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from telecast.fanout import cohort as cohort_module
 from telecast.fanout.cohort import Cohort
+from telecast.fanout.pending import RatedPending
 from telecast.fanout.sink import Sinks
 from telecast.fanout.subscriber import Subscriber
 from telecast.model import Event
@@ -261,10 +262,10 @@ def test_one_who_joins_between_two_slices_gets_nothing_twice() -> None:
 
 
 def test_what_waits_for_a_rated_cohort_is_bounded_by_the_rows_there_are() -> None:
-    members = Members(1.0)
+    pending = RatedPending()
     for event in events_of([Change(3, number % 3, 0, 0, 1, 1) for number in range(900)]):
-        members.cohort.add(event)
-    assert len(members.cohort.pending) == 3
+        pending.add(event)
+    assert len(pending.events) == 3
 
 
 def held_by(cohort: Cohort, events: list[Event]) -> int:
@@ -292,7 +293,7 @@ def test_a_slow_pace_and_a_filter_that_nobody_shares_hold_no_book_of_all_rows(ke
     list(members.cohort.spill(members.leave))
     assert members.left == {alone: 0}
     assert len(members.cohort) == 0
-    assert not members.cohort.pending
+    assert not members.cohort.is_pending
 
 
 def test_what_a_cohort_may_keep_grows_with_its_members() -> None:
@@ -304,7 +305,8 @@ def test_what_a_cohort_may_keep_grows_with_its_members() -> None:
     held = held_by(members.cohort, events)
     assert not members.cohort.spilled
     assert held < 16 * 64 * 1024
-    assert len(members.cohort.pending) == 4_000
+    list(members.flush())
+    assert members.delivered == 16 * 4_000
 
 
 def test_one_who_joins_while_a_spilled_batch_is_handed_over_stands_where_it_stood() -> None:

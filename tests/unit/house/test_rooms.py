@@ -52,7 +52,7 @@ PURE = (
     "fanout.delta",
     "fanout.floors",
     "fanout.index",
-    "fanout.seat",
+    "fanout.pending",
     "fanout.subscriber",
     "fanout.tally",
     "fanout.watch",
