@@ -59,6 +59,7 @@ from telecast.web.front.budget import Budget
 from telecast.web.front.cors import allow_origins
 from telecast.web.front.middlewares import REFUSALS, add_correlation, correlate, explain
 from telecast.web.front.refusals import Refusals
+from telecast.web.nodes.members import Members
 from telecast.web.nodes.presence import compare_secret, join
 from telecast.web.page.files import PAGE, read_page
 from telecast.web.parts import PARTS, Parts
@@ -168,7 +169,7 @@ async def _build(
         audience=broadcaster.audience,
         limits=_ingress_limits(settings),
         turns=turns,
-        now=now,
+        now=journal.now,
     )
     consumers = Consumers(
         journal,
@@ -178,16 +179,18 @@ async def _build(
         now=now,
     )
     await consumers.open()
-    audit = Audit(journal, now=now)
+    audit = Audit(journal, now=journal.now)
     await audit.open()
     if journal.shared:
         tokens.share(journal.epoch)
     clients = Clients(_client_limits(settings), keys)
-    shared_clients = SharedClients(journal, clients, now=now, elapsed=elapsed)
+    shared_clients = SharedClients(journal, clients, elapsed=elapsed)
     await shared_clients.open()
     stack.callback(shared_clients.end)
     signed_out = SignedOut(journal, tokens, clients, now=now, elapsed=elapsed)
     await signed_out.open()
+    members = Members(journal, settings.journal_copy)
+    await members.open()
     admission = Admission(_socket_limits(settings), scheduler)
     webhook = _webhook(settings, now)
     parts = Parts(
@@ -201,7 +204,7 @@ async def _build(
         relay=relay,
         ingress=ingress,
         audit=audit,
-        alerts=_alerts(settings, catalogue, tape, ingress, audit, webhook, now, elapsed),
+        alerts=_alerts(settings, catalogue, tape, ingress, audit, webhook, journal.now, elapsed),
         webhook=webhook,
         system=SystemReports(ingress, tape, catalogue, now, node=journal.peers.node),
         clients=clients,
@@ -221,6 +224,7 @@ async def _build(
         guesses=Guesses(),
         lag=Lag(scheduler),
         staleness=Staleness(catalogue, tape, broadcaster, now=now),
+        members=members,
         now=now,
         worker=worker,
     )
@@ -252,6 +256,7 @@ async def _set_going(parts: Parts, stack: AsyncExitStack) -> None:
         stack.push_async_callback(stop, asyncio.create_task(guard(parts, work)))
     stack.push_async_callback(parts.journal.peers.end)
     await join(parts)
+    stack.push_async_callback(parts.members.leave)
     await parts.system.started()
     stack.push_async_callback(parts.streams.close)
     parts.lag.begin()

@@ -82,6 +82,10 @@ class Code(StrEnum):
         "NOT_FOUND",
         Rule(404, None, False, "Check the path; /api/v1/channels is a good start."),
     )
+    NODE_NOT_FOUND = (
+        "NODE_NOT_FOUND",
+        Rule(404, None, False, "GET /api/v1/nodes, or `telecast cluster status`, lists them."),
+    )
     CLIENT_NOT_FOUND = (
         "CLIENT_NOT_FOUND",
         Rule(404, None, False, "GET /api/v1/clients lists the connections that are open."),
@@ -155,13 +159,29 @@ class Code(StrEnum):
         "UNAUTHENTICATED",
         Rule(401, 4401, False, "Send a valid key in X-API-Key or as Authorization: Bearer."),
     )
-    KEY_EXPIRED = ("KEY_EXPIRED", Rule(401, 4401, False, "Ask the operator for a new key."))
+    KEY_EXPIRED = (
+        "KEY_EXPIRED",
+        Rule(
+            401,
+            4401,
+            False,
+            "Ask the operator for a new key: `telecast keys new NAME --scope ...`.",
+        ),
+    )
     TICKET_SPENT = (
         "TICKET_SPENT",
         Rule(401, None, False, "Fetch a new ticket for each stream that is opened."),
     )
     SESSION_OVER = ("SESSION_OVER", Rule(401, 4401, False, "Sign in again."))
-    FORBIDDEN = ("FORBIDDEN", Rule(403, 4403, False, "Ask the operator for a key with this right."))
+    FORBIDDEN = (
+        "FORBIDDEN",
+        Rule(
+            403,
+            4403,
+            False,
+            "Ask the operator for a key with this right: `telecast keys new NAME --scope ...`.",
+        ),
+    )
     FORBIDDEN_ORIGIN = (
         "FORBIDDEN_ORIGIN",
         Rule(403, None, False, "Have the operator list this page's origin."),
@@ -224,6 +244,10 @@ class Code(StrEnum):
     JOURNAL_UNAVAILABLE = (
         "JOURNAL_UNAVAILABLE",
         Rule(503, None, True, "Nothing was committed that was not acknowledged; try again later."),
+    )
+    NODE_SILENT = (
+        "NODE_SILENT",
+        Rule(503, None, True, "Ask again; `telecast cluster status` shows which node is silent."),
     )
     CONFLICT = ("CONFLICT", Rule(503, None, True, "Others kept changing the same rows; try again."))
     INTERNAL = (

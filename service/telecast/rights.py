@@ -13,6 +13,11 @@ those that another node has noted says so at once (`BEGUN`), and the key's posit
 everywhere until it has the new ones too. A key that has gone from one node's file is refused by all
 (`revoked`), also by one that starts later with an old file.
 
+A revocation that is in the log is undone only by a note of somebody who had seen it. Each has a
+name, kept in a book where no note about rights can replace it, and each note about rights says
+which revocation of its key its writer had seen last. Another one counts for nothing: it was under
+way when the revocation committed. What would break it: to take the last note for the truth.
+
 A change has begun (`BEGUN`) as soon as it is seen. From then on every position is too old, until
 `settle` is called, once no connection is served under the rights from before. See protocol.md,
 section 3, tests/integration/streams/test_rights.py, and the simulation, which changes rights at any
@@ -22,9 +27,11 @@ moment.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import orjson
 
@@ -38,10 +45,15 @@ from telecast.protocol.subscription import narrowed
 log = logging.getLogger(__name__)
 
 BOOK = "rights"
+REVOCATIONS = "revocations"
+"""Key id to the name of its last revocation; no two have the same."""
 ALWAYS = -1
 """The seq of rights that no position is older than: those of a journal's first start."""
 REVOKED = b"revoked"
-"""What stands in the place of a key's rights once it has gone from a node's file."""
+"""What stands in the place of a key's rights once it has gone from a node's file. A node that is
+not upgraded yet knows by this alone."""
+KEYS_A_BATCH = MAX_BATCH // 2
+"""A revocation is two notes."""
 BEGUN = MAX_SEQ
 """The seq of rights that have changed a moment ago: every position is too old until they settle."""
 
@@ -73,11 +85,15 @@ class Rights:
         self._looked = False
         self.revoked: dict[str, None] = {}
         """Keys that have gone from the file of some node."""
-        self._unsaved: dict[str, None] = {}
-        """Keys whose note is not what is held. An erased one is held no more."""
+        self._revocations: dict[str, str] = {}
+        """Key id to its last revocation that is in the log, also where the key was given back."""
+        self._unsaved: dict[str, str] = {}
+        """Keys whose note is not what is held. One that is gone is held no more: with it stands the
+        name of its revocation, the same at each try."""
 
     async def open(self, principals: Iterable[Principal]) -> None:
         """Read what was kept, and compare it with the keys of now. Raises OwnFault."""
+        await follow_book(self._journal, REVOCATIONS, self._take_revocation)
         await follow_book(self._journal, BOOK, self._take)
         self.look(principals)
         await self.settle(self._journal.head)
@@ -93,7 +109,8 @@ class Rights:
         for key_id in [gone for gone in known if gone not in seen]:
             self._held.pop(key_id, None)
             self._mine.pop(key_id, None)
-            self._unsaved[key_id] = None
+            if key_id not in self.revoked:
+                self._unsaved[key_id] = secrets.token_hex(8)
         self._seen, self._looked = seen, True
 
     def _look_at(self, principal: Principal) -> None:
@@ -103,13 +120,11 @@ class Rights:
             for channel in self._catalogue.open_to(principal)
             if principal.may("read")
         }
-        if key_id in self.revoked:
+        given_back = key_id in self.revoked
+        if given_back:
             # Put back it is only where it was away: a file that is read anew still has it.
             if not self._looked or key_id in self._seen:
-                log.warning(
-                    "a key was revoked at another node: take it out of this node's keys file",
-                    extra={"key_id": key_id},
-                )
+                _warn(key_id)
                 self._mine[key_id] = now
                 return
             del self.revoked[key_id]
@@ -124,9 +139,9 @@ class Rights:
             for name, digest in now.items()
         }
         self._mine[key_id] = now
-        if held != before or any(since.seq == BEGUN for since in held.values()):
+        if given_back or held != before or any(since.seq == BEGUN for since in held.values()):
             self._held[key_id] = held
-            self._unsaved[key_id] = self._changing[key_id] = None
+            self._unsaved[key_id], self._changing[key_id] = "", None
 
     def _take(self, note: Note) -> None:
         """A note has committed, here or at another node."""
@@ -136,12 +151,14 @@ class Rights:
                 self._held.pop(key_id, None)
             return
         if note.value == REVOKED:
-            self.revoked[key_id] = None
-            for known in (self._held, self._unsaved, self._changing):
-                known.pop(key_id, None)  # a note about it now would give it back
+            self._revoke(key_id)
+            return
+        written = orjson.loads(note.value)
+        if written.get("revocation", "") != self._revocations.get(key_id, ""):
+            log.info("a late note about a revoked key counts for nothing", extra={"key_id": key_id})
             return
         self.revoked.pop(key_id, None)
-        theirs = _read(note.value, self._journal.epoch)
+        theirs = _read(written, self._journal.epoch)
         mine = self._mine.get(key_id)
         if mine is None:
             self._held[key_id] = theirs
@@ -158,7 +175,19 @@ class Rights:
                 folded.setdefault(name, _Since(digest, BEGUN))
         self._held[key_id] = folded
         if any(theirs.get(name) != since for name, since in folded.items()):
-            self._unsaved[key_id] = None
+            self._unsaved[key_id] = ""
+
+    def _take_revocation(self, note: Note) -> None:
+        assert note.value is not None, "none is ever erased"
+        self._revocations[note.key] = note.value.decode()
+        self._revoke(note.key)
+
+    def _revoke(self, key_id: str) -> None:
+        if key_id in self._seen and key_id not in self.revoked:
+            _warn(key_id)
+        self.revoked[key_id] = None
+        for known in (self._held, self._unsaved, self._changing):
+            known.pop(key_id, None)  # a note about it now would give it back
 
     async def settle(self, head: int) -> None:
         """Nobody is served under the rights from before any more: what has begun to change has
@@ -171,23 +200,33 @@ class Rights:
                 else since
                 for name, since in self._held.get(key_id, {}).items()
             }
-        unsaved, self._unsaved = list(self._unsaved), {}
+        unsaved, self._unsaved = list(self._unsaved.items()), {}
         self._changing.clear()
         try:
-            for start in range(0, len(unsaved), MAX_BATCH):
-                notes = tuple(self._notes(unsaved[start : start + MAX_BATCH]))
-                await self._journal.append(Batch(notes=notes))
+            for start in range(0, len(unsaved), KEYS_A_BATCH):
+                if notes := tuple(self._notes(unsaved[start : start + KEYS_A_BATCH])):
+                    await self._journal.append(Batch(notes=notes))
         except JournalUnavailable as fault:
             log.warning("changed rights are not kept yet", extra={"reason": fault.message})
-            self._unsaved = dict.fromkeys(unsaved) | self._unsaved
+            again = {key_id: name for key_id, name in unsaved if not self._refused(key_id)}
+            self._unsaved = again | self._unsaved
 
-    def _notes(self, key_ids: Iterable[str]) -> Iterator[Note]:
-        for key_id in key_ids:
+    def _refused(self, key_id: str) -> bool:
+        """Whether it was revoked elsewhere while this node has it still: nothing is noted of it."""
+        return key_id in self.revoked and key_id in self._seen
+
+    def _notes(self, unsaved: Iterable[tuple[str, str]]) -> Iterator[Note]:
+        for key_id, revocation in unsaved:
+            if self._refused(key_id):
+                continue
             if key_id in self._seen:
-                yield Note(BOOK, key_id, _written(self._held[key_id], self._journal.epoch))
-            else:
-                self._held.pop(key_id, None)
-                yield Note(BOOK, key_id, REVOKED if self._journal.shared else None)
+                seen = self._revocations.get(key_id, "")
+                yield Note(BOOK, key_id, _written(self._held[key_id], self._journal.epoch, seen))
+                continue
+            self._held.pop(key_id, None)
+            yield Note(BOOK, key_id, REVOKED if self._journal.shared else None)
+            if self._journal.shared:
+                yield Note(REVOCATIONS, key_id, revocation.encode())
 
     def changed_since(
         self, principal: Principal, names: Iterable[str], position: Position
@@ -223,13 +262,19 @@ def _digest(channel: Channel, principal: Principal) -> str:
     return sha256(text).hexdigest()[:16]
 
 
-def _written(held: Mapping[str, _Since], epoch: str) -> bytes:
+def _warn(key_id: str) -> None:
+    log.warning(
+        "a key was revoked at another node: take it out of this node's keys file",
+        extra={"key_id": key_id},
+    )
+
+
+def _written(held: Mapping[str, _Since], epoch: str, revocation: str) -> bytes:
     channels = {name: [since.digest, since.seq] for name, since in held.items()}
-    return orjson.dumps({"epoch": epoch, "channels": channels})
+    return orjson.dumps({"epoch": epoch, "channels": channels, "revocation": revocation})
 
 
-def _read(value: bytes, epoch: str) -> _Held:
-    note = orjson.loads(value)
+def _read(note: Mapping[str, Any], epoch: str) -> _Held:
     same = note["epoch"] == epoch
     # Of another epoch no position is taken anyway.
     return {

@@ -57,6 +57,10 @@ class Server:
         self._context = context = _tls(settings)
         try:
             await self._runner.setup()
+        except BaseException:
+            await self._runner.cleanup()
+            raise
+        try:
             receiver = self._receiver()
             for bound in listen(settings.host, settings.port, shared=settings.workers > 1):
                 listener = await asyncio.get_running_loop().create_server(

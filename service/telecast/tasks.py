@@ -76,6 +76,7 @@ async def watch_clients(parts: Parts) -> None:
     """Keep an eye on who takes nothing: what `stale` says rests on these looks."""
     while True:
         await asyncio.sleep(LOOK_SECONDS)
+        parts.shared_clients.look()
         await parts.clients.look()
 
 
@@ -118,9 +119,10 @@ async def watch_staleness(parts: Parts) -> None:
 
 
 async def watch_nodes(parts: Parts) -> None:
-    """Warn of nodes that read another keys file."""
+    """Warn of nodes that read another keys file; keep in mind which nodes there are."""
     compared = KeysCompared()
     while True:
+        await parts.members.look()
         await asyncio.sleep(NODES_SECONDS)
         compared.look(parts)
 

@@ -43,6 +43,9 @@ class ClockedLog(JetStreamLog):
         async for logged in super().follow(after):
             yield tuple(Logged(each.sequence, self._now.ms, each.data) for each in logged)
 
+    def now(self) -> float:
+        return self._now()
+
     async def timestamp_of(self, sequence: int) -> int | None:
         return None if await super().timestamp_of(sequence) is None else 0
 

@@ -116,6 +116,15 @@ async def test_a_batch_gets_consecutive_numbers_and_the_time_of_its_commit(kind:
         )
 
 
+async def test_its_time_is_that_of_what_commits(kind: Kind) -> None:
+    clock = Clock()
+    async with kind.journal(KEEP, clock) as journal:
+        for _ in range(2):
+            receipt = await journal.append(batch(record("x")))
+            assert int(journal.now() * 1000) == receipt.timestamp
+            clock.seconds += 3600
+
+
 async def test_appends_made_one_after_the_other_commit_in_that_order(kind: Kind) -> None:
     async with kind.journal(KEEP) as journal:
         receipts = await asyncio.gather(

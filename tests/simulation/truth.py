@@ -194,6 +194,9 @@ class LateJournal(Journal):
     def figures(self) -> Figures:
         return self.inner.figures()
 
+    def now(self) -> float:
+        return self.inner.now()
+
     def failure(self) -> str | None:
         return self.inner.failure()
 

@@ -36,6 +36,9 @@ class Bans:
         for each in those:
             self._until[each] = max(self._until.get(each, 0.0), now + seconds)
 
+    def lift(self, banned: Banned) -> None:
+        self._until.pop(banned, None)
+
     def check(self, banned: Banned, now: float) -> None:
         """Raises PeerFault BANNED, with the time that is left."""
         until = self._until.get(banned)

@@ -259,6 +259,10 @@ class Clients:
         """Refuse each key and clientId for so long. Raises PeerFault, and bans nobody."""
         self._bans.add(banned, self._clock(), seconds)
 
+    def lift_ban(self, banned: Banned) -> None:
+        """Let in again who was banned."""
+        self._bans.lift(banned)
+
     def ban_by_name(self, banned: Banned, seconds: float) -> None:
         """The same for one that was banned at another node, or before this start; where there are
         too many bans already it does not hold."""

@@ -19,8 +19,8 @@ from telecast.clients.bans import Banned
 from telecast.clients.client import Client
 from telecast.clients.registry import Clients
 from telecast.errors import JournalUnavailable
-from telecast.journal.ageing import monotonic
-from telecast.journal.base import Batch, Journal, Note
+from telecast.journal.ageing import Ageing, monotonic
+from telecast.journal.base import Batch, Journal, Note, read_book
 from telecast.journal.books import follow_book
 
 log = logging.getLogger(__name__)
@@ -35,28 +35,35 @@ MOST_SIGNALS = 4096
 
 class SharedClients:
     """A ban that comes while the service runs is as long here as where it was made, whatever the
-    clocks say; only after a start its end is looked up by the clock. `now` gives seconds since
-    1970, `elapsed` seconds of monotonic time."""
+    clocks say. After a start its end is looked up by the journal's time, which is believed as
+    `ageing` says, from the newest ban on: a clock that is far ahead lets nobody in before it has
+    proved steady, and no ban is longer than it was made. `elapsed` gives seconds of monotonic time.
+    """
 
     def __init__(
         self,
         journal: Journal,
         clients: Clients,
         *,
-        now: Callable[[], float],
         elapsed: Callable[[], float] = monotonic,
     ) -> None:
         self._journal = journal
         self._clients = clients
-        self._now = now
         self._elapsed = elapsed
+        self._ageing = Ageing(aloud=False)
         self._opened = False
+        self._doubtful: dict[str, float] = {}
+        """Bans that are over by the clock of this start alone, and when each ends, in seconds since
+        1970."""
         self._bans: dict[str, float] = {}
         """What is in the book, to when it is over for certain, by `elapsed`."""
         self._signals: dict[asyncio.Task[None], None] = {}
 
     async def open(self) -> None:
         """Let the bans hold that are kept. Raises JournalUnavailable and JournalCorrupt."""
+        kept = map(orjson.loads, (await read_book(self._journal, BANS)).values())
+        newest = max((until - seconds for until, seconds in kept), default=None)
+        self._ageing.start(self._journal.now(), self._elapsed(), newest)
         await follow_book(self._journal, BANS, self._on_ban)
         self._opened = True
         self._journal.books.follow(TAKEN, self._on_taken)
@@ -65,7 +72,7 @@ class SharedClients:
         """Refuse each key and clientId, here at once, and at every node. Raises PeerFault, and
         bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
         self._clients.ban(banned, seconds)
-        value, elapsed = orjson.dumps([self._now() + seconds, seconds]), self._elapsed()
+        value, elapsed = orjson.dumps([self._journal.now() + seconds, seconds]), self._elapsed()
         over = [key for key, until in self._bans.items() if until <= elapsed]
         notes = [Note(BANS, _key(each), value) for each in banned]
         notes += [Note(BANS, key, None) for key in over]
@@ -80,15 +87,31 @@ class SharedClients:
             )
 
     def _on_ban(self, note: Note) -> None:
+        self._doubtful.pop(note.key, None)
         if note.value is None:
             self._bans.pop(note.key, None)
             return
         until, seconds = orjson.loads(note.value)
         self._bans[note.key] = self._elapsed() + seconds
-        left = seconds if self._opened else min(seconds, until - self._now())
+        left = seconds
+        if not self._opened:
+            left = min(seconds, until - self._believed())
+            if left > 0 and until <= self._journal.now():
+                self._doubtful[note.key] = until
         if left > 0:
-            key_id, client_id = orjson.loads(note.key)
-            self._clients.ban_by_name((key_id, client_id), left)
+            self._clients.ban_by_name(_banned(note.key), left)
+
+    def look(self) -> None:
+        """Lift bans that are over by a clock that has proved steady by now. Called now and then."""
+        if not self._doubtful:
+            return
+        believed = self._believed()
+        for key in [key for key, until in self._doubtful.items() if until <= believed]:
+            del self._doubtful[key]
+            self._clients.lift_ban(_banned(key))
+
+    def _believed(self) -> float:
+        return self._ageing.at(self._journal.now(), self._elapsed()).before
 
     # --- whose place is taken
 
@@ -128,6 +151,11 @@ class SharedClients:
     def end(self) -> None:
         for task in tuple(self._signals):
             task.cancel()
+
+
+def _banned(key: str) -> Banned:
+    key_id, client_id = orjson.loads(key)
+    return key_id, client_id
 
 
 def _key(parts: Iterable[str | None] | Banned) -> str:

@@ -118,6 +118,8 @@ _DETAILS: Mapping[tuple[str, str], _Detail] = {
     ("delete", "/consumers"): _Detail(scope="admin", query={"keyId": TEXT, "clientId": TEXT}),
     ("get", "/keys/{id}"): _Detail(scope="admin"),
     ("get", "/stats"): _Detail(scope="admin"),
+    ("get", "/nodes"): _Detail(scope="admin"),
+    ("delete", "/nodes/{node}"): _Detail(scope="admin"),
 }
 
 

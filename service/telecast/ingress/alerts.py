@@ -17,7 +17,7 @@ import orjson
 from telecast.audit import Audit
 from telecast.channels import alerts
 from telecast.channels.channel import Channel
-from telecast.errors import Code, PeerFault, TelecastError
+from telecast.errors import Code, JournalUnavailable, PeerFault, TelecastError
 from telecast.ingress.backlog import Published
 from telecast.ingress.derivation import Change
 from telecast.ingress.ingress import Ingress
@@ -86,6 +86,9 @@ class Alerts:
         self._on_escalated = on_escalated
         self._upto = 0
         """The newest row that was looked at."""
+        self._unsure: dict[str, set[str]] = {}
+        """Id of each alert that this node may have escalated, the journal did not say, and the
+        `escalatedAt` that it would then have. The event itself says so, once it is there."""
         self._waiting: dict[str, float] = {}
         """Id of each critical alert that nobody has acknowledged, and since when it waits, in
         monotonic time."""
@@ -148,6 +151,8 @@ class Alerts:
         while events := list(islice(rows.upserts(self._upto), SCAN)):
             for event in events:
                 self._waiting.pop(event.key, None)
+                if event.key in self._unsure:
+                    self._resolve(event.key, event.row, event.seq)
                 if event.fields.get("severity") == alerts.SEVERITIES[-1]:
                     row = event.row
                     if alerts.waits(row):
@@ -159,6 +164,8 @@ class Alerts:
 
     def _sort(self, due: list[str]) -> Iterator[None]:
         """Let go of those that have ended, and find those that are due."""
+        for alert_id in [each for each in self._unsure if self.row(each) is None]:
+            del self._unsure[alert_id]
         latest = self._elapsed() - self._escalate_after
         waiting = tuple(self._waiting)
         for first in range(0, len(waiting), SCAN):
@@ -170,27 +177,47 @@ class Alerts:
             yield
 
     async def _escalate(self, alert_id: str) -> None:
+        tried: set[str] = set()
+
+        def escalate(row: Row, now: str) -> Row:
+            tried.add(now)
+            return alerts.escalate(row, now)
+
         try:
-            done = await self._submit(SERVER, "escalate-alert", alert_id, alerts.escalate)
+            done = await self._submit(SERVER, "escalate-alert", alert_id, escalate)
         except TelecastError as fault:
+            if isinstance(fault, JournalUnavailable) and fault.outcome_unknown:
+                self._unsure.setdefault(alert_id, set()).update(tried)
             if fault.code != Code.ROW_NOT_FOUND:
                 log.warning("alert not escalated", extra={"alert_id": alert_id, "code": fault.code})
             return
         self._waiting.pop(alert_id, None)
         row = self.row(alert_id)
         if done.receipt.count and row is not None:
-            self.escalated += 1
-            self._on_escalated(self.channel.name, row)
-            log.warning(
-                "alert escalated",
-                extra={
-                    "alert_id": alert_id,
-                    "trader_id": row["traderId"],
-                    "active_since": row["activeSince"],
-                    "count": row["count"],
-                    "seq": done.receipt.last_seq,
-                },
-            )
+            self._unsure.pop(alert_id, None)
+            self._report(alert_id, row, done.receipt.last_seq)
+
+    def _resolve(self, alert_id: str, row: Row, seq: int) -> None:
+        """The alert has moved on after an escalation of which nobody knew what became of it."""
+        if row.get("escalatedAt") is not None:
+            if row["escalatedAt"] in self._unsure.pop(alert_id):
+                self._report(alert_id, row, seq)
+        elif not alerts.waits(row):
+            del self._unsure[alert_id]
+
+    def _report(self, alert_id: str, row: Row, seq: int) -> None:
+        self.escalated += 1
+        self._on_escalated(self.channel.name, row)
+        log.warning(
+            "alert escalated",
+            extra={
+                "alert_id": alert_id,
+                "trader_id": row["traderId"],
+                "active_since": row["activeSince"],
+                "count": row["count"],
+                "seq": seq,
+            },
+        )
 
     def _submit(
         self,

@@ -214,6 +214,11 @@ class Journal(ABC):
         """
 
     @abstractmethod
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that stamps what commits: where several nodes share the
+        journal that is the log's, as well as this node knows it, and not the node's."""
+
+    @abstractmethod
     def failure(self) -> str | None:
         """Why the journal takes no batches just now, or None when it does."""
 

@@ -248,6 +248,9 @@ class MemoryJournal(Journal):
         self._remembered.forget(Counter(Idempotency(key, b"").owner for key in old))
         return len(old)
 
+    def now(self) -> float:
+        return self._now()
+
     def failure(self) -> str | None:
         return "The journal is closed." if self._tail.ended else None
 

@@ -33,6 +33,7 @@ from telecast.watch.lag import Lag
 from telecast.watch.staleness import Staleness
 from telecast.web.auth.signed_out import SignedOut
 from telecast.web.front.budget import Budget
+from telecast.web.nodes.members import Members
 from telecast.webhook import Webhook
 
 
@@ -67,6 +68,7 @@ class Parts:
     guesses: Guesses
     lag: Lag
     staleness: Staleness
+    members: Members
     now: Callable[[], float]
     """Seconds since 1970."""
     worker: Worker | None = None

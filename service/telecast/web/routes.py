@@ -19,6 +19,7 @@ from telecast.web.api import (
     sessions,
     stats,
 )
+from telecast.web.nodes import calls as nodes
 from telecast.web.page import files
 from telecast.web.streams import sse, ws
 
@@ -57,7 +58,8 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{API}/clients/{{connection_id}}", clients.read),
         web.delete(f"{API}/clients/{{connection_id}}", clients.kick),
         web.get(f"{API}/stats", stats.read),
-        web.get(f"{API}/nodes", stats.nodes),
+        web.get(f"{API}/nodes", nodes.nodes),
+        web.delete(f"{API}/nodes/{{node}}", nodes.forget),
         web.get("/", files.page),
         web.get("/page/{name:.+}", files.asset),
         web.get("/client/{name}", files.client),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -16,6 +17,7 @@ from telecast import turns
 from telecast.clients import Client
 from telecast.clients.bans import MOST_BANS
 from telecast.clients.registry import KEPT_ENDED
+from telecast.journal.ageing import WAIT
 from tests.support.payloads import position, price
 from tests.support.service.live import Ended, Live, Reader, principal, served, types
 
@@ -503,6 +505,60 @@ async def test_bans_are_bounded_and_then_nobody_is_kicked() -> None:
             status, _ = await kick(live, principal="bot", ban="10m")
             assert status == 200
             assert len(bans) == 1
+
+
+@pytest.mark.parametrize("days", [1, -1])
+async def test_a_start_with_a_wrong_clock_lets_nobody_in_and_bans_nobody_for_longer(
+    days: int, tmp_path: Path
+) -> None:
+    """Regression: a day's step of the clock over a restart ended every ban."""
+    clock, elapsed = [1_800_000_000.0], [0.0]
+    settings = {
+        "journal": f"sqlite:{tmp_path}/telecast.db",
+        "now": lambda: clock[0],
+        "elapsed": lambda: elapsed[0],
+    }
+
+    async def banned(live: Live) -> bool:
+        try:
+            async with live.ws(who="bot"):
+                return False
+        except aiohttp.WSServerHandshakeError as refused:
+            assert refused.status == 403
+            return True
+
+    async with service(**settings) as live, live.ws(who="bot"):
+        assert (await kick(live, principal="bot", ban="10m"))[0] == 200
+    clock[0] += days * 86_400
+    async with service(**settings) as live:
+        assert await banned(live)
+        bans = live.parts.clients._bans
+        assert bans._until[BOT.key_id, None] <= live.parts.clients.now() + 600
+        clock[0] -= days * 86_400  # it is right again
+        live.parts.shared_clients.look()
+        assert await banned(live)
+
+
+async def test_a_ban_that_ended_while_the_service_was_down_ends_once_the_clock_has_proved_steady(
+    tmp_path: Path,
+) -> None:
+    clock, elapsed = [1_800_000_000.0], [0.0]
+    settings = {
+        "journal": f"sqlite:{tmp_path}/telecast.db",
+        "now": lambda: clock[0],
+        "elapsed": lambda: elapsed[0],
+    }
+    async with service(**settings) as live, live.ws(who="bot"):
+        assert (await kick(live, principal="bot", ban="2h"))[0] == 200
+    clock[0] += 86_400
+    async with service(**settings) as live:
+        for seconds in (0.0, WAIT - 1, 2.0):
+            clock[0] += seconds
+            elapsed[0] += seconds
+            live.parts.shared_clients.look()
+            assert len(live.parts.clients._bans) == (elapsed[0] < WAIT)
+        async with live.ws(who="bot") as reader:
+            await reader.expect("welcome")
 
 
 async def test_who_is_refused_for_a_ban_is_counted() -> None:

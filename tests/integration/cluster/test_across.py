@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -21,25 +20,11 @@ from telecast.web.nodes.presence import KeysCompared
 from tests.support.payloads import alert, trader
 from tests.support.service.live import Live, principal, served
 from tests.support.service.nats import needs_nats, shared
-from tests.support.service.nodes import nodes, stream_name
+from tests.support.service.nodes import hand_out, known, level, nodes, stream_name
 
 pytestmark = needs_nats
 
 A = "trader-status"
-
-
-async def level(*lives: Live) -> None:
-    """All nodes have applied what any of them has, and their tapes hold it."""
-    most = max(live.parts.journal.place().sequence for live in lives)  # type: ignore[union-attr]
-    for live in lives:
-        await live.until(lambda live=live: live.parts.journal.place().sequence >= most)
-        await live.until(lambda live=live: live.parts.tape.head >= live.parts.journal.head)
-
-
-async def known(*lives: Live) -> None:
-    """Each node knows of all others."""
-    for live in lives:
-        await live.until(lambda live=live: len(live.parts.journal.peers.others()) == len(lives) - 1)
 
 
 def consumer(live: Live, name: str) -> str | None:
@@ -234,7 +219,8 @@ async def test_a_ban_holds_where_the_clock_is_wrong_and_is_not_erased_from_there
 ) -> None:
     async with nodes(tmp_path) as (first, second):
         ahead = time.time() + 3 * 86_400
-        monkeypatch.setattr(second.parts.shared_clients, "_now", lambda: ahead)
+        monkeypatch.setattr(second.parts.journal, "_now", lambda: ahead)
+        monkeypatch.setattr(second.parts.journal, "now", lambda: ahead)
         for live, name in ((first, "bot"), (second, "other")):
             async with live.ws(clientId=name):
                 query = {"clientId": name, "ban": "10m"}
@@ -321,6 +307,63 @@ async def test_a_node_that_does_not_answer_is_named(
         query = {"clientId": "bot", "dryRun": "true"}
         _, answer, _ = await first.ask("DELETE", "/api/v1/clients", query=query)
         assert list(answer["data"]["missing"]) == [name]
+
+
+async def test_a_client_that_may_be_at_a_node_that_does_not_answer_is_not_said_to_be_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers_module, "ASK_SECONDS", 0.2)
+    async with nodes(tmp_path, 3) as (first, second, third):
+        await known(first, second, third)
+
+        async def hangs(_: object) -> None:
+            await asyncio.Event().wait()
+
+        answers = third.parts.journal.peers
+        answer = answers._handlers["client"]  # type: ignore[attr-defined]
+        answers.on("client", hangs)
+        async with second.ws(clientId="there") as there, third.ws(clientId="bot") as ws:
+            await there.expect("welcome")
+            wanted = (await ws.expect("welcome")).body["connectionId"]
+            for method in ("GET", "DELETE"):
+                status, said, answered = await first.ask(method, f"/api/v1/clients/{wanted}")
+                error = said["error"]
+                assert (status, error["code"]) == (503, "NODE_SILENT")
+                assert list(error["details"]["missing"]) == [str(answers.node)]
+                assert f"{answers.node} (It did not answer within 0.2 s.)" in error["message"]
+                assert int(answered.headers["Retry-After"]) >= 2
+            answers.on("client", answer)
+            status, said, _ = await first.ask("GET", f"/api/v1/clients/{wanted}")
+            assert (status, said["data"]["node"]) == (200, str(answers.node))
+            status, said, _ = await first.ask("GET", "/api/v1/clients/c-nowhere")
+            assert (status, said["error"]["code"]) == (404, "CLIENT_NOT_FOUND")
+
+
+async def test_what_the_service_writes_into_an_alert_is_the_logs_time_at_every_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`activeSince`, `lastSeenAt`, `acknowledgedAt`, `escalatedAt`, and the audit."""
+    async with nodes(tmp_path, escalate_after=1.0) as (first, second):
+        ahead = time.time() + 3 * 86_400
+        monkeypatch.setattr(second.parts.journal, "_now", lambda: ahead)
+        await second.publish("risk-alerts", alert("a1", severity="CRITICAL"))
+        (alerts,) = second.parts.alerts
+        await second.until(lambda: alerts.row("a1") is not None)
+        alerts.escalate_after(0.000_001)
+        await alerts.look()
+        assert alerts.escalated == 1
+        await level(first, second)
+        for live in (first, second):
+            row = live.parts.alerts[0].row("a1")
+            assert row is not None
+            event = live.parts.tape.row("risk-alerts", "a1")
+            assert event is not None
+            for name in ("activeSince", "escalatedAt"):
+                moment = datetime.fromisoformat(row[name]).timestamp()
+                assert abs(moment - event.timestamp / 1000) < 60
+            (entry, *_) = live.parts.audit.before(None)
+            assert entry.action == "escalate-alert"
+            assert abs(datetime.fromisoformat(entry.at).timestamp() - moment) < 60
 
 
 async def test_a_question_too_many_is_refused_counted_and_logged_once(
@@ -425,114 +468,7 @@ async def test_a_ticket_opens_one_stream_at_one_node(tmp_path: Path) -> None:
         assert [await opened(first), await opened(second)] == [401, 401]
 
 
-# --- rights, keys and the secret
-
-
-ONE = principal("narrow", "read", channels=("positions",), forced={"traderId": frozenset({"t1"})})
-BOTH = principal(
-    "narrow", "read", channels=("positions",), forced={"traderId": frozenset({"t1", "t2"})}
-)
-
-
-def hand_out(live: Live, *holders: Any) -> None:
-    """Another keys file at this node, without its watch having looked yet."""
-    entries = dict(live.parts.keys._entries)
-    kept = {}
-    for holder in holders:
-        entry = entries[holder.key_id]
-        kept[holder.key_id] = type(entry)(holder, entry.sha256)
-    live.parts.keys._entries = kept
-
-
-async def settle(live: Live) -> None:
-    """What the watch over the keys does each second."""
-    live.parts.rights.look(live.parts.keys.principals())
-    await live.parts.clients.recheck()
-    await live.parts.rights.settle(live.parts.tape.head)
-
-
-async def test_rights_that_change_at_one_node_after_the_other_make_positions_old_at_both(
-    tmp_path: Path,
-) -> None:
-    async with nodes(tmp_path, holders=[principal(), ONE]) as (first, second):
-        await first.publish(A, trader(id="t1"))
-        await level(first, second)
-
-        def old(live: Live, seq: int) -> bool:
-            parts, at = live.parts, Position(live.epoch, seq)
-            holder = parts.keys.current(ONE.key_id)
-            assert holder is not None
-            return bool(parts.rights.changed_since(holder, ["positions"], at))
-
-        hand_out(first, principal(), BOTH)
-        await settle(first)
-        await first.publish(A, trader(id="t2"), trader(id="t3"))
-        await level(first, second)
-        await settle(second)  # it has the old file still, and says so
-        await level(first, second)
-        # What is earned at the second node now is earned under the old rights.
-        assert old(first, 10**6)
-        hand_out(second, principal(), BOTH)
-        await settle(second)
-        await level(first, second)
-        head = second.parts.tape.head
-        for live in (first, second):
-            assert old(live, head)
-            assert not old(live, head + 1)
-
-
-async def test_a_key_revoked_at_one_node_is_refused_at_all_and_after_a_restart(
-    tmp_path: Path,
-) -> None:
-    name, desk, bot = stream_name(), principal(), principal("bot", "read")
-    async with nodes(tmp_path, holders=[desk, bot], name=name) as (first, second):
-        async with second.ws(who="bot", channels=A) as ws:
-            await ws.opening()
-            hand_out(first, desk)
-            await settle(first)
-            await level(first, second)
-            await second.parts.clients.recheck()
-            messages, _ = await ws.rest()
-            assert messages[-1].body["code"] == "UNAUTHENTICATED"
-        status, _, _ = await second.ask("GET", "/api/v1/channels", who="bot")
-        assert status == 401
-    async with nodes(tmp_path, 1, holders=[desk, bot], name=name) as (live,):
-        assert live.parts.keys.current(bot.key_id) is None
-        assert live.parts.keys.current(desk.key_id) is not None
-
-
-async def test_a_revoked_key_stays_so_where_an_older_file_is_read_anew(tmp_path: Path) -> None:
-    desk, bot = principal(), principal("bot", "read")
-    async with nodes(tmp_path, holders=[desk, bot]) as (first, second):
-        old = second.parts.keys._entries
-        hand_out(first, desk)
-        await settle(first)
-        await level(first, second)
-        hand_out(second, desk, replace(bot))  # as where another key is added to the file
-        await settle(second)
-        await level(first, second)
-        assert second.parts.keys.current(bot.key_id) is None
-        # Taken out there too, and given again: now it is meant.
-        hand_out(second, desk)
-        await settle(second)
-        second.parts.keys._entries = old
-        await settle(second)
-        assert second.parts.keys.current(bot.key_id) is not None
-
-
-async def test_a_key_that_is_revoked_while_its_rights_change_is_not_given_back(
-    tmp_path: Path,
-) -> None:
-    desk, bot = principal(), principal("bot", "read")
-    async with nodes(tmp_path, holders=[desk, bot]) as (first, second):
-        hand_out(second, desk, replace(bot, channels=(A,)))
-        second.parts.rights.look(second.parts.keys.principals())
-        hand_out(first, desk)
-        await settle(first)
-        await level(first, second)
-        await second.parts.rights.settle(second.parts.tape.head)
-        await level(first, second)
-        assert second.parts.keys.current(bot.key_id) is None
+# --- the secret, and what nodes say
 
 
 async def test_a_node_with_another_secret_does_not_start(tmp_path: Path) -> None:

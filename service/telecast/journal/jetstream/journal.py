@@ -95,8 +95,9 @@ class JetStreamJournal(Journal):
         checkpoint_bytes: int = CHECKPOINT_BYTES,
         largest_event: int = 0,
     ) -> None:
-        """`copy` is the path of this node's own database. `now` only says when to ask for a trim:
-        what goes is judged by the log's time. A checkpoint is made every so many bytes.
+        """`copy` is the path of this node's own database. `now` counts where the log's time is not
+        known, and says when to ask for a trim: what goes is judged by the log's time. A checkpoint
+        is made every so many bytes.
         A message must hold the `largest_event` twice: as it was, taken away, and as it is."""
         self._least = 2 * largest_event + BESIDE_EVENTS
         self.epoch = ""
@@ -141,6 +142,7 @@ class JetStreamJournal(Journal):
         loop = asyncio.get_running_loop()
         self._opened, self._gone = loop.create_future(), loop.create_future()
         try:
+            self._check_folder()
             await self._log.open()
             self._check_payload()
             fetching = Fetching(self._log, self._path)
@@ -157,6 +159,14 @@ class JetStreamJournal(Journal):
         self._move(_State.OPEN)
         self._tasks.append(asyncio.create_task(self._sender.run()))
         self._tasks.append(asyncio.create_task(self._keeper.run()))
+
+    def _check_folder(self) -> None:
+        folder = os.path.dirname(os.path.abspath(self._path))
+        if not os.path.isdir(folder):
+            raise JournalUnavailable(
+                f"There is no folder {folder} for this node's copy of the log: make it, or name "
+                "another place (journal_copy)."
+            )
 
     def _check_payload(self) -> None:
         if self._log.most_bytes < self._least:
@@ -388,6 +398,10 @@ class JetStreamJournal(Journal):
 
     def figures(self) -> Figures:
         return self._figures
+
+    def now(self) -> float:
+        found = self._log.now()
+        return self._now() if found is None else found
 
     def place(self) -> LogPlace:
         sequence = self._place.applied

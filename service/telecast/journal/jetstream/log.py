@@ -89,6 +89,10 @@ class Log(ABC):
     async def forget(self, upto: int) -> None:
         """Remove the messages up to that one. Raises JournalUnavailable."""
 
+    def now(self) -> float | None:
+        """The log's time, in seconds since 1970; None where it is not known."""
+        return None
+
     @abstractmethod
     def away(self) -> str | None:
         """Why the log can't be reached just now, or None."""

@@ -18,8 +18,10 @@ from typing import Any
 import nats.errors
 
 from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable
+from telecast.journal.ageing import monotonic
 from telecast.journal.jetstream.address import Access, Address
 from telecast.journal.jetstream.checkpoints.objects import ObjectShelf
+from telecast.journal.jetstream.clock import LogClock
 from telecast.journal.jetstream.consumer import Consumer
 from telecast.journal.jetstream.description import (
     FORMAT,
@@ -82,6 +84,7 @@ class JetStreamLog(Log):
         self._consumer: Consumer | None = None
         self._closed = False
         self._patient_until = 0.0
+        self._clock = LogClock()
 
     async def open(self) -> None:
         try:
@@ -155,6 +158,7 @@ class JetStreamLog(Log):
         return unusable(self._address, self._replicas, refused)
 
     def _begin(self, info: dict[str, Any]) -> None:
+        self._see_clock(info)
         config, name = info["config"], self._address.name
         metadata = config.get("metadata") or {}
         if "telecast.format" not in metadata:
@@ -196,11 +200,20 @@ class JetStreamLog(Log):
     async def info(self) -> dict[str, Any]:
         """What the servers say of the stream. Raises JournalUnavailable."""
         try:
-            return await self._servers.call(f"STREAM.INFO.{self._address.name}")
+            info = await self._servers.call(f"STREAM.INFO.{self._address.name}")
         except Refused as refused:
             raise self._unusable(refused) from refused
         except TROUBLE as error:
             raise self._silent(error) from error
+        self._see_clock(info)
+        return info
+
+    def _see_clock(self, info: dict[str, Any]) -> None:
+        if "ts" in info:
+            self._clock.seen(ms_of(info["ts"]) / 1000, monotonic())
+
+    def now(self) -> float | None:
+        return self._clock.at(monotonic())
 
     async def extent(self) -> Extent:
         state = (await self.info())["state"]
@@ -265,6 +278,7 @@ class JetStreamLog(Log):
                             await self._explain_gap(after, each.sequence)
                     self.end = max(self.end, after + consumer.pending)
                     doubt.seen(logged[-1])
+                    self._clock.seen(logged[-1].timestamp / 1000, monotonic())
                     yield logged
             except Trimmed as trimmed:
                 raise JournalUnavailable(trimmed.message) from trimmed

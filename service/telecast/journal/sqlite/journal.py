@@ -158,6 +158,9 @@ class SqliteJournal(Journal):
     def figures(self) -> Figures:
         return self._figures
 
+    def now(self) -> float:
+        return self._now()
+
     def failure(self) -> str | None:
         return None if self._state is _State.OPEN else f"{self._name}: {self._why}"
 

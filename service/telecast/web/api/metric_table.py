@@ -383,6 +383,19 @@ METRICS = (
         one(lambda parts: 0),  # the parent counts them
     ),
     Metric(
+        "counter",
+        "telecast_worker_hangs_total",
+        "Workers that gave no sign of life, and were killed and restarted.",
+        one(lambda parts: 0),  # as above
+    ),
+    Metric(
+        "gauge",
+        "telecast_workers_unanswered",
+        "Workers that did not answer when they were asked for these figures: their counters are "
+        "those of before, their gauges are missing.",
+        one(lambda parts: 0),  # as above
+    ),
+    Metric(
         "gauge",
         "telecast_ready",
         "1 while new work is welcome.",
@@ -394,6 +407,13 @@ METRICS = (
         "telecast_nodes",
         "Nodes of the journal that said within a minute that they are there, this one included.",
         one(lambda parts: 1 + len(parts.journal.peers.others())),
+        Join.MOST,
+    ),
+    Metric(
+        "gauge",
+        "telecast_nodes_gone",
+        "Nodes of the journal that went without a goodbye within a day, and were not forgotten.",
+        one(lambda parts: len(parts.members.gone())),
         Join.MOST,
     ),
     Metric(

@@ -1,5 +1,4 @@
-"""The service at one glance: who is connected, what is kept, what has happened since the start;
-and the nodes that it is made of."""
+"""The service at one glance: who is connected, what is kept, what has happened since the start."""
 
 from __future__ import annotations
 
@@ -14,11 +13,7 @@ from telecast.model import Principal, rfc3339
 from telecast.web.api import asking
 from telecast.web.auth.credentials import require
 from telecast.web.front.answers import ok
-from telecast.web.nodes import presence
 from telecast.web.parts import Parts, parts_from
-
-ALONE = "this node"
-"""What a node is called that has no others."""
 
 
 async def read(request: web.Request) -> web.Response:
@@ -52,32 +47,6 @@ async def read(request: web.Request) -> web.Response:
         stats["journal"] = {"fileBytes": figures.file_bytes, "logBytes": figures.log_bytes}
         stats["totals"] = _totals(parts)
     return ok(stats)
-
-
-async def nodes(request: web.Request) -> web.Response:
-    """Every node of the journal: version, place in the log, connections, and whether it is ready.
-    One that has gone without a goodbye stays in the list for a minute."""
-    admin = require(request, "admin")
-    asking.parameters(request, ())
-    parts = parts_from(request)
-    peers = parts.journal.peers
-    mine = {"node": peers.node or ALONE, "silentSeconds": 0.0, **presence.describe(parts)}
-    others = [
-        {"node": each.node, "silentSeconds": round(each.silent, 1), **each.facts}
-        for each in peers.others()
-    ]
-    shown = [mine, *others]
-    keys = {each["keys"] for each in shown if "keys" in each}
-    if asking.limited(admin):
-        shown = [{**each, "connections": None} for each in shown]  # they count others' too
-    return ok(
-        {
-            "asked": peers.node or ALONE,
-            "shared": parts.journal.shared,
-            "sameKeys": len(keys) == 1,
-            "nodes": sorted(shown, key=lambda each: str(each["node"])),
-        }
-    )
 
 
 async def _connections(parts: Parts, admin: Principal) -> tuple[dict[str, int], Counter[str]]:

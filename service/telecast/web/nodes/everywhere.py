@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from heapq import merge
 from typing import Any
 
-from telecast.errors import Code, PeerFault
+from telecast.errors import Code, OwnFault, PeerFault
 from telecast.journal.peers import Answer
 from telecast.model import Principal
 from telecast.web.api import asking
@@ -14,6 +14,9 @@ from telecast.web.nodes import here
 from telecast.web.parts import Parts
 
 Json = dict[str, Any]
+
+AGAIN_SECONDS = 2.0
+"""After which it is worth asking a node again that has not answered."""
 
 
 # --- what this node asks
@@ -48,12 +51,23 @@ async def listing(parts: Parts, admin: Principal, asked: Mapping[str, str], limi
 
 
 async def described(parts: Parts, admin: Principal, connection_id: str) -> Json:
-    """A connection of another node. Raises PeerFault CLIENT_NOT_FOUND."""
+    """A connection of another node. Raises PeerFault CLIENT_NOT_FOUND where all have answered, and
+    OwnFault NODE_SILENT where it may be at one that has not."""
     body = {"by": admin.key_id, "connectionId": connection_id}
-    for node, found in _bodies(await parts.journal.peers.ask("client", body)):
+    answers = await parts.journal.peers.ask("client", body)
+    for node, found in _bodies(answers):
         if found is not None:
             client: Json = {**found, "node": node}
             return client
+    if missing := _missing(answers):
+        silent = ", ".join(f"{node} ({why})" for node, why in sorted(missing.items()))
+        raise OwnFault(
+            Code.NODE_SILENT,
+            f"No node that answered has a connection {connection_id[:64]!r}; not all did: "
+            f"{silent} Ask again, or ask that node itself.",
+            {"missing": missing},
+            retry_after=AGAIN_SECONDS,
+        )
     raise here.not_found(connection_id)
 
 

@@ -34,6 +34,7 @@ def describe(parts: Parts) -> dict[str, Any]:
         "logBehind": None if place is None else place.behind,
         "connections": len(parts.clients),
         "keys": parts.keys.digest(),
+        "place": parts.members.place,
     }
 
 
