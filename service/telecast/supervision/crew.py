@@ -4,6 +4,10 @@ What holds: a worker that is not asked to go is started again, later each time t
 most one worker is away because of a rolling restart; and the service ends with an error only if it
 could not be got to work: before all workers were up once, or with no worker up at all. What would
 break it: ending everybody because one worker can't start while the others serve.
+
+A worker hangs if it gives no sign of life between two looks, LOOKS times in a row. Looks are
+counted and not seconds, and one that comes late itself is not counted: this process, or the whole
+machine, stood still or had too much to do, and signs of life may lie here unread.
 """
 
 from __future__ import annotations
@@ -11,16 +15,24 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
+
+from telecast.supervision.orders import Abort, End, Finish, Kill, Order, Say, Serving, Start
 
 FIRST_SECONDS = 0.5
 """Before the first restart of a worker; doubled with each failure after it."""
 MOST_SECONDS = 30.0
 GOOD_SECONDS = 60.0
 """A worker that was up for so long has not failed at its start: its next restart is a first one."""
+LOOKS = 6
+"""Looks in a row that find no sign of life of a worker that hangs."""
+LATE = 1.5
+"""Times the usual between two looks: a later one says nothing."""
+TRACE_SECONDS = 2.0
+"""How long a worker that hangs may take to write where it stands, before it is killed."""
 MOST_STARTS = 3
 """Starts in a row that may fail before the service gives up, where it gives up at all."""
 
@@ -34,14 +46,17 @@ class State(Enum):
     UP = auto()
     LEAVING = auto()
     """Asked to go."""
+    HUNG = auto()
+    """It gave no sign of life: it is about to be killed."""
     GONE = auto()
 
 
 _MOVES = {
     State.WAITING: {State.STARTING, State.GONE},
     State.STARTING: {State.UP, State.LEAVING, State.WAITING},
-    State.UP: {State.LEAVING, State.WAITING},
+    State.UP: {State.LEAVING, State.HUNG, State.WAITING},
     State.LEAVING: {State.WAITING, State.GONE},
+    State.HUNG: {State.WAITING, State.GONE},
     State.GONE: set[State](),
 }
 
@@ -62,51 +77,6 @@ _PHASES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """Ask a worker to go: it drains. `notice`: /readyz says so first, for `drain_notice`."""
-
-    number: int
-    notice: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """It was asked to go and does not."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """All workers are up for the first time."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """All is over. `error` is what the operator is shown."""
-
-    status: int
-    error: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """A line for the log."""
-
-    level: int
-    event: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
-
-
-Order = Start | End | Kill | Serving | Finish | Say
-
-
 @dataclass(slots=True, eq=False)
 class _Worker:
     number: int
@@ -114,7 +84,11 @@ class _Worker:
     since: float = 0.0
     """When it came into its state; seconds of a monotonic clock, as all times here."""
     due: float = 0.0
-    """When a waiting one is started, and one that was asked to go is killed."""
+    """When a waiting one is started, and one that was asked to go, or hangs, is killed."""
+    sign: float = 0.0
+    """When it last gave a sign of life."""
+    silent: int = 0
+    """Looks since then."""
     failures: int = 0
     """Ends in a row that nobody asked for."""
     starts_failed: int = 0
@@ -132,9 +106,13 @@ class Crew:
     """`now` is in seconds of a monotonic clock. Every method returns what is to be done, in order;
     after Finish nothing is."""
 
-    def __init__(self, count: int, patience: float = math.inf) -> None:
-        """`patience` is how many seconds a worker that was asked to go may take."""
+    def __init__(self, count: int, patience: float = math.inf, silent: float = math.inf) -> None:
+        """`patience` is how many seconds a worker that was asked to go may take, `silent` how many
+        one that serves may give no sign of life."""
         self._patience = patience
+        self.every = silent / LOOKS
+        """Seconds between two looks."""
+        self._looked = 0.0
         self._workers = {number: _Worker(number) for number in range(1, count + 1)}
         self._phase = Phase.BEGINNING
         self._status = 0
@@ -143,6 +121,8 @@ class Crew:
         """Workers that are still to be restarted, the first of them being at it."""
         self.restarts = 0
         """Ends that nobody asked for."""
+        self.hangs = 0
+        """Workers that were ended because they hung."""
 
     def _move(self, phase: Phase) -> None:
         if phase not in _PHASES[self._phase]:
@@ -154,13 +134,17 @@ class Crew:
 
     def next_due(self) -> float | None:
         """When `due` is to be called next."""
-        waits = (each.due for each in (*self._in(State.WAITING), *self._in(State.LEAVING)))
+        waits = (each.due for each in self._in(State.WAITING, State.LEAVING, State.HUNG))
         return min((due for due in waits if due < math.inf), default=None)
 
     def due(self, now: float) -> list[Order]:
         """Start those whose time has come; all of them at the beginning. Kill those that should
         have gone: one that hangs must keep neither the service from its end nor a restart."""
         orders: list[Order] = []
+        for each in self._in(State.HUNG):
+            if each.due <= now:
+                each.due = math.inf
+                orders.append(Kill(each.number))
         for each in self._in(State.LEAVING):
             if each.due <= now:
                 each.due = math.inf
@@ -179,6 +163,7 @@ class Crew:
         if worker.state is not State.STARTING:
             return []  # it was asked to go meanwhile
         worker.move(State.UP, now)
+        self.sign(number, now)
         worker.starts_failed, worker.words = 0, ()
         orders: list[Order] = [Say(logging.INFO, "a worker is up", {"worker": number, "pid": pid})]
         all_up = all(each.state is State.UP for each in self._workers.values())
@@ -188,6 +173,35 @@ class Crew:
         if self._rolling and self._rolling[0] == number:
             self._rolling.popleft()
             orders += self._roll_on(now)
+        return orders
+
+    def sign(self, number: int, now: float) -> None:
+        """A worker gives a sign of life: its loop turns."""
+        worker = self._workers[number]
+        worker.sign, worker.silent = now, 0
+
+    def look(self, now: float) -> list[Order]:
+        """Called `every` so many seconds."""
+        orders: list[Order] = []
+        late = now - self._looked > LATE * self.every
+        self._looked = now
+        if late:
+            return orders
+        for each in self._in(State.UP):
+            each.silent += 1
+            if each.silent <= LOOKS:
+                continue
+            self.hangs += 1
+            if now - each.since >= GOOD_SECONDS:
+                each.failures = 0
+            each.move(State.HUNG, now)
+            each.due = now + TRACE_SECONDS
+            said = Say(
+                logging.CRITICAL,
+                "a worker's loop stood still: it is killed",
+                {"worker": each.number, "seconds": round(now - each.sign, 1)},
+            )
+            orders += [said, Abort(each.number)]
         return orders
 
     def refused(self, number: int, words: Iterable[str]) -> None:
@@ -299,8 +313,8 @@ class Crew:
             return [Finish(self._status, self._error)]
         return []
 
-    def _in(self, state: State) -> list[_Worker]:
-        return [each for each in self._workers.values() if each.state is state]
+    def _in(self, *states: State) -> list[_Worker]:
+        return [each for each in self._workers.values() if each.state in states]
 
 
 def _ending(status: int) -> str:

@@ -27,6 +27,7 @@ class Line:
         self._socket = end
         self._read = b""
         self._turn = asyncio.Lock()
+        self._sending: set[asyncio.Task[None]] = set()
 
     @classmethod
     def of_stdin(cls) -> Line | None:
@@ -59,7 +60,14 @@ class Line:
             self._read += data
 
     async def send(self, message: dict[str, Any]) -> None:
-        """What can't be sent because the other end is gone is dropped: `messages` ends then."""
+        """What can't be sent because the other end is gone is dropped: `messages` ends then. One
+        whose sender is cancelled is sent all the same: half of it would spoil the next."""
+        task = asyncio.create_task(self._send(message))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        await asyncio.shield(task)
+
+    async def _send(self, message: dict[str, Any]) -> None:
         async with self._turn:
             with contextlib.suppress(OSError):
                 self._socket.setblocking(False)

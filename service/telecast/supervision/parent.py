@@ -14,22 +14,23 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from telecast import logs
 from telecast.config import Settings, as_plain
 from telecast.errors import SettingsError
-from telecast.supervision.crew import Crew, End, Finish, Kill, Order, Say, Serving, Start, State
+from telecast.supervision.crew import Crew, State
+from telecast.supervision.gathering import Gathering
 from telecast.supervision.line import Line
-from telecast.supervision.sums import Family, Join, Sums
+from telecast.supervision.orders import Abort, End, Finish, Kill, Order, Say, Serving, Start
 from telecast.watch.notify import Notifier
 
 log = logging.getLogger(__name__)
 decided = logging.getLogger("telecast.supervision.crew")
 
-GATHER_SECONDS = 4.0
-"""How long a worker may take to say what it has counted; after that its last report counts."""
+SILENT_SECONDS = 30.0
+"""How long a worker may give no sign of life, where no supervisor says another time."""
 BETWEEN_SECONDS = 10.0
 """Between two reports that nobody asked for: what a killed worker counted is lost for no longer."""
 LONGEST_LINE = 2**20
@@ -37,6 +38,8 @@ BEYOND_SECONDS = 20.0
 """How long a worker may take to end beside its drain: its journal is closed, and synced."""
 END_SECONDS = 2.0
 """How long the last words of a worker that has ended are waited for."""
+MOST_TRACE = 200
+"""Lines of where a worker stood that go into the log."""
 
 Reread = Callable[[Settings, bool], Settings]
 """The settings that hold after they were read again; the flag: for a rolling restart. It logs what
@@ -50,10 +53,9 @@ class _Life:
     number: int
     line: Line
     process: asyncio.subprocess.Process
-    last_sign: float
-    """When it last gave a sign of life."""
     reload_owed: bool = False
-    asked: dict[int, asyncio.Future[None]] = field(default_factory=dict)
+    trace: list[str] | None = None
+    """Where it stands, line by line; None until it was asked."""
 
 
 class Parent:
@@ -70,24 +72,25 @@ class Parent:
         reread: Reread,
         notifier: Notifier,
         watchdog: float | None,
+        silent: float = SILENT_SECONDS,
         environment: dict[str, str],
     ) -> None:
         self._settings = settings
         self._command = command
         self._reread = reread
         self._notifier = notifier
-        self._watchdog = watchdog
         self._environment = environment
         self._crew = Crew(
-            settings.workers, settings.drain_notice + settings.drain_seconds + BEYOND_SECONDS
+            settings.workers,
+            settings.drain_notice + settings.drain_seconds + BEYOND_SECONDS,
+            watchdog or silent,
         )
-        self._sums = Sums()
+        self._gathering = Gathering(self._lines, self._counts)
         self._lives: dict[int, _Life] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._finish: asyncio.Future[Finish] = self._loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
-        self._ids = 0
         self._going = False
 
     async def run(self, serving: Callable[[], None]) -> Finish:
@@ -107,6 +110,7 @@ class Parent:
         finally:
             for task in (*beside, *self._tasks):
                 task.cancel()
+            self._gathering.end()
             for life in self._lives.values():
                 with contextlib.suppress(ProcessLookupError):
                     life.process.kill()
@@ -123,6 +127,10 @@ class Parent:
                 case Kill():
                     if (life := self._lives.get(order.number)) is not None:
                         _signal(life, signal.SIGKILL)
+                case Abort():
+                    if (life := self._lives.get(order.number)) is not None:
+                        life.trace = []
+                        _signal(life, signal.SIGABRT)
                 case Serving():
                     self._serving()
                     self._notifier.say("READY=1")
@@ -214,24 +222,24 @@ class Parent:
             self._crew.refused(number, [f"A worker can't be started: {fault.strerror}."])
         else:
             theirs.close()  # else its end would never be read
-            life = _Life(number, Line(ours), process, self._loop.time())
+            life = _Life(number, Line(ours), process)
             self._lives[number] = life
             try:
                 status = await self._follow(life)
             finally:
                 del self._lives[number]
                 life.line.close()
-        self._sums.ended(number)
+        self._gathering.ended(number)
         self._do(self._crew.ended(number, status, self._loop.time()))
 
     async def _follow(self, life: _Life) -> int:
-        beat = None if self._watchdog is None else self._watchdog / 4
+        beat = self._crew.every / 2
         await life.line.send({"settings": as_plain(self._settings), "beat": beat})
         if self._crew.state(life.number) is State.LEAVING:  # it was asked to go meanwhile
             await life.line.send({"leave": True, "notice": False})
         assert life.process.stderr is not None
         reading = [
-            self._loop.create_task(_pass_on(life.process.stderr)),
+            self._loop.create_task(_pass_on(life, life.process.stderr)),
             self._loop.create_task(self._listen(life)),
         ]
         try:
@@ -240,11 +248,16 @@ class Parent:
         finally:
             for task in reading:
                 task.cancel()
+        if life.trace:
+            log.error(
+                "where the loop of a worker stood",
+                extra={"worker": life.number, "trace": life.trace},
+            )
         return status
 
     async def _listen(self, life: _Life) -> None:
         async for message in life.line.messages():
-            life.last_sign = self._loop.time()
+            self._crew.sign(life.number, self._loop.time())
             if "up" in message:
                 self._do(self._crew.up(life.number, self._loop.time(), life.process.pid))
                 if life.reload_owed:
@@ -253,63 +266,38 @@ class Parent:
             elif "refused" in message:
                 self._crew.refused(life.number, message["refused"])
             elif "given" in message:
-                self._sums.take(life.number, map(Family.from_json, message["families"]))
-                waiting = life.asked.pop(message["given"], None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(None)
+                self._gathering.take(life.number, message["families"])
             elif "join" in message:
-                self._begin(self._join(life, message["join"]))
+                self._begin(self._join(life))
 
     async def _watch(self) -> None:
-        """End a worker whose loop stands still, as systemd would end the service's."""
-        while self._watchdog is not None:
-            await asyncio.sleep(self._watchdog / 4)
-            for life in self._lives.values():
-                silent = self._loop.time() - life.last_sign
-                if self._crew.state(life.number) is State.UP and silent > self._watchdog:
-                    log.critical(
-                        "a worker's loop stood still: it is killed",
-                        extra={"worker": life.number, "seconds": round(silent, 1)},
-                    )
-                    _signal(life, signal.SIGKILL)
+        """Have the crew look for workers that hang, as systemd would for the service."""
+        while True:
+            await asyncio.sleep(self._crew.every)
+            self._do(self._crew.look(self._loop.time()))
 
     # --- metrics
 
-    async def _join(self, life: _Life, asked: int) -> None:
-        answered = await self._gather()
-        self._sums.take(0, self._own())
-        families = [each.as_json() for each in self._sums.joined(answered)]
-        await life.line.send({"joined": asked, "families": families})
-
-    async def _gather(self) -> set[int]:
-        """Have all say what they have counted; the numbers of those that did."""
-        self._ids += 1
-        waiting: dict[int, asyncio.Future[None]] = {}
-        for number, life in self._lives.items():
-            if self._crew.state(number) not in (State.UP, State.LEAVING):
-                continue
-            waiting[number] = life.asked[self._ids] = self._loop.create_future()
-            self._begin(life.line.send({"give": self._ids}))
-        if waiting:
-            await asyncio.wait(waiting.values(), timeout=GATHER_SECONDS)
-        for number in waiting.keys() & self._lives.keys():
-            self._lives[number].asked.pop(self._ids, None)
-        return {number for number, answer in waiting.items() if answer.done()}
+    async def _join(self, life: _Life) -> None:
+        families = [each.as_json() for each in await self._gathering.joined()]
+        await life.line.send({"joined": families})
 
     async def _gather_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(BETWEEN_SECONDS)
-            await self._gather()
+            await self._gathering.gather()
 
-    def _own(self) -> list[Family]:
-        """What the parent alone has counted; what it says about them stands in the workers'."""
-        counts = {
+    def _lines(self) -> dict[int, Line]:
+        serving = (State.UP, State.LEAVING)
+        return {n: life.line for n, life in self._lives.items() if self._crew.state(n) in serving}
+
+    def _counts(self) -> dict[str, float]:
+        """What the parent alone has counted."""
+        return {
             "telecast_worker_restarts_total": self._crew.restarts,
+            "telecast_worker_hangs_total": self._crew.hangs,
             "telecast_log_lines_dropped_total": logs.dropped(),
         }
-        return [
-            Family("counter", name, "", Join.SUM, (((), count),)) for name, count in counts.items()
-        ]
 
 
 def _signal(life: _Life, number: int) -> None:
@@ -317,15 +305,23 @@ def _signal(life: _Life, number: int) -> None:
         life.process.send_signal(number)
 
 
-async def _pass_on(stream: asyncio.StreamReader) -> None:
-    """A worker's lines into the one log, whole."""
+async def _pass_on(life: _Life, stream: asyncio.StreamReader) -> None:
+    """A worker's lines into the one log, whole; what it says of where it stands is kept."""
     read = b""
     while data := await stream.read(65_536):
         *lines, read = (read + data).split(b"\n")
         for line in lines:
-            logs.pass_on(line.decode(errors="replace"))
+            _take_line(life, line)
         if len(read) > LONGEST_LINE:
-            logs.pass_on(read.decode(errors="replace"))
+            _take_line(life, read)
             read = b""
     if read:
-        logs.pass_on(read.decode(errors="replace"))
+        _take_line(life, read)
+
+
+def _take_line(life: _Life, read: bytes) -> None:
+    line = read.decode(errors="replace")
+    if life.trace is None or line.startswith("{"):
+        logs.pass_on(line)
+    elif line.strip() and len(life.trace) < MOST_TRACE:
+        life.trace.append(line.strip())

@@ -8,18 +8,14 @@ import pytest
 
 from telecast.supervision.crew import (
     GOOD_SECONDS,
+    LOOKS,
     MOST_SECONDS,
     MOST_STARTS,
+    TRACE_SECONDS,
     Crew,
-    End,
-    Finish,
-    Kill,
-    Order,
-    Say,
-    Serving,
-    Start,
     State,
 )
+from telecast.supervision.orders import Abort, End, Finish, Kill, Order, Say, Serving, Start
 
 
 def up(crew: Crew, *numbers: int, now: float = 0.0) -> list[Order]:
@@ -27,7 +23,7 @@ def up(crew: Crew, *numbers: int, now: float = 0.0) -> list[Order]:
 
 
 def serving(count: int = 3) -> Crew:
-    crew = Crew(count)
+    crew = Crew(count, silent=LOOKS * 1.0)
     crew.due(0.0)
     up(crew, *range(1, count + 1))
     return crew
@@ -203,3 +199,64 @@ def test_a_worker_that_does_not_go_is_killed_and_holds_up_nobody() -> None:
     assert crew.ended(1, 0, 21.0) == []
     assert without_lines(crew.due(30.0)) == [Kill(2)]
     assert crew.ended(2, -9, 30.5) == [Finish(1)]
+
+
+def test_a_worker_that_hangs_is_made_to_say_where_then_killed_and_started_again() -> None:
+    crew = serving(2)
+    for look in range(1, LOOKS + 1):
+        crew.sign(2, float(look))
+        assert crew.look(float(look)) == []
+    orders = crew.look(LOOKS + 1.0)
+    assert (without_lines(orders), said(orders, logging.CRITICAL)) == (
+        [Abort(1)],
+        ["a worker's loop stood still: it is killed"],
+    )
+    assert (crew.hangs, crew.state(1), crew.state(2)) == (1, State.HUNG, State.UP)
+    assert crew.next_due() == LOOKS + 1.0 + TRACE_SECONDS
+    assert without_lines(crew.due(LOOKS + 1.0 + TRACE_SECONDS)) == [Kill(1)]
+    assert without_lines(crew.ended(1, -9, 20.0)) == []
+    assert crew.due(20.5) == [Start(1)]
+    up(crew, 1, now=21.0)
+    assert crew.look(22.0) == [], "what it was before its end does not count"
+
+
+def test_a_sign_of_life_at_any_time_begins_the_count_anew() -> None:
+    crew = serving(1)
+    for look in range(4 * LOOKS):
+        if look % LOOKS == 0:
+            crew.sign(1, float(look))
+        assert crew.look(float(look)) == []
+
+
+def test_looks_that_come_late_themselves_end_nobody() -> None:
+    """As after a sleep of the machine, or on one that has too much to do."""
+    crew, now = serving(1), 0.0
+    for _ in range(4 * LOOKS):
+        now += 100.0
+        assert crew.look(now) == []
+    for _ in range(LOOKS):
+        now += 1.0
+        assert crew.look(now) == []
+    assert without_lines(crew.look(now + 1.0)) == [Abort(1)]
+
+
+def test_one_that_starts_or_goes_is_given_its_time() -> None:
+    crew = Crew(2, silent=LOOKS * 1.0)
+    crew.due(0.0)
+    up(crew, 1)
+    crew.sign(1, 0.0)
+    for look in range(3 * LOOKS):
+        crew.sign(1, float(look))
+        assert crew.look(float(look)) == []
+    now = 3.0 * LOOKS
+    crew.stop(now)
+    assert all(crew.look(now + look) == [] for look in range(3 * LOOKS))
+
+
+def test_one_that_hangs_does_not_hold_up_the_end() -> None:
+    crew = serving(1)
+    for look in range(LOOKS + 1):
+        crew.look(float(look))
+    assert crew.stop(50.0) == []
+    assert crew.due(50.0) == [Kill(1)]
+    assert crew.ended(1, -9, 50.1) == [Finish(1)]

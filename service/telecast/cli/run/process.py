@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import logging
 import sys
 import time
@@ -28,6 +29,9 @@ from telecast.supervision.line import NOT_OURS, Line
 from telecast.supervision.worker import Worker
 
 log = logging.getLogger("telecast.cli.run.serve")
+
+STDERR = 2
+"""Whoever ends a process that hangs with SIGABRT, as systemd does, reads there where it stood."""
 
 
 def run_alone(
@@ -93,6 +97,7 @@ def _run(
     *,
     accept_secret: bool = False,
 ) -> None:
+    faulthandler.enable(STDERR)
     catalogue = read_catalogue(settings.channels)
     keys = _keys(settings, catalogue)
     secret = signing_secret(settings.secret_file)

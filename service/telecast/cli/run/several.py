@@ -15,7 +15,7 @@ from telecast.cli.output import note
 from telecast.config import Settings, load_settings, supervisor, table, without_supervisor
 from telecast.config.reloading import PARENTS, reread
 from telecast.net.listening import hold, port_fault
-from telecast.supervision.crew import Finish
+from telecast.supervision.orders import Finish
 from telecast.supervision.parent import Parent
 from telecast.watch.notify import Notifier
 
