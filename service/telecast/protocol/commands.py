@@ -316,7 +316,8 @@ def filter_values(value: Any, member: str, filters: Collection[str], most: Most)
         if name not in filters:
             raise PeerFault(
                 Code.UNKNOWN_FILTER,
-                f"There is no filter {name[:64]!r}.{nearest(name[:64], filters)}",
+                f"There is no filter {name[:64]!r}.{nearest(name[:64], filters)} There are: "
+                f"{', '.join(sorted(filters))}.",
                 {"filters": sorted(filters)},
             )
         if not isinstance(values, list) or not values:

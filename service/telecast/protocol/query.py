@@ -87,7 +87,11 @@ def parse_query(
             fields.setdefault(name, set()).add(identifier(value, name))
         elif name not in _SINGLE:
             close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
-            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
+            raise PeerFault(
+                Code.BAD_REQUEST,
+                f"There is no parameter {name[:64]!r}.{close} The filters: "
+                f"{', '.join(sorted(filters))}.",
+            )
         elif name in single:
             raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
         else:

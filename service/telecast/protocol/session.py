@@ -25,7 +25,14 @@ from telecast.protocol.commands import (
 )
 from telecast.protocol.limits import TokenBucket
 from telecast.protocol.messages import ReqId
-from telecast.protocol.subscription import Grant, Rejected, grant, is_pattern, narrowed
+from telecast.protocol.subscription import (
+    Grant,
+    Rejected,
+    grant,
+    is_pattern,
+    narrowed,
+    no_such_filter,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,11 +171,7 @@ class Session:
         declared = {each: self._catalogue[each].filters for each in channels}
         for field in command.add.keys() | command.remove.keys():
             if not any(field in filters for filters in declared.values()):
-                raise PeerFault(
-                    Code.UNKNOWN_FILTER,
-                    f"None of {', '.join(channels)} has a filter {field!r}.",
-                    {"filters": {each: sorted(filters) for each, filters in declared.items()}},
-                )
+                raise no_such_filter(field, declared)
         asked = self.asked | {
             each: _changed(each, self.asked[each], command, filters)
             for each, filters in declared.items()

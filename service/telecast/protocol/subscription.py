@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
-from telecast.channels.catalogue import Catalogue, Channel
+from telecast.channels.catalogue import Catalogue, Channel, nearest
 from telecast.errors import Code, PeerFault
 from telecast.model import Principal
 from telecast.protocol.commands import Fields
@@ -101,11 +101,7 @@ def grant(
         raise fault or PeerFault(Code.FORBIDDEN, "This key may not read any channel.")
     for wanted in fields:
         if not any(wanted in catalogue[name].filters for name in asked):
-            raise PeerFault(
-                Code.UNKNOWN_FILTER,
-                f"None of {', '.join(asked)} has a filter {wanted!r}.",
-                {"filters": {name: sorted(catalogue[name].filters) for name in asked}},
-            )
+            raise no_such_filter(wanted, {name: catalogue[name].filters for name in asked})
     by_pattern = {name for name, named in meant.items() if not named}
     patterns = [name for name in names if is_pattern(name)]
     for channel in catalogue.values() if patterns else ():
@@ -113,6 +109,17 @@ def grant(
             barred[channel.name] = {f: each for f, each in fields.items() if f in channel.filters}
             by_pattern.add(channel.name)
     return Grant(asked, tuple(rejected), frozenset(by_pattern), barred)
+
+
+def no_such_filter(wanted: str, declared: Mapping[str, Collection[str]]) -> PeerFault:
+    """None of these channels declares it; `declared` has each one's filters."""
+    names = sorted({name for filters in declared.values() for name in filters})
+    there = f"The filters here: {', '.join(names)}." if names else "There are no filters here."
+    return PeerFault(
+        Code.UNKNOWN_FILTER,
+        f"None of {', '.join(declared)} has a filter {wanted!r}.{nearest(wanted, names)} {there}",
+        {"filters": {name: sorted(filters) for name, filters in declared.items()}},
+    )
 
 
 def narrowed(channel: Channel, asked: Fields, principal: Principal) -> dict[str, frozenset[str]]:

@@ -62,7 +62,12 @@ async def closed(reader: WsReader) -> tuple[list[dict[str, Any]], int | None]:
         (
             '{"action":"subscribe","channels":["positions"],"filter":{"severity":["INFO"]}}',
             "UNKNOWN_FILTER",
-            "None of positions has a filter 'severity'",
+            "has a filter 'severity'. The filters here: exchange, symbol, traderId.",
+        ),
+        (
+            '{"action":"subscribe","channels":["positions"],"filter":{"foo":["1"]}}',
+            "UNKNOWN_FILTER",
+            "There is no filter 'foo'. There are: ",
         ),
         (
             '{"action":"subscribe","channels":["positions"],"filter":{"traderId":"t1"}}',

@@ -314,7 +314,7 @@ def test_pub_prints_its_receipt_and_sends_what_it_was_given(service):
         *("--idempotency-key", "k1", "--replace", "traderId=t1"),
     )
     assert result.exit_code == Exit.OK
-    assert result.stdout == "published 2 to positions, position k3v9:5, live subscribers: 3\n"
+    assert result.stdout == "published 2 to positions, position k3v9:5, live subscribers here: 3\n"
     ((request, body),) = service.asked
     assert body == b'{"id":"a"}\n{"id":"b"}'
     assert request.headers["Idempotency-Key"] == "k1"
@@ -489,7 +489,7 @@ def test_record_writes_what_replay_takes(service, tmp_path):
         (("kick", "--transport", "ws"), "Name a CONNECTION"),
         (("tail", "positions", "--last", "3", "--since", "1m"), "give one"),
         (("history", "positions", "--from", "25:00"), "is no time"),
-        (("errors", "NO_PROGRES"), "Did you mean 'no_progress'?"),
+        (("errors", "NO_PROGRES"), "Did you mean 'NO_PROGRESS'?"),
         (("config", "doc", "prot"), "There is no setting"),
         (("top",), "needs a terminal"),
     ],

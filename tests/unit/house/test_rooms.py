@@ -60,7 +60,9 @@ PURE = (
     "ingress.derivation",
     "journal.group",
     "journal.trimming",
+    "journal.jetstream.clock",
     "supervision.crew",
+    "supervision.orders",
     "supervision.sums",
 )
 IMPURE = {"asyncio", "time", "socket"}

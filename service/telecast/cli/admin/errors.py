@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+
 import click
 import orjson
 
-from telecast.channels.catalogue import nearest
 from telecast.cli.output import show
 from telecast.cli.readable import table
 from telecast.errors import CODES
+
+NEAR = 0.5
+"""How much alike a word and a code must be for the one to be taken for the other."""
 
 
 @click.command(name="errors")
@@ -23,7 +27,7 @@ def command(code: str | None, as_json: bool) -> None:
         if wanted in ("", str(name), str(rule.http), str(rule.close))
     }
     if not found:
-        raise click.UsageError(f"There is no code {code!r}.{nearest(wanted.lower(), _lower())}")
+        raise click.UsageError(f"There is no code {code!r}.{_near(wanted)}")
     if as_json:
         for name, rule in found.items():
             body = {"code": name, "http": rule.http, "close": rule.close}
@@ -44,5 +48,8 @@ def command(code: str | None, as_json: bool) -> None:
         show(line)
 
 
-def _lower() -> list[str]:
-    return [str(name).lower() for name in CODES]
+def _near(wanted: str) -> str:
+    names = {str(name).lower(): str(name) for name in CODES}
+    found = difflib.get_close_matches(wanted.lower(), names, n=1, cutoff=NEAR)
+    listed = "`telecast errors` lists all."
+    return f" Did you mean {names[found[0]]!r}? {listed}" if found else f" {listed}"

@@ -136,7 +136,8 @@ def _receipt_line(channel: str, receipt: dict[str, Any]) -> str:
     line = f"published {receipt.get('accepted')} to {channel}, position {receipt.get('position')}"
     if receipt.get("duplicate"):
         return f"{line}: a repeat, nothing was added"
-    return f"{line}, live subscribers: {receipt.get('subscribers')}"
+    # Those of the node that took it: it does not know of others' when it answers.
+    return f"{line}, live subscribers here: {receipt.get('subscribers')}"
 
 
 def _tell_problems(details: Any) -> bool:
