@@ -76,31 +76,35 @@ async def test_a_node_that_was_killed_is_missed_also_by_one_that_never_met_it(
     tmp_path: Path,
 ) -> None:
     name = stream_name()
-    async with nodes(folder(tmp_path, "a"), 1, name=name) as (first,):
-        async with killed(folder(tmp_path, "b"), name, first) as gone:
-            entry = (await listed(first))[gone]
-            assert (entry["ready"], entry["connections"]) == (False, None)
-            assert entry["silentSeconds"] >= 0
-            assert entry["lastSeenAt"].endswith("Z")
-            async with nodes(folder(tmp_path, "c"), 1, name=name) as (later,):
-                assert not (await listed(later))[gone]["ready"]
-            code, out, err = await telecast(first, "cluster", "status")
-            assert (code, err) == (1, "")
-            assert f"{gone} " in out
-            assert "NOT READY" in out or "SILENT" in out
+    async with (
+        nodes(folder(tmp_path, "a"), 1, name=name) as (first,),
+        killed(folder(tmp_path, "b"), name, first) as gone,
+    ):
+        entry = (await listed(first))[gone]
+        assert (entry["ready"], entry["connections"]) == (False, None)
+        assert entry["silentSeconds"] >= 0
+        assert entry["lastSeenAt"].endswith("Z")
+        async with nodes(folder(tmp_path, "c"), 1, name=name) as (later,):
+            assert not (await listed(later))[gone]["ready"]
+        code, out, err = await telecast(first, "cluster", "status")
+        assert (code, err) == (1, "")
+        assert f"{gone} " in out
+        assert "NOT READY" in out or "SILENT" in out
 
 
 async def test_it_is_missed_no_more_once_it_is_back_in_its_place(tmp_path: Path) -> None:
     name = stream_name()
-    async with nodes(folder(tmp_path, "a"), 1, name=name) as (first,):
-        async with killed(folder(tmp_path, "b"), name, first) as gone:
-            async with nodes(folder(tmp_path, "b"), 1, name=name) as (back,):
-                await noted(first, back)
-                await first.until(lambda: not first.parts.members.gone())
-                await met(first, str(back.parts.journal.peers.node))
-                assert gone not in await listed(first)
-                code, out, _ = await telecast(first, "cluster", "status", "--expect", "2")
-                assert (code, out.count(" ready\n")) == (0, 2), out
+    async with (
+        nodes(folder(tmp_path, "a"), 1, name=name) as (first,),
+        killed(folder(tmp_path, "b"), name, first) as gone,
+        nodes(folder(tmp_path, "b"), 1, name=name) as (back,),
+    ):
+        await noted(first, back)
+        await first.until(lambda: not first.parts.members.gone())
+        await met(first, str(back.parts.journal.peers.node))
+        assert gone not in await listed(first)
+        code, out, _ = await telecast(first, "cluster", "status", "--expect", "2")
+        assert (code, out.count(" ready\n")) == (0, 2), out
 
 
 async def test_who_says_goodbye_is_not_missed_but_by_who_expects_more(tmp_path: Path) -> None:
@@ -191,6 +195,8 @@ async def other_place(live: Live, place: str, at: float) -> None:
 async def test_a_narrowed_admin_is_shown_no_counts_of_who_is_gone_either(tmp_path: Path) -> None:
     name = stream_name()
     holders = [principal(), FEW]
-    async with nodes(folder(tmp_path, "a"), 1, name=name, holders=holders) as (first,):
-        async with killed(folder(tmp_path, "b"), name, first, holders=holders) as gone:
-            assert (await listed(first, who="few"))[gone]["connections"] is None
+    async with (
+        nodes(folder(tmp_path, "a"), 1, name=name, holders=holders) as (first,),
+        killed(folder(tmp_path, "b"), name, first, holders=holders) as gone,
+    ):
+        assert (await listed(first, who="few"))[gone]["connections"] is None

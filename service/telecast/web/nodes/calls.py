@@ -65,9 +65,11 @@ def _shown(parts: Parts) -> list[Json]:
     now = parts.journal.now()
     me = {"node": parts.journal.peers.node or ALONE, **_silence(now, 0.0)}
     shown: list[Json] = [{**me, **presence.describe(parts)}]
-    for peer in parts.journal.peers.others():
-        if peer.silent < SILENT_SECONDS or parts.members.misses(peer):
-            shown.append({"node": peer.node, **_silence(now, peer.silent), **peer.facts})
+    shown += [
+        {"node": peer.node, **_silence(now, peer.silent), **peer.facts}
+        for peer in parts.journal.peers.others()
+        if peer.silent < SILENT_SECONDS or parts.members.misses(peer)
+    ]
     listed = {each["node"] for each in shown}
     return [*shown, *(_gone(m, now) for m in parts.members.gone() if m.node not in listed)]
 
