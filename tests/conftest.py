@@ -6,10 +6,12 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.support import fresh
@@ -40,6 +42,16 @@ logging.getLogger("telecast.watch.lag").setLevel(logging.ERROR)
 
 def pytest_report_header() -> str | None:
     return fresh.LINE
+
+
+@pytest.fixture(scope="module", autouse=True)
+def applications_are_let_go() -> Iterator[None]:
+    """aiohttp keeps the last 1,024 applications, with all that they hold, in a cache of the
+    middlewares that it has put around handlers: half a gigabyte by the end."""
+    yield
+    forget = getattr(getattr(web_app, "_cached_build_middleware", None), "cache_clear", None)
+    if forget is not None:
+        forget()
 
 
 UNCOUNTED = ("simulation", "faults", "e2e")
