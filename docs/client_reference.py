@@ -31,6 +31,7 @@ CLASSES = (
     ("Changes", ()),
     ("Update", ()),
     ("State", ()),
+    ("Following", ()),
     ("Change", ()),
     ("Op", ()),
     ("PositionFile", ()),
@@ -64,7 +65,7 @@ def page() -> str:
 def without_asyncio() -> Iterator[str]:
     for kind in (blocking.Client, blocking.View):
         yield f"### blocking.{kind.__name__}\n\n{text_of(kind)}\n\n"
-    for name in ("wait", "rows"):
+    for name in ("wait", "rows", "refine"):
         yield "#" + entry("View", name, getattr(blocking.View, name))
 
 

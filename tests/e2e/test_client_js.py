@@ -58,7 +58,30 @@ try {
 VIEW = """
 const view = client.view("positions", { filter: { traderId: ["t1"] }, onchange: () => {
   say([view.state, view.size, view.get("p1")?.unrealizedPnL ?? null]);
+  const wrong = { live: true, reconnecting: false }[view.state];
+  if (wrong === (view.reason !== null)) throw new Error(view.reason);
   if (view.has("last")) view.close();
+} });
+"""
+REFINED = """
+const changes = client.follow("positions", { filter: { traderId: ["t0", "t1"] } });
+let refined = false;
+for await (const { state, op, key, position } of changes) {
+  say(state ? [state, position !== null] : [op, key, position !== null]);
+  if (state !== "live") continue;
+  if (refined) break;
+  refined = true;
+  changes.refine({ add: { traderId: "t2" }, remove: { traderId: ["t0"] } });
+}
+"""
+REFINED_VIEW = """
+let refined = false;
+const view = client.view("positions", { filter: { traderId: ["t0", "t1"] }, onchange: () => {
+  if (view.state === "live" && refined) view.close();
+  say([view.state, [...view].map(([key]) => key).sort()]);
+  if (view.state !== "live" || refined) return;
+  refined = true;
+  view.refine({ add: { traderId: "t2" }, remove: { traderId: "t0" } });
 } });
 """
 PUBLISH = """
@@ -160,6 +183,34 @@ async def test_a_view_in_node_is_filtered_and_says_when_it_is_not_live(transport
         await until(line, ["reconnecting", 1, "1.0"])
         await until(line, ["live", 1, "1.0"])
         await live.publish("positions", position("last"))
+
+
+@over_both
+async def test_a_filter_changes_and_a_websocket_is_sent_only_the_difference(transport: str) -> None:
+    async with served() as live:
+        await live.publish("positions", *(position(f"p{n}", f"t{n % 3}") for n in range(6)))
+        async with node(live, REFINED, transport=transport) as line:
+            seen = await until(line, ["live", True])
+            seen += await until(line, ["live", True])
+            seen = [each for each in seen if each[0] != "ack"]
+        rows = [["upsert", f"p{n}", False] for n in (0, 1, 3, 4)]
+        anew = [["upsert", f"p{n}", False] for n in (1, 2, 4, 5)]
+        start = [["welcome", False], ["snapshot", False]]
+        difference = [["leave", f"p{n}", False] for n in (0, 3)] + [
+            ["upsert", f"p{n}", False] for n in (2, 5)
+        ]
+        then = difference if transport == "websocket" else start + anew
+        assert seen == [*start, *rows, ["live", True], *then, ["live", True]]
+
+
+@over_both
+async def test_a_view_is_loading_until_its_rows_are_those_of_the_new_filter(transport: str) -> None:
+    async with served() as live:
+        await live.publish("positions", *(position(f"p{n}", f"t{n % 3}") for n in range(6)))
+        async with node(live, REFINED_VIEW, transport=transport) as line:
+            await until(line, ["live", ["p0", "p1", "p3", "p4"]])
+            seen = await until(line, ["live", ["p1", "p2", "p4", "p5"]])
+            assert {each[0] for each in seen[:-1]} <= {"loading"}
 
 
 async def test_a_publish_from_node_counts_once() -> None:

@@ -8,7 +8,7 @@ from telecast.client.client import Client
 from telecast.client.connection.backoff import Backoff
 from telecast.client.connection.reports import Dropped, Reconnected
 from telecast.client.faults import BadAnswer, Behind, Closed, Refused, Unreachable
-from telecast.client.follow import Change, Op
+from telecast.client.follow import Change, Following, Op
 from telecast.client.messages import ServerMessage
 from telecast.client.publish import Publisher, Snapshot
 from telecast.client.rows import (
@@ -22,7 +22,8 @@ from telecast.client.rows import (
 )
 from telecast.client.store import PositionFile, Store
 from telecast.client.stream import Stream
-from telecast.client.view import Changes, State, Update, View
+from telecast.client.table import State
+from telecast.client.view import Changes, Update, View
 from telecast.client.watch import Watch
 from telecast.errors import TelecastError
 
@@ -37,6 +38,7 @@ __all__ = [
     "Closed",
     "Dropped",
     "ExecutionRow",
+    "Following",
     "MarketDataRow",
     "Op",
     "PositionFile",

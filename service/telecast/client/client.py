@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 from telecast.client.connection.http import Access, Key
 from telecast.client.connection.reports import Report
 from telecast.client.connection.turns import Transports
-from telecast.client.faults import Closed, Unreachable
-from telecast.client.follow import Buffer, Change, WhenFull, acknowledger, follow
-from telecast.client.link import Link
+from telecast.client.faults import Closed
+from telecast.client.follow import Buffer, Following, WhenFull, acknowledger
+from telecast.client.links import Kind, Links, Seat
 from telecast.client.publish import PATIENCE_SECONDS, Publisher, Snapshot
 from telecast.client.rows import (
     CandleRow,
@@ -29,8 +29,9 @@ from telecast.client.rows import (
 )
 from telecast.client.store import Store
 from telecast.client.stream import Stream
+from telecast.client.telemetry import Nothing, Telemetry
 from telecast.client.view import View
-from telecast.client.wanted import Filter, Selection, selection_of
+from telecast.client.wanted import Filter, selection_of
 
 LIVENESS_SECONDS = 2.0
 BUFFER = 1_000
@@ -67,6 +68,7 @@ class Client:
         liveness: float = LIVENESS_SECONDS,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Nothing is connected yet.
 
@@ -84,19 +86,22 @@ class Client:
         - `tls`: an `ssl.SSLContext`; None trusts what the system trusts.
         - `proxy`: the address of an HTTP proxy. None follows `HTTP_PROXY`, `HTTPS_PROXY` and
           `NO_PROXY`, except for addresses of this machine.
+        - `telemetry`: what is told of the client's work: `telecast.client.otel.OpenTelemetry()`,
+          or an object of yours with the same calls.
 
         Raises ValueError for an address or a key that can never work.
         """
-        self._access = Access.to(url, key, tls=tls, proxy=proxy)
+        telemetry = telemetry or Nothing()
+        self._access = Access.to(url, key, tls=tls, proxy=proxy, beside=telemetry.headers)
+        self._telemetry = telemetry
         self._transport = transport
         self._client_id = client_id
         self._patience = patience
         self._heartbeat = heartbeat
         self._liveness = liveness
-        self._rest = Publisher(self._access, patience=patience)
+        self._rest = Publisher(self._access, patience=patience, telemetry=telemetry)
         self._publishing = asyncio.Lock()
-        self._links: dict[tuple[Selection, str, float | None], Link] = {}
-        self._ending: set[Link] = set()
+        self._links = Links(self._open_stream, self._rest.allow, patience)
         self._buffers: weakref.WeakSet[Buffer] = weakref.WeakSet()
         self._readers: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -117,10 +122,7 @@ class Client:
             for reader in readers:
                 reader.cancel()
             await asyncio.wait(readers)
-        links = [*self._links.values(), *self._ending]
-        self._links.clear()
-        for link in links:
-            await link.close()
+        await self._links.close()
         await self._rest.close()
 
     # --- reading
@@ -176,22 +178,8 @@ class Client:
         if entry.get("mode") == "log":
             raise ValueError(f"{channel!r} is a log, which has no rows to view: use `follow`.")
         self._check_open()
-        link = self._link(chosen, max_rate)
-        table = await link.join(channel)
-        view: View[Any] = View(table, dict(chosen), lambda: link.leave(channel))
-        try:
-            async with asyncio.timeout(self._patience):
-                await table.settled.wait()
-        except BaseException as fault:
-            view.close()
-            if isinstance(fault, TimeoutError):
-                why = f"{channel!r} did not become complete within {self._patience:g} s."
-                raise Unreachable(why) from None
-            raise
-        if table.fault is not None:
-            view.close()
-            raise table.fault
-        return view
+        seat = Seat(self._links, channel, (chosen, max_rate))
+        return View(await seat.take(), seat)
 
     def follow(
         self,
@@ -204,7 +192,7 @@ class Client:
         when_full: WhenFull = "wait",
         acknowledge: bool = False,
         **filters: Filter,
-    ) -> AsyncGenerator[Change, None]:
+    ) -> Following:
         """Every change of these channels, each once, in the order of its commit.
 
         - `since`: a position, to get what came after it; `earliest`, the oldest that there is;
@@ -218,7 +206,7 @@ class Client:
           until you do (the service keeps your place, nothing is lost), `conflate` keeps each
           row's newest change, and `fail` raises `Behind`.
         - `acknowledge`: report handled positions to the service; needs `client_id`.
-        - `filters`: as with `view`.
+        - `filters`: as with `view`. `refine` of what it returns changes their values.
 
         A RESET change says that all rows of its channel are to be forgotten, and comes at first
         too, unless you resume. After a cut it goes on where it was and never yields twice what
@@ -244,6 +232,7 @@ class Client:
             filters=dict(selection_of(filters)),
             heartbeat=self._heartbeat,
             client_id=self._client_id,
+            report=self._telemetry.reported,
             pause=self._pause,
         )
         waiting = Buffer(buffer, when_full)
@@ -251,7 +240,7 @@ class Client:
         report = None
         if acknowledge and self._client_id is not None:
             report = acknowledger(stream, self._rest, self._client_id, lambda: self._closed)
-        return follow(stream, waiting, keep, report, self._readers)
+        return Following(stream, waiting, keep, report, self._readers, self._telemetry)
 
     async def snapshot(self, channel: str, **filters: Filter) -> Snapshot:
         """The rows as they are, once: `rows` (each with `key`, `seq`, `data`) and `position`, from
@@ -335,31 +324,24 @@ class Client:
         if self._closed:
             raise Closed
 
-    def _link(self, chosen: Selection, max_rate: float | None) -> Link:
-        kind = chosen, "conflated", max_rate
-        link = self._links.get(kind)
-        if link is not None:
-            return link
+    def _open_stream(
+        self, kind: Kind, channels: list[str], report: Callable[[Report], None]
+    ) -> Stream:
+        chosen, max_rate = kind
 
-        def open_stream(channels: list[str], report: Callable[[Report], None]) -> Stream:
-            return Stream(
-                self._access,
-                None,
-                channels,
-                transport=self._transport,
-                max_rate=max_rate,
-                filters=dict(chosen),
-                heartbeat=self._heartbeat,
-                report=report,
-                liveness=self._liveness,
-                pause=self._pause,
-            )
+        def both(said: Report) -> None:
+            self._telemetry.reported(said)
+            report(said)
 
-        def ended(link: Link) -> None:
-            if self._links.get(kind) is link:
-                del self._links[kind]
-                self._ending.add(link)
-                link.when_closed(self._ending.discard)
-
-        link = self._links[kind] = Link(open_stream, ended)
-        return link
+        return Stream(
+            self._access,
+            None,
+            channels,
+            transport=self._transport,
+            max_rate=max_rate,
+            filters=dict(chosen),
+            heartbeat=self._heartbeat,
+            report=both,
+            liveness=self._liveness,
+            pause=self._pause,
+        )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal
 
 from telecast.client.connection.lines import Transport
@@ -16,6 +17,8 @@ from telecast.client.messages import ServerMessage
 from telecast.client.publish import Publisher
 from telecast.client.store import Store
 from telecast.client.stream import Stream
+from telecast.client.telemetry import Telemetry
+from telecast.client.wanted import Filter, lists_of
 from telecast.errors import TelecastError
 
 log = logging.getLogger("telecast.client")
@@ -35,6 +38,8 @@ class Op(StrEnum):
     - `RESET` ("reset"): forget all rows of this channel; the current ones follow as upserts.
       `reason` says why: `NEW`, `POSITION_EXPIRED`, `EPOCH_CHANGED` and others of the contract.
     - `GAP` ("gap"): changes of this channel exist no more; `reason` says which.
+    - `LEAVE` ("leave"): a filter that you changed does not take this row any more. It has not
+      ended; `row` is empty.
     """
 
     UPSERT = "upsert"
@@ -42,6 +47,7 @@ class Op(StrEnum):
     APPEND = "append"
     RESET = "reset"
     GAP = "gap"
+    LEAVE = "leave"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,7 @@ class Change:
     `position` is where to go on once this change is handled, None within a snapshot, from which
     there is no going on. `seq` rises with each commit over all channels; its jumps mean nothing.
     `timestamp` is the commit in ms since 1970 by the service's clock. `row` is empty for RESET and
-    GAP, which have no `key` either.
+    GAP, which have no `key` either, and for LEAVE.
     """
 
     channel: str
@@ -86,6 +92,12 @@ def changes_of(message: ServerMessage, transport: Transport) -> list[Change]:
             why = f"{body['fromSeq']} to {body['toSeq']}"
             said = body["channel"], Op.GAP, "", {}
             return [Change(*said, None, body["toSeq"], body["timestamp"], transport, why)]
+        case "leave":
+            seq, at = 0, body["timestamp"]
+            return [
+                Change(body["channel"], Op.LEAVE, key, {}, None, seq, at, transport)
+                for key in body["keys"]
+            ]
         case _:
             return []
 
@@ -128,7 +140,7 @@ class Buffer:
         channel: it is of a table that is to be forgotten. Entries of a log all stay."""
         newest: OrderedDict[object, Change] = OrderedDict()
         for place, change in enumerate(self._waiting):
-            keyed = change.op in (Op.UPSERT, Op.DELETE)
+            keyed = change.op in (Op.UPSERT, Op.DELETE, Op.LEAVE)
             where: object = (change.channel, change.key) if keyed else place
             if change.op is Op.RESET:
                 for other in [w for w, c in newest.items() if c.channel == change.channel]:
@@ -136,6 +148,11 @@ class Buffer:
             newest.pop(where, None)
             newest[where] = change
         self._waiting = deque(newest.values())
+
+    def unproven(self) -> None:
+        """What waits is of a filter that was: its positions count no more."""
+        self._waiting = deque(replace(change, position=None) for change in self._waiting)
+        self.behind = None
 
     def end(self, why: BaseException | None) -> None:
         self._end = why or StopAsyncIteration()
@@ -155,21 +172,62 @@ class Buffer:
         return change
 
 
-async def follow(
-    stream: Stream,
+class Following(AsyncIterator[Change]):
+    """What `Client.follow` returns: an async iterator of changes, whose filter may change."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        buffer: Buffer,
+        keep: Store | None,
+        acknowledge: Callable[[str], Awaitable[None]] | None,
+        readers: set[asyncio.Task[None]],
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        """Made by `Client.follow`. While it goes on, its reader is in `readers`."""
+        self._stream = stream
+        self._buffer = buffer
+        self._place = _Place(keep, acknowledge)
+        reading = partial(_read, stream, buffer, telemetry)
+        self._changes = _follow(reading, buffer, self._place, readers)
+
+    async def refine(
+        self,
+        *,
+        add: Mapping[str, Filter] | None = None,
+        remove: Mapping[str, Filter] | None = None,
+    ) -> None:
+        """Take filter values in and let others go: `add={"traderId": "t2"}`.
+
+        Over a WebSocket come a LEAVE for each row that leaves and an UPSERT for each that comes
+        in; an event stream begins anew with a RESET. Up to then no change has a position, and
+        what `keep` had is forgotten: of another filter it would prove nothing.
+
+        Raises ValueError for a field that it is not filtered by, or that would have no value left.
+        What the service refuses is raised where you iterate.
+        """
+        await self._stream.refine(lists_of(add or {}), lists_of(remove or {}))
+        self._buffer.unproven()
+        self._place.forget()
+
+    async def __anext__(self) -> Change:
+        return await anext(self._changes)
+
+    async def aclose(self) -> None:
+        """End it at once, and wait until its connection is closed."""
+        await self._changes.aclose()
+
+
+async def _follow(
+    read: Callable[[], Coroutine[Any, Any, None]],
     buffer: Buffer,
-    keep: Store | None,
-    acknowledge: Callable[[str], Awaitable[None]] | None,
+    place: _Place,
     readers: set[asyncio.Task[None]],
 ) -> AsyncGenerator[Change, None]:
-    """Read in one task, yield in another; keep the place of what the caller came back from.
-
-    While it goes on, its reader is in `readers`.
-    """
-    reader = asyncio.create_task(_read(stream, buffer), name="telecast follow")
+    """Read in one task, yield in another; keep the place of what the caller came back from."""
+    reader = asyncio.create_task(read(), name="telecast follow")
     readers.add(reader)
     reader.add_done_callback(readers.discard)
-    place = _Place(keep, acknowledge)
     try:
         while True:
             if not len(buffer):
@@ -179,10 +237,12 @@ async def follow(
             if change is None:
                 return
             if change.op is Op.RESET:
-                await place.forget()
+                place.forget()
+            before = place.life
             yield change
             # It came back for the next: this one is handled.
-            place.reach(change.position)
+            if place.life == before:
+                place.reach(change.position)
             await place.save_now_and_then()
     finally:
         try:
@@ -192,7 +252,7 @@ async def follow(
             await asyncio.wait([reader])
 
 
-async def _read(stream: Stream, buffer: Buffer) -> None:
+async def _read(stream: Stream, buffer: Buffer, telemetry: Telemetry | None) -> None:
     try:
         async with stream:
             async for message in stream:
@@ -200,6 +260,8 @@ async def _read(stream: Stream, buffer: Buffer) -> None:
                     log.warning("%s: %s", message.body.get("code"), message.body.get("message"))
                 if message.position is not None and message.type in ("heartbeat", "live"):
                     buffer.behind = message.position
+                if telemetry is not None and message.type == "event" and message.position:
+                    telemetry.received(message.body["channel"], message.body["timestamp"])
                 for change in changes_of(message, stream.transport):
                     buffer.behind = None
                     await buffer.put(change)
@@ -220,11 +282,14 @@ class _Place:
         self._position: str | None = None
         self._saved: str | None = None
         self._saved_at = 0.0
+        self.life = 0
+        """How often it was forgotten."""
 
     def reach(self, position: str | None) -> None:
         self._position = position or self._position
 
-    async def forget(self) -> None:
+    def forget(self) -> None:
+        self.life += 1
         self._position = self._saved = None
         if self._keep is not None:
             self._keep.save(None)

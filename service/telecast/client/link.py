@@ -12,7 +12,8 @@ from telecast.client.connection.reports import Alive, Dropped, Reconnected, Repo
 from telecast.client.faults import Closed, Refused
 from telecast.client.messages import ServerMessage
 from telecast.client.stream import Stream
-from telecast.client.view import Table
+from telecast.client.table import Table
+from telecast.client.wanted import Values
 from telecast.errors import TelecastError
 
 log = logging.getLogger("telecast.client")
@@ -39,6 +40,19 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
         self.over = False
+
+    @property
+    def users(self) -> int:
+        """How many views it has."""
+        return sum(self._users.values())
+
+    async def refine(self, channel: str, add: Values, remove: Values) -> Table:
+        """Other values of its filter from now on, for all its tables; one of them."""
+        assert self._stream is not None
+        for table in self._tables.values():
+            table.refine()
+        await self._stream.refine(add, remove)
+        return self._tables[channel]
 
     async def join(self, channel: str) -> Table:
         """The channel's table; `leave` it once for each time that it was joined."""
@@ -131,7 +145,9 @@ class Link:
                     table.rows_end()
                 for table in self._named(body):
                     table.resume()
-            case "live":
+                    if self._refining:
+                        table.refine()
+            case "live" if not self._refining:
                 for table in self._tables.values():
                     table.live(message.position)
             case "heartbeat":
@@ -146,6 +162,11 @@ class Link:
                     table.overdue(overdue=message.type == "stale")
             case _:
                 pass
+
+    @property
+    def _refining(self) -> bool:
+        """Whether what comes is not yet all that the new filter takes."""
+        return self._stream is not None and self._stream.refining
 
     def _named(self, body: Mapping[str, Any]) -> list[Table]:
         return [self._tables[name] for name in body["channels"] if name in self._tables]

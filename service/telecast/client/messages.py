@@ -60,6 +60,11 @@ class Cursor:
         return self._proven
 
     @property
+    def refining(self) -> bool:
+        """Whether a change of filters is under way on this connection."""
+        return self._refining
+
+    @property
     def start(self) -> str | None:
         """What the next connection is to ask for."""
         return self._proven or self._since

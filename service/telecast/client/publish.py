@@ -25,6 +25,7 @@ from telecast.client.connection.http import (
     words,
 )
 from telecast.client.faults import BadAnswer, Refused, Unreachable
+from telecast.client.telemetry import Nothing, Telemetry
 
 PATIENCE_SECONDS = 60.0
 """How long a request is repeated: longer than a restart, shorter than an operator's lunch."""
@@ -68,10 +69,11 @@ class Publisher:
         backoff: Backoff | None = None,
         pause: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """`insist` False: while nobody has been there yet, a refused connection is not tried again.
 
-        `report` hears of each failed try and of the seconds until the next.
+        `report` is given each failed try and the seconds until the next.
         Raises ValueError for an address or a key that can never work.
         """
         self._access = url if isinstance(url, Access) else Access.to(url, key)
@@ -82,6 +84,7 @@ class Publisher:
         self._backoff = backoff or Backoff(most=MOST_WAIT_SECONDS)
         self._pause = pause
         self._clock = clock
+        self._telemetry = telemetry or Nothing()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Publisher:
@@ -111,15 +114,17 @@ class Publisher:
         `replace` is `field:value`: rows of that scope that the batch lacks are withdrawn.
         """
         if isinstance(payloads, bytes):
-            body = payloads
+            body, count = payloads, payloads.count(b"\n") + 1
         else:
             items = [payloads] if isinstance(payloads, Mapping) else payloads
-            body = b"\n".join(orjson.dumps(item) for item in items)
+            body, count = b"\n".join(orjson.dumps(item) for item in items), len(items)
         url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/events")
         headers = {"Content-Type": NDJSON, "Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         params = [] if replace is None else [("replace", replace)]
-        receipt = await self._ask("POST", url, params=params, body=body, headers=headers)
-        found: dict[str, Any] = _expect(receipt, dict, "receipt")
+        with self._telemetry.publishing("publish", channel, count) as done:
+            receipt = await self._ask("POST", url, params=params, body=body, headers=headers)
+            found: dict[str, Any] = _expect(receipt, dict, "receipt")
+            done(found)
         return found
 
     async def withdraw(
@@ -139,8 +144,10 @@ class Publisher:
         url = below(self._base, f"api/v1/channels/{quote(channel, safe='')}/rows")
         params = [("key", key), *([] if if_seq is None else [("ifSeq", str(if_seq))])]
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
-        receipt = await self._ask("DELETE", url, params=params, headers=headers)
-        found: dict[str, Any] = _expect(receipt, dict, "receipt")
+        with self._telemetry.publishing("withdraw", channel, 1) as done:
+            receipt = await self._ask("DELETE", url, params=params, headers=headers)
+            found: dict[str, Any] = _expect(receipt, dict, "receipt")
+            done(found)
         return found
 
     async def allow(
@@ -273,6 +280,7 @@ class Publisher:
             delay = self._backoff.next(wait)
             if self._clock() + delay > deadline:
                 raise fault from None
+            self._telemetry.retrying(fault, delay)
             self._report(fault, delay)
             await self._pause(delay)
 

@@ -146,6 +146,11 @@ class Stream:
         """Whether a connection is open now."""
         return self._state is not _State.AWAY
 
+    @property
+    def refining(self) -> bool:
+        """Whether a `refine` is under way: up to the `live` that ends the last one."""
+        return self._cursor.refining
+
     async def add(self, channels: Sequence[str]) -> None:
         """Follow these as well, with the same filters: their snapshot comes.
 

@@ -1,9 +1,8 @@
 """A channel's rows as a mapping that keeps itself current, and says when it can't.
 
-What holds: `View` shows the rows of one complete state. A snapshot is put together beside it and
-takes its place at once when it is whole, so that no reader ever sees half a table. `state` is
-`live` only while the connection answers, the table is complete and its publishers are not overdue.
-Rows stay as they were last known in every other state: dim them, don't trade on them.
+What holds: `View` shows the rows of one complete state (`table` makes it up), and says by `state`
+what they are worth. Rows stay as they were last known where that is not `live`: dim them, don't
+trade on them.
 """
 
 from __future__ import annotations
@@ -13,62 +12,17 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Flag, StrEnum, auto
 from typing import Any, Generic, TypeVar, cast
 
+from telecast.client.links import Seat
+from telecast.client.table import State, Table
+from telecast.client.wanted import Filter, lists_of
 from telecast.errors import TelecastError
 
 RowT = TypeVar("RowT", bound=Mapping[str, Any], covariant=True)
 
 SPARE_KEYS = 10_000
 """Changed keys beyond the rows there are that wait for one reader; then it is to look at all."""
-
-
-class State(StrEnum):
-    """What a view's rows are worth now.
-
-    - `LOADING` ("loading"): connected; the rows, or what was missed, are on their way.
-    - `LIVE` ("live"): complete, and changes come as they happen.
-    - `STALE` ("stale"): complete, but nothing proves that it is current: the line is silent, or
-      the channel's publishers are overdue.
-    - `DISCONNECTED` ("disconnected"): no connection; it is tried again unless `fault` says why
-      not.
-    """
-
-    LOADING = "loading"
-    LIVE = "live"
-    STALE = "stale"
-    DISCONNECTED = "disconnected"
-
-
-class _Load(StrEnum):
-    """How far a table has come on this connection."""
-
-    AWAY = "no connection"
-    WAITING = "connected, its snapshot or resume has not begun"
-    FILLING = "its snapshot comes"
-    RESUMING = "what it missed comes"
-    WHOLE = "complete"
-
-
-_ANYWHERE = frozenset({_Load.AWAY, _Load.WAITING, _Load.FILLING, _Load.RESUMING})
-_MOVES: Mapping[_Load, frozenset[_Load]] = {
-    _Load.AWAY: _ANYWHERE,
-    _Load.WAITING: _ANYWHERE,
-    _Load.FILLING: _ANYWHERE,
-    _Load.RESUMING: _ANYWHERE | {_Load.WHOLE},
-    _Load.WHOLE: _ANYWHERE,
-}
-"""The service may begin anew at any time. Complete is only what came to the end of its changes."""
-
-
-class _Doubt(Flag):
-    """Why nothing proves that a complete table is current."""
-
-    SILENT = auto()
-    """The connection does not answer."""
-    OVERDUE = auto()
-    """The channel's publishers are late, as the service says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,123 +36,6 @@ class Update:
     keys: frozenset[str]
     state: State
     everything: bool = False
-
-
-class Table:
-    """One selection's rows, written by its connection alone and read by its views."""
-
-    def __init__(self, channel: str, now: Callable[[], datetime]) -> None:
-        self.channel = channel
-        self.rows: dict[str, Mapping[str, Any]] = {}
-        self.state = State.DISCONNECTED
-        self.since = now()
-        self.position: str | None = None
-        self.fault: TelecastError | None = None
-        self.settled = asyncio.Event()
-        """Set once it has been live, or has failed for good."""
-        self._now = now
-        self._load = _Load.AWAY
-        self._fresh: dict[str, Mapping[str, Any]] = {}
-        self._doubts = _Doubt(0)
-        self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
-
-    # --- its connection's side
-
-    def connected(self) -> None:
-        """What is overdue is said anew on each connection."""
-        self._doubts = _Doubt(0)
-        self._move(_Load.WAITING)
-
-    def dropped(self) -> None:
-        self._move(_Load.AWAY)
-
-    def begin(self) -> None:
-        """A snapshot comes: its rows, and no others, will be the table."""
-        self._fresh = {}
-        self._move(_Load.FILLING)
-
-    def resume(self) -> None:
-        """The rows stand; what was missed comes."""
-        self._move(_Load.RESUMING)
-
-    def apply(self, op: str, key: str, row: Mapping[str, Any]) -> None:
-        if self._load is _Load.WAITING or self._load is _Load.AWAY:
-            return  # of a subscription before this one
-        rows = self._fresh if self._load is _Load.FILLING else self.rows
-        if op == "upsert":
-            rows[key] = row
-        elif rows.pop(key, None) is None:
-            return
-        if rows is self.rows:
-            self._tell({key})
-
-    def rows_end(self) -> None:
-        """A snapshot that was coming is whole."""
-        if self._load is _Load.FILLING:
-            before, self.rows, self._fresh = self.rows, self._fresh, {}
-            self._move(_Load.RESUMING)
-            keys = before.keys() ^ self.rows.keys()
-            self._tell({*keys, *(k for k, row in self.rows.items() if before.get(k) != row)})
-
-    def live(self, position: str | None) -> None:
-        """What was coming is complete; nothing for a table whose own has not begun."""
-        self.rows_end()
-        if self._load is _Load.RESUMING:
-            self.position = position
-            self.settled.set()
-            self._move(_Load.WHOLE)
-
-    def silent(self, *, silent: bool) -> None:
-        """Whether the connection answers."""
-        self._doubt(_Doubt.SILENT, there=silent)
-
-    def overdue(self, *, overdue: bool) -> None:
-        """Whether the channel's publishers are late, as the service says."""
-        self._doubt(_Doubt.OVERDUE, there=overdue)
-
-    def fail(self, fault: TelecastError) -> None:
-        """There will be no more."""
-        self.fault = fault
-        self.settled.set()
-        self._move(_Load.AWAY)
-        self._tell(set())
-
-    def reached(self, position: str | None) -> None:
-        """The rows are known up to here; None where a message proves no position."""
-        self.position = position or self.position
-
-    def _doubt(self, doubt: _Doubt, *, there: bool) -> None:
-        self._doubts = self._doubts | doubt if there else self._doubts & ~doubt
-        self._show()
-
-    def _move(self, load: _Load) -> None:
-        """The only way `_load` changes."""
-        if load not in _MOVES[self._load]:
-            raise AssertionError(f"no way from {self._load.name} to {load.name}")
-        self._load = load
-        self._show()
-
-    def _show(self) -> None:
-        """The state follows from what is known; `since` changes with it."""
-        match self._load:
-            case _Load.AWAY:
-                state = State.DISCONNECTED
-            case _Load.WHOLE:
-                state = State.STALE if self._doubts else State.LIVE
-            case _:
-                state = State.LOADING
-        if state is not self.state:
-            self.state, self.since = state, self._now()
-            self._tell(set())
-
-    # --- its readers' side
-
-    def add(self, reader: Changes) -> None:
-        self._readers.add(reader)
-
-    def _tell(self, keys: set[str]) -> None:
-        for reader in self._readers:
-            reader._note(keys)
 
 
 class Changes:
@@ -223,6 +60,14 @@ class Changes:
         self._keys |= keys
         if len(self._keys) > len(self._table.rows) + SPARE_KEYS:
             self._keys, self._everything = set(), True
+
+    def _turn(self, table: Table) -> None:
+        """Read another table from now on, all of it first."""
+        self._table.drop(self)
+        self._table = table
+        table.add(self)
+        self._keys, self._everything = set(), True
+        self._event.set()
 
     def __aiter__(self) -> Changes:
         return self
@@ -254,13 +99,12 @@ class View(Mapping[str, RowT], Generic[RowT]):
     you hold keeps its values.
     """
 
-    def __init__(
-        self, table: Table, filters: Mapping[str, tuple[str, ...]], close: Callable[[], None]
-    ) -> None:
+    def __init__(self, table: Table, seat: Seat) -> None:
         """Made by `Client.view`."""
         self._table = table
-        self._filters = filters
-        self._close: Callable[[], None] | None = close
+        self._seat = seat
+        self._open = True
+        self._readers: weakref.WeakSet[Changes] = weakref.WeakSet()
 
     @property
     def channel(self) -> str:
@@ -269,12 +113,12 @@ class View(Mapping[str, RowT], Generic[RowT]):
     @property
     def filters(self) -> Mapping[str, tuple[str, ...]]:
         """Field to the values that pass."""
-        return self._filters
+        return self._seat.filters
 
     @property
     def state(self) -> State:
         """What the rows are worth now. It leaves `live` within two seconds of a lost connection."""
-        return State.DISCONNECTED if self._close is None else self._table.state
+        return self._table.state if self._open else State.DISCONNECTED
 
     @property
     def since(self) -> datetime:
@@ -298,13 +142,38 @@ class View(Mapping[str, RowT], Generic[RowT]):
         Each access gives an iterator of its own. Changes that come while you handle an Update are
         put together in the next one. It raises `fault` when the view has failed for good.
         """
-        return Changes(self._table, lambda: self._close is not None)
+        reader = Changes(self._table, lambda: self._open)
+        self._readers.add(reader)
+        return reader
+
+    async def refine(
+        self,
+        *,
+        add: Mapping[str, Filter] | None = None,
+        remove: Mapping[str, Filter] | None = None,
+    ) -> None:
+        """Take filter values in and let others go: `add={"traderId": "t2"}`.
+
+        Returns once the rows are those of the new filter; up to then they stay those of the old
+        one. A WebSocket sends only the difference; an event stream is opened anew. A view that
+        shares its connection moves to another one.
+
+        Raises ValueError for a field that the view is not filtered by, or that would have no value
+        left, and Refused where the key may not read it: then nothing has changed. More values than
+        a stream may have end the view: `fault` says so. Raises Unreachable where it took longer
+        than the client's `patience`; it may become so later. `filters` says what it asks for.
+        """
+        table = await self._seat.refine(lists_of(add or {}), lists_of(remove or {}))
+        if table is not self._table:
+            self._table = table
+            for reader in self._readers:
+                reader._turn(table)
 
     def close(self) -> None:
         """End it: the rows stay as they are, `state` is `disconnected`. Twice is no error."""
-        close, self._close = self._close, None
-        if close is not None:
-            close()
+        if self._open:
+            self._open = False
+            self._seat.leave()
             self._table._tell(set())
 
     def __getitem__(self, key: str) -> RowT:

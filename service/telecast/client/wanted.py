@@ -86,16 +86,7 @@ class Wanted:
 
     def refine(self, add: Values, remove: Values) -> None:
         """Take values in and let others go. Raises ValueError, and changes nothing."""
-        filters = dict(self._filters)
-        for name in {**add, **remove}:
-            if name not in filters:
-                raise ValueError(f"The stream is not filtered by {name!r}: it has every value.")
-            gone = set(remove.get(name, ()))
-            kept = [each for each in filters[name] if each not in gone]
-            filters[name] = list(dict.fromkeys([*kept, *add.get(name, ())]))
-            if not filters[name]:
-                raise ValueError(f"No value of {name!r} would be left.")
-        self._filters = filters
+        self._filters = refined(self._filters, add, remove)
         self._forget_start()
 
     def filter(self, add: Values, remove: Values) -> dict[str, Any]:
@@ -115,6 +106,27 @@ class Wanted:
 
 def _claims_nothing(since: str) -> bool:
     return since == "earliest" or parse_instant(since, "since") is not None
+
+
+def lists_of(filters: Mapping[str, Filter]) -> dict[str, list[str]]:
+    """The values of each filter as a list."""
+    return {
+        n: [values] if isinstance(values, str) else list(values) for n, values in filters.items()
+    }
+
+
+def refined(filters: Values, add: Values, remove: Values) -> dict[str, list[str]]:
+    """The filters with some values more, and without others. Raises ValueError."""
+    found = {name: list(values) for name, values in filters.items()}
+    for name in {**add, **remove}:
+        if name not in found:
+            raise ValueError(f"The stream is not filtered by {name!r}: it has every value.")
+        gone = set(remove.get(name, ()))
+        kept = [each for each in found[name] if each not in gone]
+        found[name] = list(dict.fromkeys([*kept, *add.get(name, ())]))
+        if not found[name]:
+            raise ValueError(f"No value of {name!r} would be left.")
+    return found
 
 
 def query_of(

@@ -762,6 +762,24 @@ async def test_every_answer_carries_the_correlation_id_if_it_is_sane_or_one_of_o
                     assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", reported)
 
 
+async def test_a_request_of_a_trace_is_logged_under_the_id_of_the_trace() -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with served() as live:
+        for traceparent, more, found in (
+            (f"00-{trace}-00f067aa0ba902b7-01", {}, trace),
+            (f"cc-{trace}-00f067aa0ba902b7-01-what-comes", {}, trace),
+            (f"00-{trace}-00f067aa0ba902b7-01", {"X-Correlation-ID": "mine"}, "mine"),
+            (f"ff-{trace}-00f067aa0ba902b7-01", {}, None),
+            (f"00-{'0' * 32}-00f067aa0ba902b7-01", {}, None),
+            (f"00-{trace.upper()}-00f067aa0ba902b7-01", {}, None),
+            ("nonsense", {}, None),
+        ):
+            headers = live.headers("desk", {"traceparent": traceparent, **more})
+            async with live.session.get(f"{live.url}/api/v1/channels", headers=headers) as response:
+                reported = response.headers["X-Correlation-ID"]
+            assert reported == found if found else re.fullmatch("[0-9a-f]{16}", reported)
+
+
 async def test_answers_carry_the_time_in_utc() -> None:
     async with served() as live:
         for path in ("/api/v1/channels", "/api/v1/nothing"):

@@ -252,6 +252,118 @@ test("a stream comes back from the last position that it saw", async () => {
   assert.equal(items.filter(({ name }) => name === "~lost").length, 2);
 });
 
+// A WebSocket that opens at once; `say` has the service speak, `asked` is what it was sent.
+function socketed(query = { channels: "c,d", traderId: ["t1", "t2"] }) {
+  const sockets = [];
+  class FakeSocket {
+    constructor(address) {
+      Object.assign(this, { since: new URL(address).searchParams.get("since"), query: new URL(address).search, asked: [] });
+      sockets.push(this);
+      queueMicrotask(() => this.onopen());
+    }
+
+    send(text) {
+      this.asked.push(JSON.parse(text));
+    }
+
+    say(...messages) {
+      for (const message of messages) this.onmessage({ data: JSON.stringify(message) });
+    }
+
+    close() {
+      if (!this.closed) queueMicrotask(() => this.onclose());
+      this.closed = true;
+    }
+  }
+  const items = [];
+  const stream = new Stream({
+    url: "http://x", query, transport: "websocket", WebSocket: FakeSocket, random: () => -0.5,
+    emit: ({ name, id }) => items.push([name, id]),
+  });
+  stream.open();
+  return { stream, sockets, items };
+}
+
+const settled = () => new Promise((resolve) => setImmediate(resolve));
+const filled = [welcome, { type: "snapshot", channels: ["c", "d"] }, { type: "live", position: "abcd:5" }];
+
+test("a filter that changes is asked for on the open socket, and proves no position before its live", async () => {
+  const { stream, sockets, items } = socketed();
+  await settled();
+  const [socket] = sockets;
+  socket.say(...filled);
+  stream.refine({ add: { traderId: "t3" }, remove: { traderId: ["t1"] } });
+  assert.deepEqual(socket.asked, [{
+    action: "filter", reqId: "filter-1", channels: ["c", "d"], add: { traderId: ["t3"] }, remove: { traderId: ["t1"] },
+  }]);
+  socket.say({ type: "heartbeat", position: "abcd:6" }, { type: "live", position: "abcd:6" });
+  assert.equal(stream.position, null, "this live was on its way already");
+  socket.say({ type: "ack", action: "filter", reqId: "filter-1", channels: ["c", "d"] });
+  socket.say({ type: "leave", channel: "c", keys: ["a"] }, event("b", "upsert", 7));
+  assert.equal(stream.position, null);
+  socket.say({ type: "live", position: "abcd:7" });
+  assert.equal(stream.position, "abcd:7");
+  assert.deepEqual(items.slice(3).map(([name, id]) => [name, id]), [
+    ["~refined", null], ["heartbeat", null], ["live", null], ["ack", null], ["leave", null], ["c", null], ["live", "abcd:7"],
+  ]);
+  stream.close();
+});
+
+test("a socket that ends before the new filter's live is made anew without a position, with the new filter", async () => {
+  const { stream, sockets } = socketed();
+  await settled();
+  sockets[0].say(...filled);
+  stream.refine({ remove: { traderId: "t1" } });
+  sockets[0].say({ type: "ack", action: "filter" }, event("b", "upsert", 7));
+  sockets[0].close();
+  await settled();
+  stream.open(); // as its timer would
+  await settled();
+  assert.deepEqual([sockets[1].since, /traderId=t1/.test(sockets[1].query), /traderId=t2/.test(sockets[1].query)], [null, false, true]);
+  stream.close();
+});
+
+test("a filter that is refused is asked for by a new connection, which says why", async () => {
+  const { stream, sockets } = socketed();
+  await settled();
+  sockets[0].say(...filled);
+  stream.refine({ add: { traderId: "t3" } });
+  sockets[0].say({ type: "error", reqId: "filter-1", code: "BAD_REQUEST" });
+  await settled();
+  assert.deepEqual([sockets.length, sockets[0].closed, sockets[1].since], [2, true, null]);
+  stream.close();
+});
+
+test("a filter that can not be changes nothing, and says so at once", async () => {
+  const { stream, sockets } = socketed();
+  await settled();
+  sockets[0].say(...filled);
+  for (const [refinement, words] of [
+    [{ add: { symbol: "x" } }, /not filtered by "symbol"/], [{ add: { channels: "x" } }, /not filtered by "channels"/],
+    [{ remove: { traderId: ["t1", "t2"] } }, /No value of "traderId"/],
+  ]) assert.throws(() => stream.refine(refinement), words);
+  assert.deepEqual([stream.position, sockets[0].asked, stream.query.traderId], ["abcd:5", [], ["t1", "t2"]]);
+  stream.close();
+});
+
+test("a table whose filter changes is loading until its rows are those of the new one", () => {
+  const refined = live(["~refined", T, { add: {} }]);
+  assert.equal(connection(refined, T).state, States.LOADING);
+  const early = foldLink(refined, { name: "live", at: T, id: null }, { type: "live" });
+  assert.equal(connection(early, T).state, States.LOADING);
+  const done = foldLink(early, { name: "live", at: T, id: "abcd:7" }, { type: "live" });
+  assert.equal(connection(done, T).state, States.LIVE);
+});
+
+test("rows that leave are gone, and what the filter's ack does not name stays", () => {
+  const rows = new Rows();
+  for (const message of [
+    { type: "snapshot", channels: ["c"] }, event("a", "upsert", 1), event("b", "upsert", 2), { type: "live" },
+    { type: "ack", action: "filter", channels: [] }, { type: "leave", channel: "c", keys: ["a", "nobody"] },
+  ]) rows.apply(message);
+  assert.deepEqual([...rows.of("c").keys()], ["b"]);
+});
+
 test("a snapshot that is cut short proves no position", async () => {
   const { asked } = await told([start + block(event("a", "upsert", 4))], { since: "abcd:2" });
   assert.deepEqual(asked, ["abcd:2", null]);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, overload
 
 from telecast.client import client as asynchronous
@@ -13,7 +13,7 @@ from telecast.client.blocking.view import View
 from telecast.client.client import BUFFER, LIVENESS_SECONDS
 from telecast.client.connection.http import Key
 from telecast.client.connection.turns import Transports
-from telecast.client.follow import Change, WhenFull
+from telecast.client.follow import Change, Following, WhenFull
 from telecast.client.publish import PATIENCE_SECONDS, Snapshot
 from telecast.client.rows import (
     CandleRow,
@@ -24,6 +24,7 @@ from telecast.client.rows import (
     TraderStatusRow,
 )
 from telecast.client.store import Store
+from telecast.client.telemetry import Telemetry
 from telecast.client.wanted import Filter
 
 
@@ -56,6 +57,7 @@ class Client:
         liveness: float = LIVENESS_SECONDS,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         """Nothing is connected yet. The options are those of `telecast.client.Client`."""
         client = asynchronous.Client(
@@ -68,6 +70,7 @@ class Client:
             liveness=liveness,
             tls=tls,
             proxy=proxy,
+            telemetry=telemetry,
         )
         self._client = client
         self._loop = loop = LoopThread()
@@ -201,7 +204,7 @@ class Client:
 
     # --- inside
 
-    def _each(self, changes: AsyncGenerator[Change, None]) -> Iterator[Change]:
+    def _each(self, changes: Following) -> Iterator[Change]:
         try:
             while (change := self._loop.call(_next(changes))) is not None:
                 yield change
@@ -209,5 +212,5 @@ class Client:
             self._loop.end(changes.aclose())
 
 
-async def _next(changes: AsyncGenerator[Change, None]) -> Change | None:
+async def _next(changes: Following) -> Change | None:
     return await anext(changes, None)

@@ -10,7 +10,9 @@ from typing import Any, Generic, TypeVar
 from telecast.client import view as asynchronous
 from telecast.client.blocking.loop import LoopThread
 from telecast.client.faults import Closed
-from telecast.client.view import State, Update
+from telecast.client.table import State
+from telecast.client.view import Update
+from telecast.client.wanted import Filter
 from telecast.errors import TelecastError
 
 RowT = TypeVar("RowT", bound=Mapping[str, Any], covariant=True)
@@ -66,6 +68,15 @@ class View(Mapping[str, RowT], Generic[RowT]):
     def fault(self) -> TelecastError | None:
         """Why it will not become live again, such as a key that was revoked; None while it may."""
         return self._view.fault
+
+    def refine(
+        self,
+        *,
+        add: Mapping[str, Filter] | None = None,
+        remove: Mapping[str, Filter] | None = None,
+    ) -> None:
+        """Take filter values in and let others go; returns once the rows are those."""
+        self._loop.call(self._view.refine(add=add, remove=remove))
 
     def wait(self, seconds: float | None = None) -> Update | None:
         """Wait for the next Update; None where none has come within `seconds`.

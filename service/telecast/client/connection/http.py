@@ -7,7 +7,7 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.request import getproxies, proxy_bypass
 
@@ -83,6 +83,8 @@ class Access:
     key: Key = None
     tls: ssl.SSLContext | None = None
     proxy: URL | None = None
+    beside: Callable[[], Mapping[str, str]] = dict
+    """Headers that go with each request and handshake, such as those of a trace."""
 
     @classmethod
     def to(
@@ -92,6 +94,7 @@ class Access:
         *,
         tls: ssl.SSLContext | None = None,
         proxy: str | None = None,
+        beside: Callable[[], Mapping[str, str]] = dict,
     ) -> Access:
         """`tls` None: the system's certificates. `proxy` None: as HTTP_PROXY, HTTPS_PROXY and
         NO_PROXY say, which are not asked for addresses of this machine.
@@ -102,7 +105,7 @@ class Access:
         if isinstance(key, str):
             check_key(key)
         chosen = _proxy_for(base) if proxy is None else URL(proxy)
-        return cls(base=base, key=key, tls=tls, proxy=chosen)
+        return cls(base=base, key=key, tls=tls, proxy=chosen, beside=beside)
 
     @property
     def renews(self) -> bool:
@@ -116,7 +119,7 @@ class Access:
             given = key()
             key = given if isinstance(given, str) else await given
             check_key(key)
-        return {"Authorization": f"Bearer {key}"} if key else {}
+        return {**self.beside(), **({"Authorization": f"Bearer {key}"} if key else {})}
 
 
 def _proxy_for(base: URL) -> URL | None:

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -23,6 +24,8 @@ from telecast.web.parts import COMMITTED, CONNECTION, CORRELATION, PRINCIPAL, pa
 log = logging.getLogger(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_TRACED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+"""A `traceparent`, and the id of its trace (W3C Trace Context, section 3.2)."""
 _HTTP_CODES = {
     403: Code.FORBIDDEN,
     404: Code.NOT_FOUND,
@@ -46,11 +49,18 @@ async def hold_back() -> None:
     await asyncio.sleep(HELD_SECONDS)
 
 
+def _correlation(headers: Mapping[str, str]) -> str:
+    asked = headers.get("X-Correlation-ID", "")
+    if _SANE.fullmatch(asked):
+        return asked
+    traced = _TRACED.fullmatch(headers.get("traceparent", ""))
+    return traced[1] if traced else secrets.token_hex(8)
+
+
 @web.middleware
 async def correlate(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Give the request an id: the caller's if it is sane, else our own."""
-    asked = request.headers.get("X-Correlation-ID", "")
-    request[CORRELATION] = chosen = asked if _SANE.fullmatch(asked) else secrets.token_hex(8)
+    """Give the request an id: the caller's if it is sane, else that of its trace, else our own."""
+    request[CORRELATION] = chosen = _correlation(request.headers)
     token = correlation_id.set(chosen)
     started = time.monotonic()
     status: int | None = None  # stays so when the peer goes first

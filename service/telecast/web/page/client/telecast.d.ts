@@ -17,6 +17,10 @@ export type Changed = {
     keys: Set<string> | null;
     event: object | null;
 };
+export type Refinement = {
+    add?: Filter;
+    remove?: Filter;
+};
 export type Options = {
     /**
      * an API key; without one, and without `ticket`, the browser's session
@@ -36,7 +40,10 @@ export type Options = {
 };
 export type Change = {
     channel?: string;
-    op?: "upsert" | "delete" | "append";
+    /**
+     * `leave`: the filter does not take this row any more
+     */
+    op?: "upsert" | "delete" | "append" | "leave";
     key?: string;
     row?: Row;
     /**
@@ -54,6 +61,7 @@ export type Change = {
 /** @typedef {{ [field: string]: string | string[] }} Filter values that pass, by filter field */
 /** @typedef {{ [field: string]: any }} Row a payload: decimals and instants are strings */
 /** @typedef {{ keys: Set<string> | null, event: object | null }} Changed */
+/** @typedef {{ add?: Filter, remove?: Filter }} Refinement values that come in, values that go */
 /**
  * @typedef {object} Options
  * @property {string | null} [key] an API key; without one, and without `ticket`, the browser's session
@@ -66,7 +74,7 @@ export type Change = {
 /**
  * @typedef {object} Change one event, or with `state` what happened to the connection in between
  * @property {string} [channel]
- * @property {"upsert" | "delete" | "append"} [op]
+ * @property {"upsert" | "delete" | "append" | "leave"} [op] `leave`: the filter does not take this row any more
  * @property {string} [key]
  * @property {Row} [row]
  * @property {string | null} position where to go on once this is handled
@@ -95,6 +103,7 @@ export declare function newLink(now: any): {
     beatMs: number;
     unreached: number;
     retryAt: null;
+    why: null;
     liveAt: null;
     notice: null;
     ended: null;
@@ -165,6 +174,7 @@ export declare class SseParser {
 }
 export declare class Stream {
     #private;
+    query: {};
     position: any;
     constructor({ url, query, headers, ticket, transport, emit, fetch, WebSocket, now, random, }: {
         WebSocket?: {
@@ -185,6 +195,8 @@ export declare class Stream {
         transport?: string | undefined;
         url: any;
     });
+    /** @param {Refinement} refinement */
+    refine({ add, remove }: Refinement): void;
     open(since?: any): void;
     close(): void;
     check(): void;
@@ -206,12 +218,16 @@ export declare class View {
         state: any;
         age: number | null;
     };
+    /** @param {Refinement} refinement */
+    refine(refinement: Refinement): void;
     /** @returns {string} one of `States`; only `live` means that the rows are how it is */
     get state(): string;
     /** @returns {{ [field: string]: any } | null} why it will not come back; null while it may */
     get ended(): {
         [field: string]: any;
     } | null;
+    /** @returns {string | null} why it is not live, in a sentence, where that is known */
+    get reason(): string | null;
     /** @returns {string | null} */
     get position(): string | null;
     /** @returns {number} */
@@ -272,14 +288,16 @@ export declare class Client {
     /**
      * @param {string | string[]} channels
      * @param {{ since?: string | null, filter?: Filter, delivery?: "all" | "conflated", signal?: AbortSignal | null }} [options]
-     * @returns {AsyncGenerator<Change, void, unknown>}
+     * @returns {AsyncGenerator<Change, void, unknown> & { refine(refinement: Refinement): void }}
      */
     follow(channels: string | string[], { since, filter, delivery, signal }?: {
         since?: string | null;
         filter?: Filter;
         delivery?: "all" | "conflated";
         signal?: AbortSignal | null;
-    }): AsyncGenerator<Change, void, unknown>;
+    }): AsyncGenerator<Change, void, unknown> & {
+        refine(refinement: Refinement): void;
+    };
     /**
      * @param {string} channel
      * @param {Row | Row[]} row

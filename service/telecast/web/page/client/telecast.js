@@ -21,10 +21,13 @@ const UNREACHED_IS_DOWN = 2;
 const TURN_MS = 8;
 export const MOST_ROWS = 20_000;
 const MOST_LOGGED = 1000;
+const NO_FILTERS = new Set(["channels", "delivery", "since", "replay", "heartbeat", "maxRate", "clientId", "position"]);
+const REFINES = "filter-"; // what the names of requests begin with that change the filter
 
 /** @typedef {{ [field: string]: string | string[] }} Filter values that pass, by filter field */
 /** @typedef {{ [field: string]: any }} Row a payload: decimals and instants are strings */
 /** @typedef {{ keys: Set<string> | null, event: object | null }} Changed */
+/** @typedef {{ add?: Filter, remove?: Filter }} Refinement values that come in, values that go */
 /**
  * @typedef {object} Options
  * @property {string | null} [key] an API key; without one, and without `ticket`, the browser's session
@@ -37,7 +40,7 @@ const MOST_LOGGED = 1000;
 /**
  * @typedef {object} Change one event, or with `state` what happened to the connection in between
  * @property {string} [channel]
- * @property {"upsert" | "delete" | "append"} [op]
+ * @property {"upsert" | "delete" | "append" | "leave"} [op] `leave`: the filter does not take this row any more
  * @property {string} [key]
  * @property {Row} [row]
  * @property {string | null} position where to go on once this is handled
@@ -65,6 +68,7 @@ export function newLink(now) {
     beatMs: HEARTBEAT_SECONDS * 1000,
     unreached: 0, // attempts in a row at which nobody answered
     retryAt: null,
+    why: null, // what the last connection was lost by, in a sentence
     liveAt: null, // when it was last known to be live
     notice: null,
     ended: null,
@@ -77,12 +81,13 @@ const NEXT = {
   snapshot: ["filling", "live"],
   resume: ["filling", "live"],
   live: ["filling", "live"],
+  "~refined": ["filling", "live"],
   "~lost": ["loading", "filling", "live", "lost"],
   "~ended": ["loading", "filling", "live", "lost"],
 };
 const PHASE_AFTER = {
   welcome: "filling", snapshot: "filling", resume: "filling", live: "live",
-  "~lost": "lost", "~ended": "ended",
+  "~refined": "filling", "~lost": "lost", "~ended": "ended",
 };
 
 // The link after one item of a stream: {name, at}; `message` is its text, parsed. `offset` is how
@@ -97,7 +102,9 @@ export function foldLink(link, item, message, offset = 0) {
       next.lag = Math.max(0, item.at + offset - message.timestamp);
     }
   }
-  if (NEXT[item.name]?.includes(link.phase)) {
+  // While a filter changes there may be a `live` that is not of the new one: it proves no position.
+  const early = item.name === "live" && item.id === null;
+  if (!early && NEXT[item.name]?.includes(link.phase)) {
     const phase = PHASE_AFTER[item.name];
     if (phase !== link.phase) Object.assign(next, { phase, since: item.at });
   }
@@ -105,11 +112,11 @@ export function foldLink(link, item, message, offset = 0) {
     case "welcome":
       Object.assign(next, {
         beatMs: (message.heartbeatSeconds ?? HEARTBEAT_SECONDS) * 1000,
-        unreached: 0, retryAt: null, notice: null, lag: null, stale: {},
+        unreached: 0, retryAt: null, why: null, notice: null, lag: null, stale: {},
       });
       break;
     case "live":
-      next.liveAt = item.at;
+      if (!early) next.liveAt = item.at;
       break;
     case "stale":
       next.stale = { ...link.stale, [message.channel]: sinceOf(message, item.at - offset) };
@@ -124,6 +131,7 @@ export function foldLink(link, item, message, offset = 0) {
     case "~lost":
       next.unreached = message.reached ? 0 : link.unreached + (message.tried ? 1 : 0);
       next.retryAt = message.retryAt ?? null;
+      next.why = message.why ?? null;
       break;
     case "~ended":
       next.ended = message;
@@ -288,7 +296,14 @@ export class Rows {
       case "welcome":
         this.pending.clear();
         break;
+      case "leave":
+        for (const key of message.keys) {
+          (this.pending.get(message.channel) ?? this.of(message.channel)).delete(key);
+          this.#touch(message.channel, key);
+        }
+        break;
       case "ack":
+        if (message.action === "filter") break; // it names the channels whose filter changed
         // Rights may narrow while we look: what is not reported any more is not shown any more.
         this.named = new Set(message.channels);
         for (const channel of [...this.rows.keys(), ...this.whole]) {
@@ -402,7 +417,7 @@ export class SseParser {
 }
 
 // One stream, for as long as it takes. `emit` takes items {name, text, id, at} in order; names with
-// "~" are this class's own: ~lost {retryAt, reached, tried}, ~ended {code, message, status}.
+// "~" are this class's own: ~lost {retryAt, reached, tried, why}, ~ended {code, message, status}, ~refined.
 // `id` is the position that is safe to resume from, null while none is.
 export class Stream {
   #run = null; // the AbortController of the connection that counts
@@ -413,14 +428,51 @@ export class Stream {
   #beatMs = HEARTBEAT_SECONDS * 1000;
   #epoch = "";
   #filling = false;
+  #line = null; // the WebSocket, while it is open
+  #unanswered = 0; // changes of filters that the service has not answered
+  #why = null; // what the last connection was lost by
+  #refining = false; // up to the `live` of the last of them no position proves the new filter
+  #asks = 0;
 
   constructor({
     url, query = {}, headers = {}, ticket = null, transport = "sse", emit,
     fetch = (...all) => globalThis.fetch(...all), WebSocket = globalThis.WebSocket,
     now = () => Date.now(), random = Math.random,
   }) {
-    Object.assign(this, { url, query, headers, ticket, transport, emit, fetch, WebSocket, now, random });
+    Object.assign(this, { url, headers, ticket, transport, emit, fetch, WebSocket, now, random });
+    this.query = { ...query };
     this.position = null;
+  }
+
+  // Takes filter values in and lets others go. A WebSocket sends `leave` for the rows that go, and then
+  // those that come in; an event stream is opened anew and starts over with a snapshot. Throws RangeError
+  // where a field is not filtered by, or would have no value left: then nothing has changed.
+  /** @param {Refinement} refinement */
+  refine({ add = {}, remove = {} }) {
+    const query = { ...this.query };
+    for (const name of new Set([...Object.keys(add), ...Object.keys(remove)])) {
+      if (!(name in query) || NO_FILTERS.has(name)) {
+        throw new RangeError(`The stream is not filtered by "${name}": it has every value.`);
+      }
+      const gone = new Set([remove[name] ?? []].flat());
+      const kept = [query[name]].flat().filter((value) => !gone.has(value));
+      query[name] = [...new Set([...kept, ...[add[name] ?? []].flat()])];
+      if (query[name].length === 0) throw new RangeError(`No value of "${name}" would be left.`);
+    }
+    this.query = query;
+    this.position = null;
+    if (this.#run === null) return;
+    this.#tell("~refined", { add, remove });
+    if (this.#line === null) {
+      if (this.#timer === 0) this.open(null); // else the next try asks for the new filter
+      return;
+    }
+    this.#refining = true;
+    this.#unanswered++;
+    const lists = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, [value].flat()]));
+    const channels = [query.channels].flat().flatMap((names) => names.split(","));
+    const reqId = `${REFINES}${++this.#asks}`;
+    this.#line.send(JSON.stringify({ action: "filter", reqId, channels, add: lists(add), remove: lists(remove) }));
   }
 
   open(since = this.position) {
@@ -436,7 +488,10 @@ export class Stream {
     clearTimeout(this.#timer);
     clearInterval(this.#watch);
     this.#run?.abort();
-    this.#run = null;
+    this.#timer = 0;
+    this.#run = this.#line = null;
+    this.#unanswered = 0;
+    this.#refining = false;
   }
 
   // Ends a connection that is silent for too long: a cable that was cut says nothing. Also to be
@@ -451,6 +506,7 @@ export class Stream {
     if (this.#run !== run || silent <= SILENT_BEATS * this.#beatMs) return;
     run.abort();
     clearInterval(this.#watch);
+    this.#why = "Nothing has come for too long.";
     this.#again(run, { reached: false, tried: true });
   }
 
@@ -481,8 +537,10 @@ export class Stream {
       if (this.transport === "websocket") await this.#socket(run, opened);
       // A socket that never opens does not say why. This does, or carries the stream in its place.
       if (!reached && this.#run === run) await this.#events(run, opened);
+      this.#why = "The connection ended.";
     } catch (error) {
       if (error instanceof Refused) fault = error;
+      this.#why = fault?.message ?? (reached ? "The connection broke off." : this.#unreached(error));
     }
     clearTimeout(slow);
     if (this.#run !== run) return; // closed by us, or the watch was faster
@@ -501,8 +559,15 @@ export class Stream {
     const backoff = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** this.#failures++);
     const wait = Math.max(asked ?? 0, backoff * (0.5 + this.random()));
     this.#wait = null;
-    this.#tell("~lost", { retryAt: this.now() + wait, reached, tried });
+    this.#tell("~lost", { retryAt: this.now() + wait, reached, tried, why: this.#why });
     this.#timer = setTimeout(() => this.open(), wait);
+  }
+
+  // A browser does not let a page know why another origin does not answer it.
+  #unreached({ message }) {
+    const ours = globalThis.location?.origin;
+    if (!ours || new URL(this.url, ours).origin === ours) return `Nobody answers: ${message}.`;
+    return `Nobody answers (${message}). Is ${ours} among the service's --allowed-origins?`;
   }
 
   #wait = null; // ms that the service asked us to stay away
@@ -554,6 +619,7 @@ export class Stream {
     await new Promise((resolve) => {
       const end = () => {
         clearTimeout(blocked);
+        if (this.#line === socket) this.#line = null;
         socket.close();
         resolve();
       };
@@ -561,6 +627,7 @@ export class Stream {
       run.signal.addEventListener("abort", end);
       socket.onopen = () => {
         clearTimeout(blocked);
+        if (this.#run === run) this.#line = socket;
         opened();
       };
       socket.onmessage = ({ data }) => this.#run === run && this.#take(null, data, null);
@@ -583,10 +650,16 @@ export class Stream {
       this.#filling = true;
       this.position = null;
     } else if (type === "live" || type === "resume") this.#filling = false;
-    if (type === "live" || type === "heartbeat") this.position = message.position;
-    else if (type === "event" && !this.#filling) this.position = id || `${this.#epoch}:${message.seq}`;
+    if (type === "ack" && message.action === "filter") this.#unanswered--;
+    if (type === "live" && this.#unanswered === 0) this.#refining = false;
+    if (!this.#refining) {
+      if (type === "live" || type === "heartbeat") this.position = message.position;
+      else if (type === "event" && !this.#filling) this.position = id || `${this.#epoch}:${message.seq}`;
+    }
     if (type === "notice") this.#wait = message.retryAfterMs;
     this.emit({ name: name ?? (type === "event" ? message.channel : type), text, id: this.position, at });
+    // Refused: the connection that asks for the new filter says why.
+    if (type === "error" && String(message.reqId).startsWith(REFINES)) this.open(null);
     if (type === "notice" && !message.retryable) {
       this.close();
       this.#tell("~ended", { code: message.code, message: message.message, status: 0 });
@@ -686,6 +759,12 @@ export class View {
     return freshness(this.#link, facts, this.#now(), this.#clock.offset);
   }
 
+  // Other values of its filter from now on; it is `loading` until its rows are those. See Stream.refine.
+  /** @param {Refinement} refinement */
+  refine(refinement) {
+    this.#stream.refine(refinement);
+  }
+
   /** @returns {string} one of `States`; only `live` means that the rows are how it is */
   get state() {
     return this.freshness.state;
@@ -694,6 +773,11 @@ export class View {
   /** @returns {{ [field: string]: any } | null} why it will not come back; null while it may */
   get ended() {
     return this.#link.ended;
+  }
+
+  /** @returns {string | null} why it is not live, in a sentence, where that is known */
+  get reason() {
+    return this.ended?.message ?? (this.#link.phase === "live" ? null : this.#link.why);
   }
 
   /** @returns {string | null} */
@@ -801,43 +885,49 @@ export class Client {
   // Every change of some channels, from a position on: {channel, op, key, row, position, event}.
   // What happened to the connection in between comes as {state, message}. It ends when `signal` is
   // aborted, and throws Refused where coming back can't help. A reader that is so slow that 10,000
-  // wait is cut off, and goes on from where it was.
+  // wait is cut off, and goes on from where it was. `refine` of what it returns changes the filter, see
+  // Stream.refine: each row that leaves comes with `op` "leave", and no position is told until `live`.
   /**
    * @param {string | string[]} channels
    * @param {{ since?: string | null, filter?: Filter, delivery?: "all" | "conflated", signal?: AbortSignal | null }} [options]
-   * @returns {AsyncGenerator<Change, void, unknown>}
+   * @returns {AsyncGenerator<Change, void, unknown> & { refine(refinement: Refinement): void }}
    */
-  async *follow(channels, { since = null, filter = {}, delivery = "all", signal = null } = {}) {
-    const waiting = [];
-    let wake = () => {};
-    let ended = null;
+  follow(channels, { since = null, filter = {}, delivery = "all", signal = null } = {}) {
+    const waiting = { items: [], wake: () => {} };
     const query = { channels: [channels].flat().join(","), delivery, ...filter };
     const stream = this.stream(query, (item) => {
-      waiting.push(item);
-      if (waiting.length === MOST_WAITING) stream.close();
-      wake();
+      waiting.items.push(item);
+      if (waiting.items.length === MOST_WAITING) stream.close();
+      waiting.wake();
     });
-    const abort = () => ((ended = true), wake());
+    const refine = (refinement) => stream.refine(refinement);
+    return Object.assign(this.#changes(stream, waiting, since, signal), { refine });
+  }
+
+  async *#changes(stream, waiting, since, signal) {
+    let ended = false;
+    const abort = () => ((ended = true), waiting.wake());
     signal?.addEventListener("abort", abort);
     stream.open(since);
     try {
       for (;;) {
-        while (waiting.length) {
-          const full = waiting.length >= MOST_WAITING;
-          const batch = waiting.splice(0);
-          for (const { name, text, id } of batch) {
+        while (waiting.items.length) {
+          const full = waiting.items.length >= MOST_WAITING;
+          for (const { name, text, id } of waiting.items.splice(0)) {
             const message = JSON.parse(text);
             if (name === "~ended") throw new Refused(message, message.status);
             if (ended || signal?.aborted) return;
             if (message.type === "event") {
               const { channel, op, key, data } = message;
               yield { channel, op, key, row: data, position: id, event: message };
-            } else if (name !== "heartbeat") yield { state: name.replace("~", ""), message, position: id };
+            } else if (name === "leave") {
+              for (const key of message.keys) yield { channel: message.channel, op: name, key, position: id };
+            } else if (name !== "heartbeat" && name !== "~refined") yield { state: name.replace("~", ""), message, position: id };
           }
-          if (full) stream.open(batch.at(-1).id);
+          if (full) stream.open(); // from the last that was handled, unless the filter has changed
         }
         if (ended || signal?.aborted) return;
-        await new Promise((resolve) => (wake = resolve));
+        await new Promise((resolve) => (waiting.wake = resolve));
       }
     } finally {
       signal?.removeEventListener("abort", abort);
