@@ -16,13 +16,17 @@ PAGE = pathlib.Path(__file__).with_name("index.html")
 
 
 async def ask(method, path):
-    async with (
-        aiohttp.ClientSession(URL, headers=KEY) as http,
-        http.request(method, path) as answer,
-    ):
-        if answer.status >= 400:
-            raise web.HTTPBadGateway(text=await answer.text())
-        return await answer.read()
+    try:
+        async with (
+            aiohttp.ClientSession(URL, headers=KEY) as http,
+            http.request(method, path) as answer,
+        ):
+            body = await answer.read()
+    except aiohttp.ClientError as away:
+        raise web.HTTPServiceUnavailable(text=f"Telecast is away: {away}") from None
+    if answer.status >= 400:
+        raise web.HTTPBadGateway(body=body)
+    return body
 
 
 async def page(request):
