@@ -107,7 +107,7 @@ def test_what_a_history_holds_wrongly_is_found(
 
 
 def test_the_seed_and_the_first_flaw_are_named() -> None:
-    with pytest.raises(AssertionError, match=r"seed 7: 2 flaws \(lost\), .*seq=1.*who='a'"):
+    with pytest.raises(AssertionError, match=r"seed 7: 2 flaws\n2 lost, .*seq=1.*who='a'"):
         check(published(TRUTH[2:]))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from telecast import turns as turns_module
 from telecast.channels.catalogue import CHANNELS
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalFull, JournalUnavailable
 from telecast.ingress import Ingress, IngressLimits
 from telecast.journal.base import Batch, Journal, Receipt
 from telecast.journal.memory import MemoryJournal
@@ -96,13 +96,13 @@ async def test_publishes_that_the_journal_answers_at_once_let_others_have_their_
 
 
 class Shared(MemoryJournal):
-    """As if other nodes committed to it; `silent` gives no answer to the next batch."""
+    """As if other nodes committed to it; it does not take the next batch if it has a `fault`."""
 
     shared = True
 
     def __init__(self) -> None:
         super().__init__(CHANNELS.retention)
-        self.silent = False
+        self.fault: JournalUnavailable | None = None
         self.groups: list[int] = []
         self._together = 0
 
@@ -112,21 +112,29 @@ class Shared(MemoryJournal):
         if self._together:
             self.groups.append(self._together)
             self._together = 0
-        if self.silent:
-            self.silent = False
-            raise JournalUnavailable("Nobody knows.", outcome_unknown=True)
+        if (fault := self.fault) is not None:
+            self.fault = None
+            raise fault
         return await super().append(batch)
 
 
-async def test_what_was_sent_behind_a_publish_of_unknown_outcome_is_not_taken() -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [JournalUnavailable("Nobody knows.", outcome_unknown=True), JournalFull("No space.")],
+    ids=["unknown", "full"],
+)
+async def test_what_was_sent_behind_a_publish_that_was_not_taken_is_not_taken_either(
+    fault: JournalUnavailable,
+) -> None:
     """It would stand before that publish, once that is sent again."""
     journal = Shared()
     async with running(journal) as ingress:
-        journal.silent = True
+        journal.fault = fault
         first = ingress.publish_one(DESK, "positions", position("row"), "1")
         behind = ingress.publish_one(DESK, "positions", position("row"), "2")
         found = await asyncio.gather(first, behind, return_exceptions=True)
-        assert [getattr(each, "outcome_unknown", None) for each in found] == [True, False]
+        unknown = [getattr(each, "outcome_unknown", None) for each in found]
+        assert unknown == [fault.outcome_unknown, False]
         assert journal.head == 0
         assert (await ingress.publish_one(DESK, "positions", position("row"), "1")).receipt.count
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 GROUP = 512
 """Publishes derived and appended together at the most."""
-BEHIND = "The journal did not answer for what was sent before this; this was not taken."
+BEHIND = "The journal did not take what was sent before this; nor was this taken."
 DIED = "The service broke off; repeat it under its Idempotency-Key."
 TRIES = 5
 """Derivations of one publish when other nodes keep changing its rows."""
@@ -177,7 +177,7 @@ class Committer:
             await self._reached(self._journal.head)
         elif committed:
             await self._reached(max(committed))
-        if any(isinstance(each, JournalUnavailable) and each.outcome_unknown for each in results):
+        if any(isinstance(each, JournalUnavailable) for each in results):
             self._refuse_waiting()
         again: list[Waiting] = []
         for (waiting, _, events), result in zip(group, results, strict=True):
@@ -200,7 +200,7 @@ class Committer:
             self._backlog.put_back(waiting)
 
     def _refuse_waiting(self) -> None:
-        """Nobody knows what became of a publish: what its publisher sent behind it must not be
+        """A publish was not taken, or nobody knows: what its publisher sent behind it must not be
         taken before it is sent again."""
         while self._backlog:
             fault = JournalUnavailable(BEHIND)

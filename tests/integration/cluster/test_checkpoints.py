@@ -58,6 +58,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keeper.Keeper, "seen", lambda self, marks, _: seen(self, marks, 0))
     monkeypatch.setattr(keeper, "AGAIN_SECONDS", 0.01)
     monkeypatch.setattr(keeper, "FULL_SECONDS", 0.0)
+    monkeypatch.setattr(newest, "AGAIN_SECONDS", 0.0)
 
 
 async def publish(journal: Any, count: int, name: str = "k", size: int = 10) -> None:
@@ -183,6 +184,35 @@ async def test_a_bad_checkpoint_is_passed_over_for_the_next(
     async with node(stream, tmp_path / "b.db", 1 << 30) as journal:
         assert await everything(journal) == entries
     assert "a checkpoint is passed over" in caplog.text
+
+
+@pytest.mark.parametrize("removed", [False, True], ids=["still there", "removed"])
+async def test_a_node_that_starts_while_others_trim_the_log_takes_a_newer_checkpoint(
+    removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = Stream(random.Random(1))
+    get, lately = stream.shelf.get, []
+
+    async with node(stream, tmp_path / "a.db") as first:
+        await fill(first, stream)
+
+        async def get_late(checkpoint: Checkpoint, path: str) -> None:
+            if not removed:
+                await get(checkpoint, path)
+            if not lately:
+                lately.append(checkpoint)
+                for number in range(3):
+                    await fill(first, stream, f"later{number}-")
+            if removed:
+                if checkpoint not in stream.shelf.files:
+                    raise JournalCorrupt("it is not there any more")
+                await get(checkpoint, path)
+
+        monkeypatch.setattr(stream.shelf, "get", get_late)
+        async with node(stream, tmp_path / "b.db") as second:
+            assert lately[0].sequence + 1 < stream.first
+            await until(stream, lambda: second.head == first.head)
+            assert await everything(second) == await everything(first)
 
 
 @pytest.mark.parametrize("how", BAD)

@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,32 @@ async def test_nodes_that_judge_by_their_own_clocks_are_found_out(
 
     monkeypatch.setattr(copy_module.Copy, "_apply", applied)
     assert await a_day(tmp_path) is not None
+
+
+async def test_how_far_a_node_is_behind_shows_before_anything_new_reaches_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the death of the server that its consumer was on."""
+    async with journals(tmp_path, 2) as (first, second), asyncio.timeout(60):
+        await first.append(Batch(records=(Record(A, "k", "upsert", False, b"{}"),)))
+        await reached(first, second)
+        for journal in (first, second):
+            await journal.peers.begin(partial(facts, journal))
+        lose(monkeypatch, random.Random(1), 1.0)
+        waits = asyncio.create_task(
+            first.append(Batch(records=(Record(A, "l", "upsert", False, b"{}"),)))
+        )
+        for journal in (
+            first,
+            second,
+        ):  # the one that published, and the other
+            while (place := journal.place()) is None or place.behind == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        monkeypatch.undo()
+        await waits
+
+
+def facts(journal: Journal) -> dict[str, Any]:
+    place = journal.place()
+    assert place is not None
+    return {"logSequence": place.sequence, "logBehind": place.behind}

@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from telecast.errors import Conflict, JournalCorrupt, JournalFull, JournalUnavailable
 from telecast.journal.ageing import Times
-from telecast.journal.base import Batch, Idempotency, KeyLimits
+from telecast.journal.base import Batch, Idempotency, KeyLimits, Receipt
 from telecast.journal.jetstream import applier as applier_module
 from telecast.journal.jetstream import copy as copy_module
 from telecast.journal.jetstream import journal as journal_module
@@ -69,14 +70,15 @@ async def level(stream: Stream, journals: list[JetStreamJournal]) -> None:
             await journal._reached(len(stream.kept))
 
 
-async def publish(journal: JetStreamJournal, name: str, count: int) -> tuple[set[str], set[str]]:
-    """Keys that were acknowledged, and those of which nobody knows."""
-    known, unknown = set[str](), set[str]()
+async def publish(
+    journal: JetStreamJournal, name: str, count: int
+) -> tuple[dict[str, int], set[str]]:
+    """Keys that were acknowledged, each with its number, and those of which nobody knows."""
+    known, unknown = dict[str, int](), set[str]()
 
     async def one(key: str) -> None:
         try:
-            await journal.append(Batch(records=(record(key),)))
-            known.add(key)
+            known[key] = (await journal.append(Batch(records=(record(key),)))).last_seq
         except JournalUnavailable as fault:
             if fault.outcome_unknown:
                 unknown.add(key)
@@ -108,13 +110,16 @@ async def a_bad_day(seed: int, folder: Path) -> list[str]:
     keys = [entry.key for entry in told[0]]
     if len(keys) != len(set(keys)):
         found.append("an event is there twice")
+    numbers = {entry.key: entry.seq for entry in told[0]}
     for known, unknown in results:
-        if not known <= set(keys):
+        if not set(known) <= set(keys):
             found.append("an acknowledged event is lost")
-        mine = [key for key in keys if key in known | unknown]
+        if any(numbers.get(key) != number for key, number in known.items()):
+            found.append("an event has another number than its publisher was given")
+        mine = [key for key in keys if key in set(known) | unknown]
         if mine != sorted(mine):
             found.append("a sender's events are out of order")
-    if extra := set(keys) - set().union(*(a | b for a, b in results)) - {"end-0000"}:
+    if extra := set(keys) - set().union(*(set(a) | b for a, b in results)) - {"end-0000"}:
         found.append(f"what was refused is there: {len(extra)}")
     return found
 
@@ -134,13 +139,28 @@ def _judge_repeats(self: Nodes, node: str, number: int) -> Verdict:
     return Verdict.NEXT
 
 
+_append = JetStreamJournal.append
+
+
+async def _number_early(self: JetStreamJournal, batch: Batch) -> Receipt:
+    """As if a node numbered what it sends, and did not wait for what the log makes of it."""
+    first = self.head + 1
+    receipt = await _append(self, batch)
+    return replace(receipt, first_seq=first, last_seq=first + receipt.count - 1)
+
+
 @pytest.mark.parametrize(
-    "planted", [_judge_anything, _judge_repeats], ids=["gaps are taken", "repeats are taken"]
+    ("owner", "name", "planted"),
+    [
+        pytest.param(Nodes, "judge", _judge_anything, id="gaps are taken"),
+        pytest.param(Nodes, "judge", _judge_repeats, id="repeats are taken"),
+        pytest.param(JetStreamJournal, "append", _number_early, id="numbered before it is judged"),
+    ],
 )
 async def test_a_planted_bug_is_found(
-    planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner: type, name: str, planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Nodes, "judge", planted)
+    monkeypatch.setattr(owner, name, planted)
     for seed in range(12):
         (tmp_path / str(seed)).mkdir()
         try:
@@ -150,6 +170,19 @@ async def test_a_planted_bug_is_found(
         except (TimeoutError, JournalUnavailable):
             return  # somebody waits for ever, or the nodes have found out themselves
     pytest.fail("it went unnoticed")
+
+
+async def test_a_fence_that_is_skipped_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = Nodes.take
+
+    def take_all(self: Nodes, node: str, number: int, fences: object, now: int) -> None:
+        take(self, node, number, (), now)
+
+    monkeypatch.setattr(Nodes, "take", take_all)
+    with pytest.raises(AssertionError, match="late"):
+        await test_what_a_node_gave_up_on_never_counts_once_its_next_message_did(tmp_path)
 
 
 async def test_what_a_node_gave_up_on_never_counts_once_its_next_message_did(
@@ -186,6 +219,51 @@ async def test_what_waited_behind_a_message_that_was_given_up_is_refused(tmp_pat
         await journal.append(Batch(records=(record("next"),)))
         await level(stream, [journal])
         assert [entry.key for entry in await everything(journal)] == ["next"]
+
+
+class TightLog(UnsureLog):
+    """Has no space for the first message once several are under way, and takes the others."""
+
+    def __init__(self, stream: Stream) -> None:
+        super().__init__(stream)
+        self.let = asyncio.Event()
+        self.under_way = 0
+        self.several = asyncio.Event()
+
+    async def append(self, data: bytes) -> None:
+        self.under_way += 1
+        first = self.under_way == 1
+        if self.under_way == sender_module.WINDOW:
+            self.several.set()
+        await self.let.wait()
+        if first:
+            raise JournalFull("full")
+        await super().append(data)
+
+
+async def test_what_waited_behind_a_message_that_a_full_log_refused_is_refused(
+    tmp_path: Path,
+) -> None:
+    log = TightLog(Stream(random.Random(1)))
+    journal = JetStreamJournal(log, tmp_path / "copy.db", KEEP, now=lambda: 1.7e9)
+    await journal.open()
+    try:
+        waiting = []
+        for number in range(sender_module.WINDOW + 2):
+            batch = Batch(records=(record(f"k{number}"),))
+            waiting.append(asyncio.create_task(journal.append(batch)))
+            while log.under_way < min(number + 1, sender_module.WINDOW):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        log.let.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(each) for each in found] == [
+            *[JournalFull] * sender_module.WINDOW,
+            *[JournalUnavailable] * 2,
+        ]
+        await journal.append(Batch(records=(record("next"),)))
+        assert [entry.key for entry in await everything(journal)] == ["next"]
+    finally:
+        await journal.close()
 
 
 async def test_two_nodes_that_change_one_row_see_who_came_first(tmp_path: Path) -> None:

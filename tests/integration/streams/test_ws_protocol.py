@@ -17,6 +17,7 @@ import pytest
 
 from telecast.web.streams import ws
 from tests.support.fakes import ws_frames
+from tests.support.held_journal import HeldJournal
 from tests.support.payloads import position, price
 from tests.support.service.live import PATIENCE, Ended, Live, WsReader, principal, served, types
 
@@ -223,6 +224,28 @@ async def test_publishes_have_a_rate_of_their_own(monkeypatch: pytest.MonkeyPatc
         kinds = sorted(types([await reader.read() for _ in range(5)]))
         assert kinds == ["ack"] * 4 + ["error"]
         assert (await reader.ask("unsubscribe", channels=["positions"]))["type"] == "ack"
+
+
+async def test_behind_a_publish_that_was_not_taken_none_is_until_its_client_can_know(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What was on its way would stand before that one, once it is repeated."""
+    now, journal = 0.0, HeldJournal()
+    monkeypatch.setattr(ws, "time", SimpleNamespace(monotonic=lambda: now))
+    async with served(journal=journal) as live, live.ws() as reader:
+        await reader.expect("welcome")
+        journal.broken = "No space."
+        error = await reader.ask("publish", channel="market-data", data=price("A"))
+        assert (error["code"], error["message"]) == ("JOURNAL_UNAVAILABLE", "No space.")
+        journal.broken = None
+        error = await reader.ask("publish", channel="market-data", data=price("B"))
+        assert (error["code"], error["retryable"]) == ("JOURNAL_UNAVAILABLE", True)
+        assert "Repeat both, in order" in error["message"]
+        now = ws.HELD_SECONDS
+        for symbol in "AB":
+            ack = await reader.ask("publish", channel="market-data", data=price(symbol))
+            assert ack["type"] == "ack"
+        assert live.parts.journal.head == 2
 
 
 @pytest.mark.parametrize("last_straw", ["bad messages", "a binary one"])

@@ -8,16 +8,19 @@ was answered and reported (`judge`).
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
+import statistics
 import time
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.support.checking.history import History, Publish
 from tests.support.checking.judge import check
+from tests.support.checking.pulses import Pulses
+from tests.support.checking.sites import Fault, Site
 from tests.support.checking.traffic import (
     PINS,
     Desk,
@@ -30,14 +33,9 @@ from tests.support.checking.traffic import (
     say_end,
     working,
 )
-from tests.support.service.nats_cluster import Cluster, cluster
+from tests.support.service.nats_cluster import cluster
 from tests.support.service.process import Service
 from tests.support.service.rest import ask
-
-STREAM = "desk"
-NODES = 3
-PAUSED_SECONDS = 10.0
-PARTED_SECONDS = 15.0
 
 
 class Address:
@@ -84,186 +82,127 @@ class Paced(Ledger):
         self.pause, self._last = 0.0, time.monotonic()
 
 
-class Site:
-    """Three servers, three nodes on them, and what can happen to either."""
+@dataclass(slots=True)
+class Figures:
+    """Of one kind of fault. `pauses`: the longest time without an answer to any publish, of each
+    round; `streams`: how long each event took to the streams of other nodes. In seconds."""
 
-    def __init__(self, servers: Cluster, folder: Path, chance: random.Random) -> None:
-        self.servers = servers
-        self.nodes: list[Service] = []
-        for number in range(NODES):
-            own = folder / f"node-{number}"
-            own.mkdir()
-            node = Service(
-                own,
-                journal=f"{servers.address}/{STREAM}",
-                journal_copy=own / "copy.db",
-                replicas=3,
-                escalate_after=0,
-                keys=folder / "node-0" / "keys.toml",
-                secret_file=folder / "secret",
-            )
-            self.nodes.append(node)
-        for node in self.nodes[1:]:
-            node.key = self.nodes[0].key
-        self._chance = chance
-
-    async def start(self) -> None:
-        await self.nodes[0].start()
-        await asyncio.gather(*(node.start() for node in self.nodes[1:]))
-
-    async def end(self) -> None:
-        await asyncio.gather(*(node.end() for node in self.nodes))
-
-    # --- faults: each returns once all is well again
-
-    async def leader_killed(self) -> None:
-        await self._killed(await self.servers.leader(STREAM))
-
-    async def follower_killed(self) -> None:
-        await self._killed(await self._follower())
-
-    async def _follower(self) -> int:
-        leader = await self.servers.leader(STREAM)
-        return self._chance.choice([n for n in range(3) if n != leader])
-
-    async def _killed(self, number: int) -> None:
-        await self.servers.kill(number)
-        await self.servers.leader(STREAM)  # another one, by then
-        await self.servers.start(number)
-        await self.servers.healed(STREAM)
-
-    async def leader_paused(self) -> None:
-        number = await self.servers.leader(STREAM)
-        self.servers.send(number, signal.SIGSTOP)
-        try:
-            await asyncio.sleep(PAUSED_SECONDS)
-        finally:
-            self.servers.send(number, signal.SIGCONT)
-        await self.servers.healed(STREAM)
-
-    async def leader_parted(self) -> None:
-        await self._parted(await self.servers.leader(STREAM))
-
-    async def follower_parted(self) -> None:
-        await self._parted(await self._follower())
-
-    async def _parted(self, number: int) -> None:
-        self.servers.part(number)
-        try:
-            await asyncio.sleep(PARTED_SECONDS)
-        finally:
-            self.servers.mend()
-        await self.servers.healed(STREAM)
-
-    async def node_killed(self) -> None:
-        node = self._chance.choice(self.nodes)
-        node.kill()
-        assert await node.gone() == -signal.SIGKILL
-        await node.start()
-
-    async def leader_and_node_killed(self) -> None:
-        """Both at once, and back without waiting for all to be well."""
-        number, node = await self.servers.leader(STREAM), self._chance.choice(self.nodes)
-        node.kill()
-        await asyncio.gather(self.servers.kill(number), node.gone())
-        await asyncio.gather(self.servers.start(number), node.start())
-
-    async def nodes_rolled(self) -> None:
-        for node in self.nodes:
-            os.kill(node.pid, signal.SIGTERM)
-            assert await node.gone() == 0, b"".join(node.log).decode()
-            await node.start()
-
-    async def servers_rolled(self) -> None:
-        for number in range(3):
-            await self.servers.kill(number, signal.SIGTERM)
-            await self.servers.start(number)
-            await self.servers.healed(STREAM)
+    pauses: list[float] = field(default_factory=list)
+    streams: list[float] = field(default_factory=list)
 
 
-FAULTS: tuple[Callable[[Site], Awaitable[None]], ...] = (
-    Site.leader_killed,
-    Site.node_killed,
-    Site.leader_paused,
-    Site.follower_killed,
-    Site.leader_parted,
-    Site.nodes_rolled,
-    Site.follower_parted,
-    Site.servers_rolled,
-)
+def table(found: Mapping[str, Figures]) -> str:
+    lines = [
+        "| fault | rounds | longest pause, p50 | max | streams, p50 | p99 | max |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, each in found.items():
+        streams = sorted(each.streams) or [0.0]
+        p50, p99 = (streams[int(len(streams) * share)] for share in (0.5, 0.99))
+        lines.append(
+            f"| {name.replace('_', ' ')} | {len(each.pauses)} "
+            f"| {statistics.median(each.pauses):.1f} s | {max(each.pauses):.1f} s "
+            f"| {p50 * 1000:.0f} ms | {p99:.2f} s | {streams[-1]:.1f} s |"
+        )
+    return "\n".join(lines)
 
 
 async def torment(
     folder: Path,
-    faults: Sequence[Callable[[Site], Awaitable[None]]],
+    faults: Sequence[Fault],
     *,
+    site: type[Site] = Site,
     answers: int = 30,
     seed: int | None = None,
-) -> dict[str, list[float]]:
-    """The longest pause of publishes at each fault, in seconds, by its name."""
+) -> dict[str, Figures]:
+    """What the faults did, by their names."""
     record = History(
         seed=random.randrange(2**32) if seed is None else seed, pins=PINS, one_node=False
     )
-    chance = random.Random(str(record.seed))
-
-    def apart() -> random.Random:
-        return random.Random(chance.random())
-
-    pauses: defaultdict[str, list[float]] = defaultdict(list)
+    torment = _Torment(record, answers)
     try:
-        async with cluster() as servers:
-            site = Site(servers, folder, apart())
+        async with cluster(volumes=site.volumes, guarded=site.guarded) as servers:
+            own = site(servers, folder, torment.ledger, torment.apart())
             try:
-                await site.start()
-                await _run(site, record, apart, faults, answers, pauses)
+                await own.start()
+                await torment.run(own, faults)
             finally:
-                await site.end()
+                await own.end()
         # Only now: it takes the loop's time, and the relays between the servers live on the loop.
         check(record)
     finally:
         print(f"seed {record.seed}")
-    return pauses
+    return torment.found
 
 
-async def _run(
-    site: Site,
-    record: History,
-    apart: Callable[[], random.Random],
-    faults: Sequence[Callable[[Site], Awaitable[None]]],
-    answers: int,
-    pauses: defaultdict[str, list[float]],
-) -> None:
-    own, ledger = Address(site.nodes, apart()), Paced(record)
-    both = ["sse", "ws"]
-    listeners = [
-        Listener(own, record, "all", apart(), transports=both, appetites=(1_009, 2**16)),
-        Listener(own, record, "all by sse", apart(), transports=["sse"], appetites=(2**16,)),
-        Listener(own, record, "all at one", apart(), cuts=(10**6,), appetites=(2**16,)),
-        Listener(
-            *(own, record, "rows", apart()),
-            transports=both,
-            first="snapshot",
-            delivery="conflated",
-            appetites=(2**16,),
-        ),
-    ]
-    publishers = [
-        by_rest(own, Desk("single", apart()), ledger, batches=False),
-        by_rest(own, Desk("batch", apart()), ledger, batches=True),
-        by_ws(own, Desk("socket", apart()), ledger),
-        once_only(own, Desk("once", apart()), ledger),
-    ]
-    async with working(*(each.listen() for each in listeners)):
-        async with working(*publishers):
-            for fault in faults:
-                await ledger.answers(answers)
-                ledger.begin()
-                await fault(site)
-                await ledger.answers(answers)
-                pauses[fault.__name__].append(round(ledger.pause, 2))
-            await ledger.answers(answers)
-            ledger.enough = True
-        await say_end(own, ledger)
+class _Torment:
+    def __init__(self, record: History, answers: int) -> None:
+        self.found: dict[str, Figures] = {}
+        self.ledger = Paced(record)
+        self._record = record
+        self._answers = answers
+        self._chance = random.Random(str(record.seed))
+
+    def apart(self) -> random.Random:
+        return random.Random(self._chance.random())
+
+    async def run(self, site: Site, faults: Sequence[Fault]) -> None:
+        record, ledger, apart = self._record, self.ledger, self.apart
+        own, pulses = Address(site.nodes, apart()), Pulses(site.nodes, ledger)
+        both = ["sse", "ws"]
+        listeners = [
+            Listener(own, record, "all", apart(), transports=both, appetites=(1_009, 2**16)),
+            Listener(own, record, "all by sse", apart(), transports=["sse"], appetites=(2**16,)),
+            Listener(own, record, "all at one", apart(), cuts=(10**6,), appetites=(2**16,)),
+            Listener(
+                *(own, record, "rows", apart()),
+                transports=both,
+                first="snapshot",
+                delivery="conflated",
+                appetites=(2**16,),
+            ),
+        ]
+        publishers = [
+            by_rest(own, Desk("single", apart()), ledger, batches=False),
+            by_rest(own, Desk("batch", apart()), ledger, batches=True),
+            by_ws(own, Desk("socket", apart()), ledger),
+            once_only(own, Desk("once", apart()), ledger),
+            pulses.send(),
+        ]
+        watching = [pulses.watch(node) for node in range(len(site.nodes))]
+        async with _meanwhile(*watching), working(*(each.listen() for each in listeners)):
+            async with working(*publishers):
+                for fault in faults:
+                    await self._befall(site, fault, pulses)
+                await ledger.answers(self._answers)
+                ledger.enough = True
+            await say_end(own, ledger)
+        await _compare(site, record)
+
+    async def _befall(self, site: Site, fault: Fault, pulses: Pulses) -> None:
+        ledger, name = self.ledger, fault.__name__
+        await ledger.answers(self._answers)
+        ledger.begin()
+        begin = time.monotonic()
+        await fault(site)
+        await ledger.answers(self._answers)
+        found = self.found.setdefault(name, Figures())
+        found.pauses.append(ledger.pause)
+        found.streams += pulses.between(begin, time.monotonic())
+
+
+@asynccontextmanager
+async def _meanwhile(*tasks: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs these, which have no end, beside the block; if one fails, so does the block."""
+    async with asyncio.TaskGroup() as group:
+        running = [group.create_task(each) for each in tasks]
+        yield
+        for task in running:
+            task.cancel()
+
+
+async def _compare(site: Site, record: History) -> None:
+    """All nodes have one history, byte for byte; it goes into the record."""
     epoch, last = record.publishes[-1].answers[0]
     for node in site.nodes:  # it waits until it has this position
         await ask(node, "/api/v1/channels/risk-alerts/events", after=f"{epoch}:{last}")

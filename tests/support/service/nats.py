@@ -69,10 +69,10 @@ class NatsServer:
         assert found is not None
         text = self.folder / "nats.conf"
         store = json.dumps(str(self.folder / "store"))
-        text.write_text(
-            f"listen: 127.0.0.1:{port}\nmax_payload: {max_payload}\n{config}\n"
-            + (f"jetstream {{ store_dir: {store}, sync_interval: {sync} }}\n" if jetstream else "")
+        self._around = f"listen: 127.0.0.1:{port}\nmax_payload: {max_payload}\n" + (
+            f"jetstream {{ store_dir: {store}, sync_interval: {sync} }}\n" if jetstream else ""
         )
+        text.write_text(self._around + config)
         for left in self.folder.glob("*.ports"):
             left.unlink()
         with (self.folder / "log").open("ab") as log:
@@ -100,6 +100,11 @@ class NatsServer:
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    def reload(self, config: str) -> None:
+        """Have it take up another configuration; it does so soon after."""
+        (self.folder / "nats.conf").write_text(self._around + config)
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self, sign: int = signal.SIGTERM) -> None:
         self.process.send_signal(sign)

@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -20,8 +21,10 @@ import nats
 import nats.errors
 import orjson
 
+from tests.support.service.guard import Guard
 from tests.support.service.nats import NatsServer
 from tests.support.service.process import HOST, free_port
+from tests.support.service.volume import Volume
 
 COUNT = 3
 PATIENCE = 120.0
@@ -81,8 +84,15 @@ class Relay:
 class Cluster:
     """`servers[i]` is up unless it was killed; `start(i)` brings it back on its store."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, volumes: bool = False, guarded: bool = False) -> None:
+        """With `volumes` each server has a disk of its own; with `guarded` they ask for more than
+        an address."""
         self.folder = Path(tempfile.mkdtemp(prefix="nats-cluster-"))
+        self.guard = Guard(self.folder / "guard") if guarded else None
+        self.volumes = [
+            Volume(self.folder / f"{number}.image", self.folder / str(number))
+            for number in range(COUNT if volumes else 0)
+        ]
         self.ports = [free_port() for _ in range(COUNT)]
         self._routes = [free_port() for _ in range(COUNT)]
         self._relays: dict[tuple[int, int], tuple[Relay, int]] = {}
@@ -101,19 +111,23 @@ class Cluster:
         await asyncio.gather(*(self.start(number) for number in range(COUNT)))
         await self.ready()
 
-    async def start(self, number: int) -> None:
-        folder = self.folder / str(number)
-        folder.mkdir(exist_ok=True)
+    def _config(self, number: int) -> str:
         routes = ", ".join(
             f'"nats://{HOST}:{self._relays[number, far][1]}"'
             for far in range(COUNT)
             if far != number
         )
-        config = (
-            f"server_name: n{number}\n"
+        return (
+            f"server_name: n{number}\nhttp: {HOST}:-1\n"
             f"cluster {{ name: desk, listen: {HOST}:{self._routes[number]}, routes: [{routes}], "
             f'no_advertise: true, cluster_advertise: "{HOST}:{DEAD_PORT}" }}\n'
+            + (self.guard.config if self.guard else "")
         )
+
+    async def start(self, number: int) -> None:
+        folder = self.folder / str(number)
+        folder.mkdir(exist_ok=True)
+        config = self._config(number)
         self.servers[number] = await asyncio.to_thread(
             lambda: NatsServer(config=config, port=self.ports[number], folder=folder)
         )
@@ -128,6 +142,35 @@ class Cluster:
         assert server is not None
         await asyncio.to_thread(server.stop, sign)
         self.servers[number] = None
+
+    async def reload(self) -> None:
+        """All of them let in those whom the guard knows now, and nobody else."""
+        for number, server in enumerate(self.servers):
+            assert server is not None
+            server.reload(self._config(number))
+
+    def lose_disk(self, number: int) -> None:
+        """All that a server has stored is gone; it must be dead by then."""
+        shutil.rmtree(self.folder / str(number) / "store")
+
+    async def lose_power(self, *numbers: int) -> None:
+        """The machines of these servers go off at the same moment, and their disks come back with
+        what `Volume` says."""
+        for number in numbers:
+            self.volumes[number].lose_power()
+        for number in numbers:
+            await self.kill(number)
+            await asyncio.to_thread(self.volumes[number].unmount)
+            await asyncio.to_thread(self.volumes[number].mount)
+
+    async def stopped_storing(self, number: int) -> None:
+        """The server has said that it stores no more."""
+        server = self.servers[number]
+        assert server is not None
+        assert server.monitor is not None
+        async with asyncio.timeout(PATIENCE):
+            while not await asyncio.to_thread(_is_off, server.monitor):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
     def part(self, number: int) -> None:
         """From now on this server and the others get nothing from each other."""
@@ -149,6 +192,7 @@ class Cluster:
                         connect_timeout=1,
                         max_reconnect_attempts=2,
                         error_cb=_ignore,
+                        **(self.guard.way_in() if self.guard else {}),
                     )
                     try:
                         data = b"" if body is None else orjson.dumps(body)
@@ -197,7 +241,16 @@ class Cluster:
                 await self.kill(number)
         for relay, _ in self._relays.values():
             await relay.stop()
+        for volume in self.volumes:
+            await asyncio.to_thread(volume.unmount)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _is_off(monitor: str) -> bool:
+    """Whether a server says that it stores nothing for anybody."""
+    with urllib.request.urlopen(f"{monitor}/jsz") as answer:
+        said: dict[str, Any] = orjson.loads(answer.read())
+    return bool(said.get("disabled"))
 
 
 async def _ignore(_: Exception) -> None:
@@ -205,8 +258,9 @@ async def _ignore(_: Exception) -> None:
 
 
 @asynccontextmanager
-async def cluster() -> AsyncIterator[Cluster]:
-    own = Cluster()
+async def cluster(**how: bool) -> AsyncIterator[Cluster]:
+    """`how` is as of Cluster."""
+    own = await asyncio.to_thread(lambda: Cluster(**how))
     try:
         await own.begin()
         yield own

@@ -67,6 +67,10 @@ class Service:
         self._process: asyncio.subprocess.Process | None = None
         self._listening: asyncio.Task[None] | None = None
 
+    def change(self, **settings: Any) -> None:
+        """From its next start on it has these settings, too."""
+        self._settings |= settings
+
     @property
     def headers(self) -> dict[str, str]:
         return {"X-API-Key": self.key}

@@ -182,7 +182,7 @@ class JetStreamJournal(Journal):
         applied = await asyncio.to_thread(reached, self._path, self._log.life)
         if applied is None or (applied and applied + 1 >= extent.first):
             return None
-        return await fetching.fetch(extent, applied)
+        return await fetching.lead_on(applied)
 
     async def _open_copy(self, loop: asyncio.AbstractEventLoop, fetched: str | None) -> None:
         self._applier = Applier(
@@ -405,7 +405,7 @@ class JetStreamJournal(Journal):
 
     def place(self) -> LogPlace:
         sequence = self._place.applied
-        return LogPlace(sequence, max(0, self._log.end - sequence))
+        return LogPlace(sequence, max(0, self._log.known_end() - sequence))
 
     def failure(self) -> str | None:
         if self._state is not _State.OPEN:

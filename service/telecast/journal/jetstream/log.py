@@ -55,6 +55,10 @@ class Log(ABC):
     peers: Peers = Alone()
     """The other nodes on it."""
 
+    def known_end(self) -> int:
+        """As `end`, and as what other nodes have said of it."""
+        return self.end
+
     @abstractmethod
     async def open(self) -> None:
         """Connect, and make the log where there is none.

@@ -316,6 +316,7 @@ class Sender:
             return
         for key in [key for key, sent in self._sent.items() if _follows(sent, refused)]:
             self._settle(self._sent.pop(key), full)
+        self._refuse_waiting(full.message)
         self._begin_anew()
 
     async def _send_again(self) -> None:
@@ -335,11 +336,15 @@ class Sender:
 
     def _give_up(self) -> None:
         self._forget(UNKNOWN)
-        # What waits was put behind it: taken now, it would stand before it once that is repeated.
-        for asked in self._waiting:
-            answer(asked.answer, JournalUnavailable(NOT_SENT))
-        self._waiting.clear()
+        self._refuse_waiting(NOT_SENT)
         self._begin_anew()
+
+    def _refuse_waiting(self, why: str) -> None:
+        """It was put behind what was not taken: taken now, it would stand before that once it is
+        repeated."""
+        for asked in self._waiting:
+            answer(asked.answer, JournalUnavailable(why))
+        self._waiting.clear()
 
     def _forget(self, why: str) -> None:
         for sent in self._sent.values():

@@ -1,5 +1,9 @@
 """The connection to the NATS servers: it comes back by itself, and says when it was lost.
 
+nats-py closes its connection for good when the servers refuse its credentials while it runs, else
+it goes on with those that it began with; and after a failure of TLS it may wait for ever. So a
+connection that is lost for long, or silent, is made anew, and an attempt that is stuck is left.
+
 nats-py's connection, and JetStream's own calls in JSON
 (docs.nats.io/reference/reference-protocols/nats_api_reference).
 """
@@ -8,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import nats
@@ -18,7 +24,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalUnavailable, SettingsError
 from telecast.journal.jetstream.address import Access, Address
 
 log = logging.getLogger(__name__)
@@ -30,6 +36,14 @@ SILENT_SECONDS = 12.0
 connected: that one may be cut off from the others. An election of a leader takes 4 to 9 s."""
 GRACE_SECONDS = 2.0
 """A connection that is lost for less is waited for; then publishes are refused at once."""
+RENEW_SECONDS = 10.0
+"""A connection that does not come back within this is made anew, with the credentials and the
+certificates that the files have by then. Where the servers refuse those, at once."""
+LEAVE_SECONDS = 1.0
+"""nats-py waits without end for a TLS connection to be closed by a peer that is gone."""
+STUCK_SECONDS = 0.1
+AGAIN_SECONDS = 1.0
+"""Between two attempts to make it anew."""
 FULL = frozenset({10023, 10047, 10077})
 """Insufficient resources, insufficient storage, maximum bytes exceeded (server/errors.json)."""
 NOT_FOUND = 10059
@@ -57,30 +71,51 @@ class Servers:
         """When the connection was lost, on the loop's clock."""
         self._heard_at: float | None = None
         self._moved_at = 0.0
-        self._denied = asyncio.Event()
+        self._stuck = asyncio.Event()
+        """An attempt to connect leads to nothing any more, though nats-py goes on with it."""
+        self._refusals = 0
+        """Of this attempt to connect: only a part of the servers may know the credentials yet."""
+        self._refused = False
+        """The servers have refused the credentials since the connection was lost."""
+        self._given_up = asyncio.Event()
+        """nats-py will not bring this connection back."""
+        self._renewing: asyncio.Task[None] | None = None
+        self._listening: list[tuple[str, Callable[[Msg], Awaitable[None]]]] = []
         self.forbidden = ""
         """What the servers said last that this user may not do."""
         self._closed = False
 
     async def connect(self) -> None:
         """Raises JournalUnavailable, SettingsError."""
-        connecting = asyncio.create_task(self._connect())
-        denied = asyncio.create_task(self._denied.wait())
-        try:
-            # nats-py tries for ever: refused credentials end that, and so does the time.
-            await asyncio.wait(
-                [connecting, denied],
-                timeout=CONNECT_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not connecting.done():
+        self._client = await self._connected_anew()
+
+    async def _connected_anew(self) -> Client:
+        """A new connection, to any of the servers. Raises JournalUnavailable, SettingsError."""
+        loop, self._refusals = asyncio.get_running_loop(), 0
+        deadline = loop.time() + CONNECT_SECONDS
+        while True:
+            self._stuck.clear()
+            connecting = asyncio.create_task(self._connect())
+            stuck = asyncio.create_task(self._stuck.wait())
+            try:
+                await asyncio.wait(
+                    [connecting, stuck],
+                    timeout=max(0.0, deadline - loop.time()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if connecting.done():
+                    return connecting.result()
+            except TROUBLE as error:
+                raise JournalUnavailable(self._why_not(error)) from error
+            finally:
+                connecting.cancel()
+                stuck.cancel()
+            if self._all_refuse() or loop.time() >= deadline:
                 raise JournalUnavailable(self._why_not(None))
-            self._client = connecting.result()
-        except TROUBLE as error:
-            raise JournalUnavailable(self._why_not(error)) from error
-        finally:
-            connecting.cancel()
-            denied.cancel()
+            await asyncio.sleep(STUCK_SECONDS)
+
+    def _all_refuse(self) -> bool:
+        return self._refusals >= len(self._address.servers)
 
     async def _connect(self) -> Client:
         access = self._access
@@ -102,25 +137,33 @@ class Servers:
             error_cb=self._on_error,
             disconnected_cb=self._on_disconnect,
             reconnected_cb=self._on_reconnect,
+            closed_cb=self._on_closed,
             **options,
         )
 
     def _why_not(self, error: BaseException | None) -> str:
-        if self._denied.is_set():
-            return (
-                f"The servers of {self._address} refused the credentials: check nats_creds, or "
-                "nats_user and nats_password_file."
-            )
+        if self._all_refuse():
+            return self._refusal()
         detail = f" ({error})" if error is not None and str(error) else ""
         return (
             f"No server of {self._address} answered within {CONNECT_SECONDS:g} s{detail}: is one "
             "running there (nats-server -js -sd FOLDER), and may this machine reach it?"
         )
 
+    def _refusal(self) -> str:
+        return (
+            f"The servers of {self._address} refused the credentials: check nats_creds, or "
+            "nats_user and nats_password_file."
+        )
+
     async def _on_error(self, error: Exception) -> None:
         said = str(error)
-        if "authorization" in said.lower():
-            self._denied.set()
+        if _is_refusal(error):
+            self._refusals += 1
+            self._refused = True
+            self._given_up.set()
+        if self._all_refuse() or isinstance(error, (ssl.SSLError, TimeoutError)):
+            self._stuck.set()
         if "permissions violation" in said.lower():
             # The servers leave such a call without an answer: this is all that says why.
             self.forbidden = said.removeprefix("nats: ")
@@ -128,10 +171,44 @@ class Servers:
         log.debug("the NATS connection reports a fault", extra={"reason": type(error).__name__})
 
     async def _on_disconnect(self) -> None:
+        self._lose()
+
+    def _lose(self) -> None:
         if not self._closed and self._lost_at is None:
+            self._refused = False
+            self._given_up.clear()
             self._lost_at = asyncio.get_running_loop().time()
             log.warning("the log is away", extra={"log": str(self._address)})
+            if self._renewing is None or self._renewing.done():
+                self._renewing = asyncio.create_task(self._renew())
         self._changed()
+
+    async def _on_closed(self) -> None:
+        if self._client is not None and _is_refusal(self._client.last_error):
+            self._refused = True
+        self._given_up.set()
+
+    async def _renew(self) -> None:
+        """Wait until the lost connection has come back, or put another in its place."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_SECONDS):
+                await self._given_up.wait()
+        if self._lost_at is not None:
+            await self._leave(self._client)
+        while self._lost_at is not None and not self._closed:
+            client = None
+            try:
+                client = await self._connected_anew()
+                for subject, take in self._listening:
+                    await client.subscribe(subject, cb=take)
+            except (JournalUnavailable, SettingsError, *TROUBLE) as error:
+                log.debug("no connection to the log yet", extra={"reason": str(error)})
+                await self._leave(client)
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                self._client = client
+                if not client.is_closed:
+                    await self._on_reconnect()
 
     async def _on_reconnect(self) -> None:
         self._lost_at = None
@@ -142,6 +219,8 @@ class Servers:
         """Why nobody can be reached just now, or None."""
         now, lost = asyncio.get_running_loop().time(), self._lost_at
         if lost is not None and now - lost >= GRACE_SECONDS:
+            if self._refused:
+                return f"{self._refusal()} It is tried again."
             return f"The connection to {self._address} is lost; it is tried again."
         if self._silent(now):
             return (
@@ -164,7 +243,9 @@ class Servers:
             return
         self._moved_at = now
         log.warning("the log is silent: trying another server", extra={"log": str(self._address)})
-        await self._client.force_reconnect()
+        # Not by nats-py's own way: it waits without end for a TLS connection to be closed.
+        self._lose()
+        self._given_up.set()
 
     @property
     def max_payload(self) -> int:
@@ -199,7 +280,9 @@ class Servers:
         return inbox, await client.subscribe(inbox, cb=take)
 
     async def listen(self, subject: str, take: Callable[[Msg], Awaitable[None]]) -> Subscription:
-        """Have `take` called with what is published there; `*` stands for one word."""
+        """Have `take` called with what is published there from now on, over whichever connection;
+        `*` stands for one word."""
+        self._listening.append((subject, take))
         return await self._connected().subscribe(subject, cb=take)
 
     async def publish(self, subject: str, data: bytes, reply: str = "") -> None:
@@ -211,11 +294,23 @@ class Servers:
 
     async def close(self) -> None:
         self._closed = True
+        if self._renewing is not None:
+            self._renewing.cancel()
         client, self._client = self._client, None
+        await self._leave(client)
+
+    async def _leave(self, client: Client | None) -> None:
         if client is None:
             return
         try:
-            await client.close()
-        except (OSError, RuntimeError) as fault:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await client.close()
+        except (OSError, RuntimeError, nats.errors.Error) as fault:
             # nats-py sends what still waits, on a socket that went with its server.
             log.debug("the connection to the log had gone before it was closed: %s", fault)
+
+
+def _is_refusal(error: BaseException | None) -> bool:
+    """Whether the servers took the credentials for wrong, or for too old."""
+    said = str(error).lower()
+    return "authorization" in said or "authentication" in said

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,7 +240,9 @@ class JetStreamLog(Log):
                 "(`max_payload`, 8 MB is a good value)."
             )
         try:
-            await self._servers.ask(self._subject, data)
+            kept = await self._servers.ask(self._subject, data)
+            # A follower whose server has died hears of nothing new for some seconds.
+            self.end = max(self.end, int(kept["seq"]))
         except Refused as refused:
             if refused.code in FULL:
                 raise JournalFull(
@@ -259,6 +261,9 @@ class JetStreamLog(Log):
             raise self._unusable(refused) from refused
         except TROUBLE as error:
             raise self._silent(error) from error
+
+    def known_end(self) -> int:
+        return max([self.end, *(_end_of(each.facts) for each in self._nodes.others())])
 
     def away(self) -> str | None:
         return self._servers.away()
@@ -302,6 +307,7 @@ class JetStreamLog(Log):
                 f"The log {self._address} was made anew or restored while this node followed it."
             )
         first, last, after = info["state"]["first_seq"], info["state"]["last_seq"], doubt.sequence
+        self.end = max(self.end, last)
         known = doubt.timestamp is None or after < first
         if last >= after and (known or await self._time_of(after) == doubt.timestamp):
             doubt.since = None
@@ -331,3 +337,8 @@ class JetStreamLog(Log):
         self._doubt()
         await self._nodes.end()
         await self._servers.close()
+
+
+def _end_of(facts: Mapping[str, Any]) -> int:
+    """The last message of the log that another node knows of."""
+    return int(facts.get("logSequence") or 0) + int(facts.get("logBehind") or 0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from telecast.consumers import Consumer
-from telecast.errors import Code, OwnFault, PeerFault, TelecastError
+from telecast.errors import Code, JournalUnavailable, OwnFault, PeerFault, TelecastError
 from telecast.fanout.subscriber import Subscriber
 from telecast.ingress import Published
 from telecast.ingress.alerts import check_note
@@ -40,6 +40,10 @@ from telecast.web.streams.websocket import WebSocket, check_version, has_body, u
 log = logging.getLogger(__name__)
 
 SUBPROTOCOL = "telecast.v1"
+HELD_SECONDS = 1.0
+"""For so long after a publish that could not be taken its connection's publishes are refused: they
+were sent before its client knew, and would stand before that one once it is repeated."""
+NOT_TAKEN = "What this connection sent before was not taken; nor was this. Repeat both, in order."
 CONTROLS_PER_SECOND = 20.0
 CONTROLS_BURST = 200.0
 """Pings and pongs of a client. We ask for a pong every 5 s at the most, and libraries ping every
@@ -84,6 +88,7 @@ class _WsStream:
         self._subscriber: Subscriber = stream.subscriber(transport, wire, expects_life=True)
         self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
         self._published = False
+        self._held_until = 0.0
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
     def serve(self, behind: bytes, rejected: list[dict[str, str]]) -> None:
@@ -211,15 +216,24 @@ class _WsStream:
 
     def _publish(self, command: Publish) -> None:
         """Queued before the next message is read: this connection's order is the commits'."""
-        future = self._stream.parts.ingress.publish_one(
-            self._session.principal,
-            command.channel,
-            command.data,
-            command.idempotency_key,
-            first=not self._published,
-        )
+        if time.monotonic() < self._held_until:
+            raise JournalUnavailable(NOT_TAKEN)
+        try:
+            future = self._stream.parts.ingress.publish_one(
+                self._session.principal,
+                command.channel,
+                command.data,
+                command.idempotency_key,
+                first=not self._published,
+            )
+        except OwnFault:
+            self._hold()
+            raise
         self._published = True
         future.add_done_callback(lambda done: self._committed(command.req_id, "publish", done))
+
+    def _hold(self) -> None:
+        self._held_until = time.monotonic() + HELD_SECONDS
 
     def _acknowledge(self, command: AcknowledgeAlert) -> None:
         principal, note = self._session.principal, check_note(command.note)
@@ -249,6 +263,8 @@ class _WsStream:
         if done.cancelled():
             return
         fault = done.exception()
+        if isinstance(fault, OwnFault) and action == "publish":
+            self._hold()
         if fault is None:
             receipt = done.result().receipt
             extra: dict[str, object] = {

@@ -13,6 +13,10 @@ from telecast.journal.jetstream.log import Extent, Log
 
 log = logging.getLogger(__name__)
 
+TRIES = 5
+AGAIN_SECONDS = 0.2
+"""Between two tries, where what was found has gone meanwhile."""
+
 
 class Fetching:
     """One attempt at a start. `reasons` say what was wrong with those that were passed over."""
@@ -27,11 +31,28 @@ class Fetching:
         """Whether one could not be fetched just now, and may be good."""
         self.used: Checkpoint | None = None
 
+    async def lead_on(self, applied: int) -> str | None:
+        """As `fetch`, for this log as it is once that is done: other nodes may make newer ones in
+        the meantime, remove those that were found, and trim the log behind them."""
+        for _ in range(TRIES):
+            self.reasons.clear()
+            extent = await self._log.extent()
+            fetched = await self.fetch(extent, applied)
+            reached = applied if self.used is None else self.used.sequence
+            first = (await self._log.extent()).first
+            changed = self.reasons or first != extent.first
+            if reached + 1 >= first or not changed:
+                break
+            log.info("the log was trimmed meanwhile: looking for a newer checkpoint")
+            await asyncio.sleep(AGAIN_SECONDS)
+        return fetched
+
     async def fetch(self, extent: Extent, beyond: int, *, earlier_life: bool = False) -> str | None:
         """The path of the newest good one that covers more than `beyond`, and from whose end the
         log goes on; None where there is none. Of this log's life, or of any earlier one. Raises
         JournalUnavailable."""
         shelf = self._log.shelf
+        self.used = None
         await asyncio.to_thread(_tidy, self._path)
         for checkpoint in await shelf.found():
             wrong = self._unfit(checkpoint, extent, beyond, earlier_life)
