@@ -49,7 +49,7 @@ class Window(QWidget):
 async def follow(window):
     url = os.environ.get("TELECAST_URL", "http://127.0.0.1:8080")
     try:
-        async with Client(url, key=os.environ["TELECAST_KEY"]) as telecast:
+        async with Client(url, key=os.environ["TELECAST_KEY"], heartbeat=2) as telecast:
             positions = await telecast.view("positions")
             async for update in positions.changed:
                 if update.keys or update.everything:

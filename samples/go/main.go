@@ -31,7 +31,7 @@ var since string // the last position that was handled: the place to come back t
 // follow reads one connection until it ends. It returns how long to stay away at least, and
 // whether it got somewhere.
 func follow(base, key string) (wait time.Duration, worked bool) {
-	query := url.Values{"channels": {"market-data"}}
+	query := url.Values{"channels": {"market-data"}, "heartbeat": {"2"}}
 	if since != "" {
 		query.Set("since", since)
 	}
@@ -51,7 +51,7 @@ func follow(base, key string) (wait time.Duration, worked bool) {
 
 	var epoch string
 	var inSnapshot bool
-	beat := 15 * time.Second
+	beat := 2 * time.Second
 	for {
 		// Three heartbeats without a message: the line is dead, though no error shows.
 		reading, cancel := context.WithTimeout(context.Background(), 3*beat)

@@ -19,7 +19,7 @@ import java.util.stream.Stream;
  */
 public class Follow {
     static final String BASE = System.getenv().getOrDefault("TELECAST_URL", "http://127.0.0.1:8080");
-    static final Duration DEAD = Duration.ofSeconds(45); // three heartbeats without a line
+    static final Duration DEAD = Duration.ofSeconds(6); // three heartbeats without a line
     static final Pattern WAIT = Pattern.compile("\"retryAfterMs\":(\\d+)");
 
     static String since = ""; // the last id: is the place to come back to
@@ -27,7 +27,7 @@ public class Follow {
 
     /** One connection, until it ends. Returns the ms to stay away at least. */
     static long followOnce(HttpClient http) throws IOException, InterruptedException {
-        var request = HttpRequest.newBuilder(URI.create(BASE + "/sse/telemetry?channels=market-data"))
+        var request = HttpRequest.newBuilder(URI.create(BASE + "/sse/telemetry?channels=market-data&heartbeat=2"))
             .header("X-API-Key", System.getenv("TELECAST_KEY"))
             .header("Accept", "text/event-stream");
         if (!since.isEmpty()) request.header("Last-Event-ID", since);

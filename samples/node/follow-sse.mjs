@@ -8,7 +8,7 @@ let since; // the last id: is the place to come back to
 let pause = 500;
 
 function connect() {
-  const query = new URLSearchParams({ channels: "market-data", ...(since && { since }) });
+  const query = new URLSearchParams({ channels: "market-data", heartbeat: 2, ...(since && { since }) });
   const source = new EventSource(`${url}?${query}`, {
     fetch: (input, init) => fetch(input, { ...init, headers: { ...init.headers, "X-API-Key": key } }),
   });
@@ -16,7 +16,7 @@ function connect() {
 
   const heard = () => {
     clearTimeout(alarm);
-    alarm = setTimeout(lost, 45_000); // three heartbeats without a word
+    alarm = setTimeout(lost, 6_000); // three heartbeats without a word
   };
   heard();
   for (const type of types) source.addEventListener(type, take);

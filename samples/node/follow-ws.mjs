@@ -7,21 +7,21 @@ let since; // the last position that was handled: the place to come back to
 let pause = 500;
 
 function connect() {
-  const query = new URLSearchParams({ channels: "market-data", ...(since && { since }) });
+  const query = new URLSearchParams({ channels: "market-data", heartbeat: 2, ...(since && { since }) });
   const socket = new WebSocket(`${base}/ws/telemetry?${query}`, { headers, perMessageDeflate: false });
-  let epoch, inSnapshot, final, alarm, wait = 0;
+  let epoch, inSnapshot, final, alarm, beat = 2, wait = 0;
 
   // Three heartbeats without a frame: the line is dead, though no error shows.
-  const heard = (seconds = 15) => {
+  const heard = () => {
     clearTimeout(alarm);
-    alarm = setTimeout(() => socket.terminate(), 3000 * seconds);
+    alarm = setTimeout(() => socket.terminate(), 3000 * beat);
   };
   heard();
-  socket.on("ping", () => heard());
+  socket.on("ping", heard);
   socket.on("message", (data) => {
     const message = JSON.parse(data);
-    heard(message.heartbeatSeconds);
-    if (message.type === "welcome") epoch = message.head.split(":")[0];
+    if (message.type === "welcome") [epoch, beat] = [message.head.split(":")[0], message.heartbeatSeconds];
+    heard();
     if (message.type === "snapshot") {
       inSnapshot = true;
       since = undefined; // it was earned with the rows that are to be forgotten now

@@ -9,7 +9,8 @@ from telecast.client import Client, Op, PositionFile, Refused
 
 async def main():
     url = os.environ.get("TELECAST_URL", "http://127.0.0.1:8080")
-    async with Client(url, key=os.environ["TELECAST_KEY"]) as telecast:
+    # A line on which nothing comes for three heartbeats is dead, and made anew.
+    async with Client(url, key=os.environ["TELECAST_KEY"], heartbeat=2) as telecast:
         place = PositionFile("position.txt")
         async for change in telecast.follow("market-data", keep=place):
             if change.op is Op.RESET:

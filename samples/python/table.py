@@ -9,7 +9,8 @@ from telecast.client import Client, Refused, State
 
 async def main():
     url = os.environ.get("TELECAST_URL", "http://127.0.0.1:8080")
-    async with Client(url, key=os.environ["TELECAST_KEY"]) as telecast:
+    # A line on which nothing comes for three heartbeats is dead, and made anew.
+    async with Client(url, key=os.environ["TELECAST_KEY"], heartbeat=2) as telecast:
         prices = await telecast.view("market-data")
         shown = None
         async for update in prices.changed:  # the first update names all rows

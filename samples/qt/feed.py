@@ -34,7 +34,7 @@ class Feed(QObject):
         self.socket.errorOccurred.connect(self.lose)
         self.socket.disconnected.connect(self.lose)
         # Three heartbeats without a message: the line is dead, though no error shows.
-        self.silence = QTimer(self, singleShot=True, interval=45_000)
+        self.silence = QTimer(self, singleShot=True, interval=6_000)
         self.silence.timeout.connect(self.lose)
         self.again = QTimer(self, singleShot=True)
         self.again.timeout.connect(self.open)
@@ -42,6 +42,7 @@ class Feed(QObject):
     def open(self):
         query = QUrlQuery()
         query.addQueryItem("channels", self.channel)
+        query.addQueryItem("heartbeat", "2")
         if self.since:
             query.addQueryItem("since", self.since)
         self.address.setQuery(query)

@@ -28,11 +28,11 @@ PAGE = SAMPLES.parent / "docs" / "reference" / "clients.md"
 HEAD = """# Clients that were tried
 
 Each sample in `samples/` is put through the same steps against the real service, on a line that
-can be cut: it connects, gets a change as it happens, is cut while a change is published, sees the
-service drain and start again, sees it killed and start again, and is given a wrong key. It passes
-when every change comes exactly once, nothing starts over with a snapshot, and the wrong key ends
-it with the reason. `tox -e clients` runs all of them and writes this page; the Python, curl and
-Node samples are part of every run of the tests.
+can be cut: it connects, gets a change as it happens, is cut while a change is published, is left
+on a line that falls silent without an error, sees the service drain and start again, sees it killed
+and start again, and is given a wrong key. It passes when every change comes exactly once, nothing
+starts over with a snapshot, and the wrong key ends it with the reason. `tox -e clients` runs all of
+them and writes this page; the Python, curl and Node samples are part of every run of the tests.
 
 Written {date}.
 

@@ -24,6 +24,13 @@ async def test_samples_recover_by_themselves_and_say_when_they_are_refused(tmp_p
     assert {trial.sample for trial in trials} >= {each for each in here if each not in NODE}
 
 
+def test_the_list_of_samples_says_of_each_folder_how_it_is_started() -> None:
+    listed = (SAMPLES / "README.md").read_text("utf-8")
+    for folder in SAMPLES.iterdir():
+        if folder.is_dir():
+            assert f"| `{folder.name}` |" in listed
+
+
 def test_the_matrix_names_every_sample_and_every_step() -> None:
     matrix = (SAMPLES.parent / "docs" / "reference" / "clients.md").read_text("utf-8")
     for sample in (*EVERYWHERE, *NODE, *OTHERS):

@@ -30,6 +30,7 @@ class Relay:
         """Whether connections are ended as soon as they are made."""
         self._flows = asyncio.Event()
         self._flows.set()
+        self._stalled: list[asyncio.Event] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -41,8 +42,17 @@ class Relay:
         """From now on nothing arrives, and no error shows."""
         self._flows.clear()
 
-    def thaw(self) -> None:
+    def stall(self) -> None:
+        """What is connected now gets nothing any more, and no error; who connects anew does."""
+        self._flows.clear()
+        self._stalled.append(self._flows)
+        self._flows = asyncio.Event()
         self._flows.set()
+
+    def thaw(self) -> None:
+        for flows in (*self._stalled, self._flows):
+            flows.set()
+        self._stalled.clear()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.count += 1
@@ -50,7 +60,8 @@ class Relay:
         try:
             if self.refuses:
                 return
-            await self._flows.wait()
+            flows = self._flows
+            await flows.wait()
             head = await reader.readuntil(b"\r\n\r\n")
             self.paths.append(head.split(b" ", 2)[1].decode().partition("?")[0])
             await self._let_through(head, writer)
@@ -59,8 +70,8 @@ class Relay:
             self._writers.add(far_writer)
             far_writer.write(head)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._carry(reader, far_writer, asker=writer))
-                group.create_task(self._carry(far_reader, writer))
+                group.create_task(self._carry(reader, far_writer, flows, asker=writer))
+                group.create_task(self._carry(far_reader, writer, flows))
         except* (OSError, EOFError):
             pass
         finally:
@@ -82,13 +93,14 @@ class Relay:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        flows: asyncio.Event,
         *,
         asker: asyncio.StreamWriter | None = None,
     ) -> None:
         """`asker` where requests come this way: a client may upgrade a connection that it kept."""
         try:
             while data := await reader.read(HEAD):
-                await self._flows.wait()
+                await flows.wait()
                 if asker is not None:
                     await self._let_through(data, asker)
                 writer.write(data)

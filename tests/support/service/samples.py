@@ -23,7 +23,10 @@ from tests.support.service.process import Service
 
 SAMPLES = Path(__file__).parents[3] / "samples"
 PATIENCE = 120.0
-STEPS = ("connect", "live", "cut", "drain and restart", "kill and restart", "wrong key")
+STEPS = (
+    *("connect", "live", "cut", "silent line"),
+    *("drain and restart", "kill and restart", "wrong key"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,11 @@ OTHERS = (
     Sample(
         "Go, coder/websocket", "go", ("{folder}/follow",), ("go",),
         ("go", "build", "-o", "follow", "."), ("go", "version"),
+    ),
+    Sample(
+        "Rust, tokio-tungstenite", "rust", ("{folder}/target/debug/follow",), ("cargo",),
+        ("cargo", "build", "--quiet", "--locked"),
+        ("sh", "-c", "rustc --version | cut -c-12; cargo tree --depth 1 | grep -o 'tokio-t.*'"),
     ),
 )  # fmt: skip
 """Those whose toolchain is large: `tox -e clients`."""
@@ -285,6 +293,10 @@ async def put_through(own: Service, trials: Sequence[Trial]) -> None:
             trial.line.cut()
         await publish("THIRD")
         await everybody("cut", "THIRD")
+        for trial in trials:
+            trial.line.stall()
+        await publish("SIXTH")
+        await everybody("silent line", "SIXTH")
         await own.stop()
         await own.start()
         await publish("FOURTH")

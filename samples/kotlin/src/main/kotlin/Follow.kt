@@ -60,7 +60,7 @@ class Incoming : WebSocket.Listener {
 
 /** One connection, until it ends. Returns the ms to stay away at least. */
 fun followOnce(http: HttpClient): Long {
-    val query = "channels=market-data" + if (since.isEmpty()) "" else "&since=$since"
+    val query = "channels=market-data&heartbeat=2" + if (since.isEmpty()) "" else "&since=$since"
     val incoming = Incoming()
     val socket = try {
         http.newWebSocketBuilder()
@@ -76,7 +76,7 @@ fun followOnce(http: HttpClient): Long {
     var epoch = ""
     var inSnapshot = false
     var wait = 0L
-    var beat = 15L
+    var beat = 2L
     try {
         while (true) {
             // Three heartbeats without a frame: the line is dead, though no error shows.

@@ -10,6 +10,7 @@ import io.ktor.client.request.header
 import io.ktor.client.request.parameter
 import io.ktor.websocket.Frame
 import io.ktor.websocket.readText
+import java.io.IOException
 import kotlin.random.Random
 import kotlin.system.exitProcess
 import kotlinx.coroutines.CancellationException
@@ -47,6 +48,7 @@ suspend fun followOnce(http: HttpClient): Long {
         http.webSocket("$base/ws/telemetry", {
             header("X-API-Key", key)
             parameter("channels", "market-data")
+            parameter("heartbeat", 2)
             if (since.isNotEmpty()) parameter("since", since)
         }) { wait = read() }
     } catch (refused: Refused) {
@@ -64,11 +66,13 @@ suspend fun DefaultClientWebSocketSession.read(): Long {
     var epoch = ""
     var inSnapshot = false
     var wait = 0L
-    var beat = 15L
+    var beat = 2L
     while (true) {
         // Three heartbeats without a message: the line is dead, though no error shows.
-        val next = withTimeoutOrNull(3000 * beat) { incoming.receiveCatching().getOrNull() }
-        val text = (next as? Frame.Text ?: return wait).readText()
+        // Not `return`: at the end of the block Ktor waits for a close frame, which does not come.
+        val next = withTimeoutOrNull(3000 * beat) { incoming.receiveCatching() }
+            ?: throw IOException("silent")
+        val text = (next.getOrNull() as? Frame.Text ?: return wait).readText()
         val message = Json.parseToJsonElement(text).jsonObject
         fun said(name: String) = message.getValue(name).jsonPrimitive
         when (said("type").content) {
