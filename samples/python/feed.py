@@ -134,9 +134,12 @@ class Feed:
 
 async def main(arguments):
     if arguments[0] == "--recorded":
-        name, source = "RECORDING", recording(arguments[1], float(arguments[2]))
+        await run("RECORDING", recording(arguments[1], float(arguments[2])))
     else:
-        name, source = arguments[0].upper(), exchange(arguments[0], arguments[1:])
+        await run(arguments[0].upper(), exchange(arguments[0], arguments[1:]))
+
+
+async def run(name, source):
     url = os.environ.get("TELECAST_URL", "http://127.0.0.1:8080")
     async with Client(url, key=os.environ["TELECAST_KEY"]) as telecast:
         feed = Feed(telecast, name)
@@ -145,11 +148,10 @@ async def main(arguments):
             tasks.create_task(feed.publish())
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        sys.exit(__doc__)
+def start(running):
+    """Run it to its end, which is a sentence where it can't be helped."""
     try:
-        asyncio.run(main(sys.argv[1:]))
+        asyncio.run(running)
     except* Refused as refused:
         first = refused.exceptions[0]
         sys.exit(f"{first.code}: {first.message} {first.rule.advice}")
@@ -159,3 +161,9 @@ if __name__ == "__main__":
         sys.exit(f"{missing.exceptions[0]}: pip install ccxt")
     except* KeyboardInterrupt:
         pass
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    start(main(sys.argv[1:]))

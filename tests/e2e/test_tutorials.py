@@ -132,6 +132,76 @@ def test_an_exchange_s_prices_keep_their_digits_and_its_fault_is_published(
     assert state["message"] == "ConnectionError: the exchange is gone"
 
 
+CRYPTOFEED = {
+    "__init__.py": """
+import asyncio
+
+class Ticker:
+    def __init__(self, exchange, symbol, bid, ask, timestamp, raw=None):
+        self.exchange, self.symbol, self.bid, self.ask = exchange, symbol, bid, ask
+        self.timestamp, self.raw = timestamp, raw
+
+class FeedHandler:
+    def __init__(self, config=None):
+        self.feeds = []
+
+    def add_feed(self, feed, **kwargs):
+        self.feeds.append(feed)
+
+    def run(self, start_loop=True, install_signal_handlers=True):
+        assert not start_loop and not install_signal_handlers, "the loop is ours"
+        for feed in self.feeds:
+            asyncio.get_event_loop().create_task(feed.play())
+""",
+    "defines.py": "TICKER = 'ticker'\n",
+    "exchanges.py": """
+import time
+from decimal import Decimal
+
+from cryptofeed import Ticker
+
+class Binance:
+    def __init__(self, symbols=None, channels=None, callbacks=None, **kwargs):
+        assert channels == list(callbacks) == ["ticker"]
+        self.symbols, self.callback = symbols, callbacks["ticker"]
+
+    async def play(self):
+        for bid, ask in BATCHES:
+            for symbol in self.symbols:
+                ticker = Ticker("BINANCE", symbol, Decimal(bid), Decimal(ask), time.time())
+                await self.callback(ticker, time.time())
+""",
+}
+"""What the sample uses of cryptofeed, as its documentation has it."""
+
+
+def test_another_library_s_callbacks_become_rows_and_its_silence_is_published(
+    telecast_service: ServiceInTests, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cryptofeed"
+    folder.mkdir()
+    for name, text in CRYPTOFEED.items():
+        batches = "[('67310.10', '67310.30'), ('1E-8', '3E-8')]"
+        (folder / name).write_text(text.replace("BATCHES", batches))
+    soon = tmp_path / "sample"
+    soon.mkdir()
+    for name in ("feed.py", "feed_by_cryptofeed.py"):
+        text = (SAMPLES / name).read_text("utf-8")
+        (soon / name).write_text(text.replace("SILENT_SECONDS = 60", "SILENT_SECONDS = 0.5"))
+    arguments = (str(soon / "feed_by_cryptofeed.py"), "BTC-USDT", "ETH-USDT")
+    with program(telecast_service, *arguments, path=tmp_path) as feed:
+        status, _, err = ended(feed)
+    assert status == 1
+    assert "TimeoutError" in err
+    rows = telecast_service.rows("market-data")
+    assert {key: (row["price"], row["bid"], row["ask"]) for key, row in rows.items()} == {
+        "BINANCE:BTCUSDT": ("0.00000002", "0.00000001", "0.00000003"),
+        "BINANCE:ETHUSDT": ("0.00000002", "0.00000001", "0.00000003"),
+    }
+    state = telecast_service.rows("system")["BINANCE"]
+    assert (state["status"], state["kind"]) == ("DOWN", "EXCHANGE")
+
+
 # --- the bot
 
 
