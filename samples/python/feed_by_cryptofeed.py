@@ -15,7 +15,7 @@ SILENT_SECONDS = 60
 
 
 async def tickers(symbols):
-    """For ever. Raises TimeoutError when nothing comes: the library does not say that it is lost."""
+    """For ever. Raises TimeoutError when nothing comes: the library does not say when it is cut."""
     rows = asyncio.Queue(1_000)
 
     async def on_ticker(ticker, received):
