@@ -447,11 +447,9 @@ async def paste_python(block: Block, reader: Reader) -> None:
     (name,) = re.findall(r"^async def (\w+)", block.text, re.MULTILINE)
     reader.write(f"{name}.py", block.text)
     if name == "follow":
-        row = {"id": "p7", "traderId": "t1", "symbol": "X", "action": "LONG", "quantity": "1"}
-        row |= {"entryPrice": "1", "currentPrice": "1", "unrealizedPnL": "0", "status": "OPEN"}
-        row |= {"isActive": True, "updatedAt": "2026-11-22T18:00:00Z"}
-        assert (await reader.run(f"telecast pub positions '{json.dumps(row)}'"))[0] == 0
-        await reader.watch(f"python -u {name}.py", ["...", "live {...p7..."])
+        row = {"id": "t5", "name": "Emil", "status": "RUNNING", "updatedAt": "2026-11-22T18:00:00Z"}
+        assert (await reader.run(f"telecast pub trader-status '{json.dumps(row)}'"))[0] == 0
+        await reader.watch(f"python -u {name}.py", ["...", "live {...t5..."])
     else:
         status, out = await reader.run(f"python {name}.py")
         assert (status, out.partition(" at ")[0]) == (0, "durable"), f"{block}: {out}"

@@ -33,6 +33,10 @@ class ClientFault(TelecastError):
         super().__init__(code, message, details)
         self._rule = rule
 
+    def __str__(self) -> str:
+        """With the advice: it is the last line of a traceback, and all that some people read."""
+        return f"{self.message} {self._rule.advice}"
+
     @property
     def rule(self) -> Rule:
         return self._rule

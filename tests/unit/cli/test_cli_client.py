@@ -138,6 +138,13 @@ def run(*arguments: object, env: dict[str, str] | None = None, **options: Any) -
     return CliRunner(env=environment).invoke(main, [str(each) for each in arguments], **options)
 
 
+def test_a_publish_waits_for_a_service_that_is_not_there_yet_where_it_is_asked_to(monkeypatch):
+    monkeypatch.setattr("telecast.cli.data.pub.PATIENCE_SECONDS", 0.9)
+    nobody = ("pub", "positions", "{}", "--url", "http://127.0.0.1:9")
+    assert "Trying again" not in run(*nobody).stderr
+    assert "Trying again" in run(*nobody, "--wait").stderr
+
+
 def test_tail_prints_a_line_per_event_and_its_status_elsewhere(service):
     service.stream = [*FIRST, event(8, "delete")]
     result = run("tail", "positions", "--url", service.url)

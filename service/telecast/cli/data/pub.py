@@ -44,6 +44,11 @@ class Scope(click.ParamType[str]):
     type=Scope(),
     help="Withdraw all rows of this scope that the batch lacks, such as traderId=t1.",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help=f"Wait up to {PATIENCE_SECONDS:g} s for a service that is not there yet.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The receipt as JSON.")
 def command(
     channel: str,
@@ -52,6 +57,7 @@ def command(
     key: str | None,
     idempotency_key: str | None,
     replace: str | None,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Publish to CHANNEL: one JSON object, an array of them, or NDJSON; all of it, or nothing.
@@ -70,7 +76,7 @@ def command(
 
     async def publish() -> dict[str, Any]:
         async with Publisher(
-            url, key, patience=PATIENCE_SECONDS, insist=False, report=waiting
+            url, key, patience=PATIENCE_SECONDS, insist=wait, report=waiting
         ) as publisher:
             return await publisher.publish(channel, payloads, idempotency_key=once, replace=replace)
 

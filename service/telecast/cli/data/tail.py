@@ -106,6 +106,8 @@ def command(
                 if amiss is not None:
                     raise StrictViolation(f"{amiss}.")
                 if screen.full:
+                    selected = " ".join([*names, *(f"--filter {n}={v}" for n, v in filters)])
+                    _say(f"what comes next: telecast tail {selected} --since {message.position}")
                     return
 
     try:
