@@ -18,7 +18,9 @@ from nats.aio.msg import Msg
 from telecast.errors import JournalUnavailable
 from telecast.journal import NodeOptions, journal_from_url
 from telecast.journal.base import Batch, Journal
+from telecast.journal.jetstream import consumer as consumer_module
 from telecast.journal.jetstream import copy as copy_module
+from telecast.journal.jetstream import peers as peers_module
 from telecast.journal.jetstream.consumer import Consumer
 from telecast.journal.jetstream.log import Logged
 from telecast.model import Entry, Record, Retention
@@ -148,23 +150,30 @@ async def test_how_far_a_node_is_behind_shows_before_anything_new_reaches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after the death of the server that its consumer was on."""
-    async with journals(tmp_path, 2) as (first, second), asyncio.timeout(60):
-        await first.append(Batch(records=(Record(A, "k", "upsert", False, b"{}"),)))
+    take: Callable[[Consumer, Msg], Any] = Consumer._take
+    silent = asyncio.Event()
+
+    async def take_unless_silent(self: Consumer, message: Msg) -> None:
+        if not silent.is_set():
+            await take(self, message)
+
+    monkeypatch.setattr(Consumer, "_take", take_unless_silent)
+    monkeypatch.setattr(consumer_module, "SILENCE_SECONDS", 60.0)
+    monkeypatch.setattr(peers_module, "HERE_SECONDS", 0.05)
+    async with journals(tmp_path, 2) as (first, second), asyncio.timeout(50):
+        await first.append(Batch(records=(Record(A, "a", "upsert", False, b"{}"),)))
         await reached(first, second)
         for journal in (first, second):
             await journal.peers.begin(partial(facts, journal))
-        lose(monkeypatch, random.Random(1), 1.0)
-        waits = asyncio.create_task(
-            first.append(Batch(records=(Record(A, "l", "upsert", False, b"{}"),)))
-        )
-        for journal in (
-            first,
-            second,
-        ):  # the one that published, and the other
-            while (place := journal.place()) is None or place.behind == 0:  # noqa: ASYNC110
+        silent.set()
+        record = Record(A, "b", "upsert", False, b"{}")
+        waits = [asyncio.create_task(first.append(Batch(records=(record,))))]
+        for journal in (first, second):  # the one that published, and the other
+            while facts(journal)["logBehind"] == 0:  # noqa: ASYNC110
                 await asyncio.sleep(0)
-        monkeypatch.undo()
-        await waits
+        silent.clear()
+        waits.append(asyncio.create_task(first.append(Batch(records=(record,)))))
+        await asyncio.gather(*waits)
 
 
 def facts(journal: Journal) -> dict[str, Any]:
