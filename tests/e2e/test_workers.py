@@ -313,12 +313,19 @@ async def test_systemd_is_notified_once_and_a_worker_that_stands_still_is_replac
         monkeypatch.setenv("WATCHDOG_USEC", "2000000")
         async with workers(tmp_path, "notified") as own:
             heard = asyncio.create_task(heard_until(line, "STOPPING=1"))
-            pids = own.pids()
-            os.kill(pids[2], signal.SIGSTOP)
-            await own.until_said("a worker's loop stood still: it is killed")
-            async with asyncio.timeout(PATIENCE):
-                while own.pids()[2] == pids[2]:  # noqa: ASYNC110 - a log knows no event
-                    await asyncio.sleep(0)
+            async with following(own, 8) as followers:
+                pids = own.pids()
+                os.kill(pids[2], signal.SIGSTOP)
+                await own.until_said("a worker's loop stood still: it is killed")
+                async with asyncio.timeout(PATIENCE):
+                    while own.pids()[2] == pids[2]:  # noqa: ASYNC110 - a log knows no event
+                        await asyncio.sleep(0)
+                for number in range(1, 4):
+                    await own.publish(number)
+                await asyncio.gather(*(each.reached(3) for each in followers))
+                assert any(each.ends for each in followers)
+                assert all(each.prices[-3:] == ["1", "2", "3"] for each in followers)
+                assert (await own.counts())["telecast_worker_hangs_total",] == 1
             await own.stop()
             said = await heard
             assert said[0] == "READY=1"

@@ -76,6 +76,20 @@ async def test_scrapes_at_once_share_one_question() -> None:
         assert all(each.nothing_more() for each in asked)
 
 
+async def test_who_scrapes_while_one_is_waited_for_asks_the_others_nothing_more() -> None:
+    with workers(2) as (gathering, (first, second)):
+        scrape = asyncio.create_task(gathering.joined())
+        await first.question()
+        await second.question()
+        gathering.take(1, counted(1))
+        late = asyncio.create_task(gathering.joined())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert first.nothing_more()
+        gathering.take(2, counted(2))
+        assert values(await scrape) == values(await late)
+
+
 async def test_one_that_hangs_is_asked_once_and_named_until_it_answers(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
