@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from enum import Enum, auto
 
@@ -13,12 +13,8 @@ from telecast.errors import JournalCorrupt, JournalFull, JournalUnavailable, Tel
 from telecast.journal.answers import answer
 from telecast.journal.base import (
     Batch,
-    Books,
-    Figures,
-    Journal,
     KeyLimits,
     LogPlace,
-    Note,
     Receipt,
 )
 from telecast.journal.group import check
@@ -38,10 +34,8 @@ from telecast.journal.jetstream.copy import reached
 from telecast.journal.jetstream.log import Extent, Log, Logged
 from telecast.journal.jetstream.place import Place
 from telecast.journal.jetstream.sender import Sender
-from telecast.journal.sqlite.courtesy import Courtesy
-from telecast.journal.sqlite.reading import Reading
-from telecast.journal.tail import Tail
-from telecast.model import Entry, Floor, Page, Retention
+from telecast.journal.sqlite.reading import StoredJournal
+from telecast.model import Retention
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +69,7 @@ _MOVES = {
 }
 
 
-class JetStreamJournal(Journal):
+class JetStreamJournal(StoredJournal):
     """Keeps the whole contract, on any number of nodes: a receipt is given once this node has
     judged the batch at its place in the log.
 
@@ -99,31 +93,17 @@ class JetStreamJournal(Journal):
         known, and says when to ask for a trim: what goes is judged by the log's time. A checkpoint
         is made every so many bytes.
         A message must hold the `largest_event` twice: as it was, taken away, and as it is."""
+        super().__init__(copy)
         self._least = 2 * largest_event + BESIDE_EVENTS
-        self.epoch = ""
-        self.head = 0
         self._log = log
-        self._path = os.fspath(copy)
         self._retention = dict(retention)
         self._now = now
         self._state = _State.NEW
         self._why = "The journal is not open."
         self._full: str | None = None
         """Why the copy can't go on just now: it does by itself once there is space."""
-        self._floors: Mapping[str, Floor] = {}
-        self._figures = Figures()
         self._place = Place()
-        self._tail = Tail()
-        self.books = Books()
         self.peers = log.peers
-        self._courtesy = Courtesy()
-        self._reading = Reading(
-            self._path,
-            self._courtesy,
-            head=lambda: self.head,
-            closed=self._unreadable,
-            damaged=self._fail,
-        )
         self._sender = Sender(log, lambda: self._place, limits or KeyLimits(), self._on_full)
         self._keeper = Keeper(self._path, log, self._sender, lambda: self._place, checkpoint_bytes)
         self._applier: Applier | None = None
@@ -380,24 +360,12 @@ class JetStreamJournal(Journal):
             return 0
         return await asyncio.shield(self._sender.trim(self._retention))
 
-    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
-        return self._tail.follow(self._reading.history, lambda: self.head)
-
-    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
-        return await self._reading.page(channels, after, limit)
-
-    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
-        return await self._reading.notes(book, after, limit)
-
     def _unreadable(self) -> str | None:
         shut = self._state in (_State.NEW, _State.CLOSING, _State.CLOSED)
         return self._why if shut else None
 
-    def floors(self) -> Mapping[str, Floor]:
-        return self._floors
-
-    def figures(self) -> Figures:
-        return self._figures
+    def _on_damage(self, damage: JournalCorrupt) -> None:
+        self._fail(damage)
 
     def now(self) -> float:
         found = self._log.now()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import Any
 
-from telecast.errors import JournalUnavailable
+from telecast.errors import JournalCorrupt, JournalUnavailable
 from telecast.journal.ageing import monotonic
 from telecast.journal.answers import answer
-from telecast.journal.base import Batch, Books, Figures, Journal, KeyLimits, Note, Receipt
+from telecast.journal.base import Batch, KeyLimits, Receipt
 from telecast.journal.group import check
-from telecast.journal.sqlite.courtesy import Courtesy
-from telecast.journal.sqlite.reading import Reading
+from telecast.journal.sqlite.reading import StoredJournal
 from telecast.journal.sqlite.writer import (
     Append,
     Committed,
@@ -27,8 +26,7 @@ from telecast.journal.sqlite.writer import (
     Trimmed,
     Writer,
 )
-from telecast.journal.tail import Tail
-from telecast.model import Entry, Floor, Page, Retention
+from telecast.model import Retention
 
 
 class _State(Enum):
@@ -50,7 +48,7 @@ _MOVES = {
 }
 
 
-class SqliteJournal(Journal):
+class SqliteJournal(StoredJournal):
     """Keeps the whole contract: a receipt is given after fsync.
 
     The loop never touches the disk: a writer thread owns the file and commits all that waits as
@@ -70,29 +68,15 @@ class SqliteJournal(Journal):
         limits: KeyLimits | None = None,
     ) -> None:
         """`now` (seconds since 1970) and `elapsed` (of monotonic time) are asked in a thread."""
-        self.epoch = ""
-        self.head = 0
-        self._name = os.path.abspath(path)
         # A lock, a log and a mark beside a link would not be those of the file.
-        self._path = os.path.realpath(path)
-        self._figures = Figures()
+        super().__init__(os.path.realpath(path))
+        self._name = os.path.abspath(path)
         self._retention = dict(retention)
         self._now = now
         self._elapsed = elapsed
         self._limits = limits or KeyLimits()
         self._state = _State.NEW
         self._why = "The journal is not open."
-        self._floors: Mapping[str, Floor] = {}
-        self._tail = Tail()
-        self.books = Books()
-        self._courtesy = Courtesy()
-        self._reading = Reading(
-            self._path,
-            self._courtesy,
-            head=lambda: self.head,
-            closed=self._unreadable,
-            damaged=lambda damage: self._settle(None, damage.message),
-        )
         self._writer: Writer | None = None
         self._opened: asyncio.Future[None]
         self._gone: asyncio.Future[None]
@@ -139,24 +123,12 @@ class SqliteJournal(Journal):
             raise JournalUnavailable(self._why)
         return self._writer
 
-    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
-        return self._tail.follow(self._reading.history, lambda: self.head)
-
-    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
-        return await self._reading.page(channels, after, limit)
-
-    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
-        return await self._reading.notes(book, after, limit)
-
     def _unreadable(self) -> str | None:
         shut = self._state in (_State.NEW, _State.CLOSING, _State.CLOSED)
         return self._why if shut else None
 
-    def floors(self) -> Mapping[str, Floor]:
-        return self._floors
-
-    def figures(self) -> Figures:
-        return self._figures
+    def _on_damage(self, damage: JournalCorrupt) -> None:
+        self._settle(None, damage.message)
 
     def now(self) -> float:
         return self._now()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import os
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from telecast.errors import JournalCorrupt, JournalUnavailable
-from telecast.journal.base import Note
+from telecast.journal.base import Books, Figures, Journal, Note
 from telecast.journal.sqlite.courtesy import Courtesy
 from telecast.journal.sqlite.readers import MAX_READERS, Readers
-from telecast.model import Entry, Page
+from telecast.journal.tail import Tail
+from telecast.model import Entry, Floor, Page
 
 _T = TypeVar("_T")
 
@@ -73,3 +76,51 @@ class Reading:
         Nothing can be read afterwards."""
         self._threads.shutdown(wait=True)
         self._readers.close()
+
+
+class StoredJournal(Journal):
+    """The half of the contract that reads, for a journal whose entries stand in a database of ours.
+
+    Whoever writes the database sets `epoch`, `head`, `_floors` and `_figures`, and feeds `_tail`
+    and `books` with what it has committed; all of that on the loop.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.epoch = ""
+        self.head = 0
+        self.books = Books()
+        self._path = os.fspath(path)
+        self._floors: Mapping[str, Floor] = {}
+        self._figures = Figures()
+        self._tail = Tail()
+        self._courtesy = Courtesy()
+        self._reading = Reading(
+            self._path,
+            self._courtesy,
+            head=lambda: self.head,
+            closed=self._unreadable,
+            damaged=self._on_damage,
+        )
+
+    @abstractmethod
+    def _unreadable(self) -> str | None:
+        """Why nothing can be read now, None while it can."""
+
+    @abstractmethod
+    def _on_damage(self, damage: JournalCorrupt) -> None:
+        """An entry that was read is not what was committed."""
+
+    def tail(self) -> AsyncIterator[tuple[Entry, ...]]:
+        return self._tail.follow(self._reading.history, lambda: self.head)
+
+    async def read(self, channels: Collection[str], after: int, limit: int) -> Page:
+        return await self._reading.page(channels, after, limit)
+
+    async def notes(self, book: str, after: str = "", limit: int = 1000) -> tuple[Note, ...]:
+        return await self._reading.notes(book, after, limit)
+
+    def floors(self) -> Mapping[str, Floor]:
+        return self._floors
+
+    def figures(self) -> Figures:
+        return self._figures
