@@ -6,7 +6,7 @@ Wire contract section 1. Nothing here knows what the asker may see.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +63,19 @@ def parse_query(
     last_event_id: str | None,
     filters: Collection[str],
     most: Most = MOST,
+    *,
+    declared: Callable[[], Mapping[str, Collection[str]]] = dict,
 ) -> StreamQuery:
     """Read a stream's query: (name, value) pairs. Raises PeerFault.
 
-    `filters` are the names of all filters that there are.
+    `filters` are the names of all filters that there are; `declared` gives those of each channel
+    that the asker may see, for what a refusal says.
 
     `last_event_id` is the header's value, for which LAST_EVENT_IDS stand in: it goes before
     `since`, and a malformed one asks for a snapshot, since an EventSource could never correct it.
     For the same reason a parameter without a value counts as not there.
     """
+    query = list(query)
     single: dict[str, str] = {}
     channels: list[str] | None = None
     fields: dict[str, set[str]] = {}
@@ -86,11 +90,8 @@ def parse_query(
         elif name in filters:
             fields.setdefault(name, set()).add(identifier(value, name))
         elif name not in _SINGLE:
-            close = nearest(name[:64], (*_SINGLE, *filters, "channels"))
-            raise PeerFault(
-                Code.BAD_REQUEST,
-                f"There is no parameter {name[:64]!r}.{close} The filters: "
-                f"{', '.join(sorted(filters))}.",
+            raise no_such_parameter(
+                name, (*_SINGLE, "channels"), _filters_here(query, filters, declared())
             )
         elif name in single:
             raise PeerFault(Code.BAD_REQUEST, f"{name!r} stands twice.")
@@ -102,6 +103,26 @@ def parse_query(
         {name: frozenset(values) for name, values in fields.items()},
         last_event_id,
     )
+
+
+def no_such_parameter(name: str, known: Iterable[str], filters: Collection[str]) -> PeerFault:
+    """`filters` are those that what is asked for has."""
+    close = nearest(name[:64], (*known, *filters))
+    there = f"The filters here: {', '.join(sorted(filters))}." if filters else "No filters here."
+    return PeerFault(
+        Code.BAD_REQUEST, f"There is no parameter or filter {name[:64]!r}.{close} {there}"
+    )
+
+
+def _filters_here(
+    query: Iterable[tuple[str, str]],
+    filters: Collection[str],
+    declared: Mapping[str, Collection[str]],
+) -> Collection[str]:
+    """Those of the channels that are named; where none is, all."""
+    named = {each for name, value in query if name == "channels" for each in value.split(",")}
+    of_named = [declared[name] for name in named if name in declared]
+    return {each for those in of_named for each in those} if of_named else filters
 
 
 def parse_selection(

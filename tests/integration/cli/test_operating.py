@@ -234,3 +234,18 @@ async def test_a_new_channel_s_wrong_name_is_what_the_error_is_about(name: str, 
         code, out, err = await telecast(live, "channels", "new", name)
     assert (code, out) == (2, "")
     assert f"Invalid value for NAME: {said}" in " ".join(err.split())
+
+
+async def test_a_filter_that_a_channel_has_not_is_answered_with_those_that_it_has() -> None:
+    async with served() as live:
+        there = "The filters here: exchange, symbol, traderId."
+        for words, said in (
+            (("tail", "positions", "--filter", "foo=1"), "no parameter or filter 'foo'"),
+            (("tail", "positions", "--filter", "traderid=1"), "Did you mean 'traderId'?"),
+            (("tail", "positions", "--filter", "severity=1"), "None of positions has a filter"),
+            (("history", "positions", "--filter", "foo=1"), "no parameter or filter 'foo'"),
+        ):
+            code, _, err = await telecast(live, *words)
+            assert code == 1, words
+            assert said in err, words
+            assert there in err, words

@@ -11,13 +11,13 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from telecast.channels.catalogue import Channel, nearest
+from telecast.channels.catalogue import Channel
 from telecast.errors import Code, PeerFault
 from telecast.journal.lookup import seq_before
 from telecast.model import Position, Principal
 from telecast.protocol.instants import parse_instant
 from telecast.protocol.messages import PROTOCOL_VERSION
-from telecast.protocol.query import parse_query
+from telecast.protocol.query import no_such_parameter, parse_query
 from telecast.protocol.subscription import grant, narrowed
 from telecast.tape.selection import Selection, filter_of
 from telecast.tape.tape import Tape
@@ -239,8 +239,7 @@ def _selection(
     filters = catalogue.filters
     for name in request.query:
         if name not in filters and name not in parts:
-            close = nearest(name[:64], (*filters, *parts))
-            raise PeerFault(Code.BAD_REQUEST, f"There is no parameter {name[:64]!r}.{close}")
+            raise no_such_parameter(name, parts, entry.filters)
     asked = [pair for pair in request.query.items() if pair[0] in filters]
     query = parse_query(asked, None, filters)
     granted = grant(catalogue, (entry.name,), query.fields, principal)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextvars import Context, copy_context
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ from telecast.tape.selection import Selection, filter_of
 from telecast.web.auth.cookies import BROWSER, SIGNED_IN, redeem_ticket
 from telecast.web.auth.credentials import check_stream_origin, require
 from telecast.web.front.peer import address_of
-from telecast.web.parts import CONNECTION, Parts, parts_from
+from telecast.web.parts import CONNECTION, PRINCIPAL, Parts, parts_from
 from telecast.web.streams.takeover import take_over
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,13 @@ Asked = Callable[[web.Request, Collection[str], Most], StreamQuery]
 
 def _query(request: web.Request, filters: Collection[str], most: Most) -> StreamQuery:
     pairs = [pair for pair in request.query.items() if pair[0] != "ticket"]
-    return parse_query(pairs, request.headers.get("Last-Event-ID"), filters, most)
+
+    def declared() -> Mapping[str, Collection[str]]:
+        open_to = parts_from(request).catalogue.open_to(request[PRINCIPAL])
+        return {channel.name: channel.filters for channel in open_to}
+
+    last = request.headers.get("Last-Event-ID")
+    return parse_query(pairs, last, filters, most, declared=declared)
 
 
 class ServedStream:
