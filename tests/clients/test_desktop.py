@@ -32,8 +32,8 @@ async def main(window):
         now = (window.state.text().split()[0], window.table.isEnabled(), ",".join(rows))
         if now != shown:
             shown = now
-            print(*now, flush=True)
             window.grab().save(sys.argv[2])
+            print(*now, flush=True)
     print(window.state.text(), flush=True)
 
 application = QApplication(sys.argv)
@@ -58,8 +58,8 @@ def look():
     now = (window.state.text().split()[0], window.table.isEnabled(), ",".join(rows))
     if now != shown:
         shown = now
-        print(*now, flush=True)
         window.grab().save(sys.argv[2])
+        print(*now, flush=True)
 
 def end():
     print(window.state.text(), flush=True)

@@ -65,6 +65,7 @@ SERVICES = ("telecast serve", "telecast demo")
 BESIDE = {"websocket-guide.md": "demo", "protocol.md": "serve", "publishing.md": "serve"}
 BESIDE |= {"bot.md": "demo", "exchange-feed.md": "serve", "cookbook.md": "demo"}
 BESIDE |= {"keys.md": "serve", "python-client.md": "demo", "sse-guide.md": "demo"}
+BESIDE |= {"page.md": "demo"}
 """Pages that take a running service for granted, and which."""
 
 _FENCE = re.compile(r"^```(\S*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

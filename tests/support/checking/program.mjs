@@ -53,7 +53,8 @@ async function view() {
 async function publish() {
   const client = open(published);
   for await (const line of createInterface({ input: process.stdin })) {
-    const { position, duplicate = false } = await client.publish(...JSON.parse(line));
+    // Five tries are usual; on this line more than that may fail in a row.
+    const { position, duplicate = false } = await client.publish(...JSON.parse(line), { attempts: 50 });
     say("published", position, duplicate);
   }
 }

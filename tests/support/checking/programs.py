@@ -307,6 +307,7 @@ async def _run(
             for each in publishers:
                 for _ in range(PUBLISHES_A_TURN):
                     each.give()
+            await _burst(own, direct, ledger, chance)
             for line in (each.lines.follow for each in programs):
                 while line.cuts < number:
                     line.cut.clear()
