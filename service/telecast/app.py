@@ -206,7 +206,7 @@ async def _build(
         audit=audit,
         alerts=_alerts(settings, catalogue, tape, ingress, audit, webhook, journal.now, elapsed),
         webhook=webhook,
-        system=SystemReports(ingress, tape, catalogue, now, node=journal.peers.node),
+        system=SystemReports(ingress, tape, catalogue, journal.now, node=journal.peers.node),
         clients=clients,
         shared_clients=shared_clients,
         consumers=consumers,

@@ -38,6 +38,7 @@ class Gathering:
         self._sending: set[asyncio.Task[None]] = set()
         self._round: asyncio.Task[set[int]] | None = None
         self._missing: set[int] = set()
+        """Workers that did not answer in time, and have not answered since."""
 
     async def joined(self) -> list[Family]:
         """All that was counted, the newest that there is."""
@@ -56,6 +57,7 @@ class Gathering:
     def take(self, number: int, families: Iterable[Any]) -> None:
         """A worker says what it has counted, because it was asked or because it ends."""
         self._sums.take(number, map(Family.from_json, families))
+        self._missing.discard(number)
         owed = self._owed.pop(number, None)
         if owed is not None and not owed.done():
             owed.set_result(None)
@@ -80,8 +82,9 @@ class Gathering:
                 self._sending.add(task)
                 task.add_done_callback(self._sending.discard)
         waited = {number: self._owed[number] for number in lines}
-        if waited:
-            await asyncio.wait(waited.values(), timeout=GATHER_SECONDS)
+        # One that was waited for in vain before holds up no scrape again.
+        if fresh := [answer for number, answer in waited.items() if number not in self._missing]:
+            await asyncio.wait(fresh, timeout=GATHER_SECONDS)
         missing = {number for number, answer in waited.items() if not answer.done()}
         for number in missing - self._missing:
             log.warning("a worker did not say what it has counted", extra={"worker": number})

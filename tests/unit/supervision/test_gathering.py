@@ -99,12 +99,12 @@ async def test_one_that_hangs_is_asked_once_and_named_until_it_answers(
         for _ in range(5):
             found = values(await gathering.joined())
             assert (found["n_total"], found["telecast_workers_unanswered"]) == (7, 1)
+            monkeypatch.setattr(module, "GATHER_SECONDS", 3_600.0)  # it is waited for no more
         await asked.question()
         assert asked.nothing_more()
         assert len(caplog.records) == 1, "said once"
         assert caplog.records[0].worker == 1
         gathering.take(1, counted(8))
-        monkeypatch.setattr(module, "GATHER_SECONDS", 60.0)
         scrape = asyncio.create_task(gathering.joined())
         await asked.question()
         gathering.take(1, counted(9))
