@@ -216,7 +216,7 @@ async def with_a_batch_pending(own: House, transport: str) -> Line:
     await line.expect("event")
     await own.live.publish("market-data", price(), price())
     (cohort,) = own.live.parts.broadcaster._cohorts.values()
-    assert cohort.pending
+    assert cohort.is_pending
     return line
 
 

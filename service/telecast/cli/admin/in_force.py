@@ -17,6 +17,8 @@ from telecast.client.faults import Refused, Unreachable
 
 FORCE_SECONDS = 5.0
 """How long to wait for the service to read the file: it looks once a second."""
+ANSWER_SECONDS = 5.0
+"""How long one answer may take."""
 PAUSE = 0.2
 
 url_option = click.option(
@@ -49,7 +51,7 @@ def confirm(url: str, key: str | None, path: str, holds: Callable[[int], bool]) 
 async def _last(access: Access, path: str, holds: Callable[[int], bool]) -> int:
     """The first status that holds, or else the last one."""
     end = time.monotonic() + FORCE_SECONDS
-    async with open_session(access, aiohttp.ClientTimeout(total=FORCE_SECONDS)) as session:
+    async with open_session(access, aiohttp.ClientTimeout(total=ANSWER_SECONDS)) as session:
         while True:
             status = await _status(access, session, path)
             if holds(status) or time.monotonic() >= end:
