@@ -27,15 +27,19 @@ import click
 import orjson
 
 from bench.machine import description, free_port
+from bench.tasks import CATEGORIES, LongTask, long_tasks
 from telecast.keys import create_key
 
 ROWS, BATCH, TRADERS = 10_000, 25, 40
 LONG_MS = 50
-WATCH = """() => {
-    window.bench = { frames: [], long: [] };
+WATCH = """(() => {
+    window.bench = { frames: [], long: [], since: 0 };
     new PerformanceObserver((list) => {
-        for (const { duration } of list.getEntries()) bench.long.push(duration);
-    }).observe({ type: "longtask", buffered: false });
+        for (const each of list.getEntries()) bench.long.push([each.startTime, each.duration]);
+    }).observe({ type: "longtask", buffered: true });
+})()"""
+FRAMES = """() => {
+    bench.since = performance.now();
     const frame = (at) => { bench.frames.push(at); requestAnimationFrame(frame); };
     requestAnimationFrame(frame);
 }"""
@@ -120,7 +124,9 @@ async def heap(cdp: Any) -> float:
     return float(found["usedSize"]) / 2**20
 
 
-async def measure(seconds: int, rate: int, scroll: bool) -> dict[str, Any]:
+async def measure(
+    seconds: int, rate: int, scroll: bool, trace: bool
+) -> tuple[dict[str, str], list[LongTask]]:
     from playwright.async_api import async_playwright
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -133,8 +139,11 @@ async def measure(seconds: int, rate: int, scroll: bool) -> dict[str, Any]:
             arguments = ["--no-sandbox", "--enable-precise-memory-info"]
             browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
             page = await browser.new_page(viewport={"width": 1600, "height": 1000})
+            await page.add_init_script(WATCH)
             await page.goto(url)
             await page.fill("#key", key)
+            if trace:
+                await browser.start_tracing(page=page, categories=CATEGORIES)
             began = time.monotonic()
             await page.press("#key", "Enter")
             full = "() => document.querySelector('#positions .count')?.innerText === '10,000'"
@@ -146,12 +155,13 @@ async def measure(seconds: int, rate: int, scroll: bool) -> dict[str, Any]:
             # By the CPU that the thread has had: a machine that is busy elsewhere counts less.
             await cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
             before = await heap(cdp)
-            await page.evaluate(WATCH)
+            await page.evaluate(FRAMES)
             if scroll:
                 await page.evaluate(SCROLL)
             start = await metrics(cdp)
             await asyncio.sleep(seconds)
             end = await metrics(cdp)
+            events = orjson.loads(await browser.stop_tracing())["traceEvents"] if trace else []
             found: dict[str, Any] = await page.evaluate("bench")
             after = await heap(cdp)
             word = await page.inner_text("#state-word")
@@ -161,17 +171,24 @@ async def measure(seconds: int, rate: int, scroll: bool) -> dict[str, Any]:
             await browser.close()
     frames = found["frames"]
     gaps = [b - a for a, b in itertools.pairwise(frames)]
+    loading = [each for at, each in found["long"] if at < found["since"]]
+    tasks = [each for at, each in found["long"] if at >= found["since"]]
     busy = end["TaskDuration"] - start["TaskDuration"]
-    return {
+    figures = {
         "first 10,000 rows, s": f"{shown:.1f}",
         "frames a second": f"{1000 * len(gaps) / (frames[-1] - frames[0]):.0f}",
         "frame, p99, ms": f"{statistics.quantiles(gaps, n=100)[98]:.0f}",
-        f"tasks over {LONG_MS} ms": str(len(found["long"])),
-        "longest task, ms": f"{max(found['long'], default=0):.0f}",
+        f"tasks over {LONG_MS} ms while loading": _tasks(loading),
+        f"tasks over {LONG_MS} ms": _tasks(tasks),
         "main thread, CPU": f"{100 * busy / seconds:.0f} %",
         "heap before and after, MiB": f"{before:.1f}, {after:.1f}",
         "the page says": f"{word}, delay {delay}",
     }
+    return figures, long_tasks(events, LONG_MS)
+
+
+def _tasks(durations: list[float]) -> str:
+    return f"{len(durations)}, longest {max(durations, default=0):.0f} ms"
 
 
 async def metrics(cdp: Any) -> dict[str, float]:
@@ -183,15 +200,21 @@ async def metrics(cdp: Any) -> dict[str, float]:
 @click.option("--seconds", type=click.IntRange(5), default=60, show_default=True)
 @click.option("--rate", type=click.IntRange(25), default=500, show_default=True)
 @click.option("--scroll/--still", default=True, help="Scroll the table all the while.")
-def main(seconds: int, rate: int, scroll: bool) -> None:
+@click.option("--tasks", is_flag=True, help="Say what long tasks were made of; it costs some.")
+def main(seconds: int, rate: int, scroll: bool, tasks: bool) -> None:
     """10,000 positions of which some change each second, in Chromium."""
-    figures = asyncio.run(measure(seconds, rate, scroll))
+    figures, found = asyncio.run(measure(seconds, rate, scroll, tasks))
     machine = ", ".join(f"{name} {value}" for name, value in description().items())
     load = os.getloadavg()[0]
     click.echo(f"{machine}, load {load:.0f}")
     click.echo(f"{rate} events/s for {seconds} s{', scrolled all the while' if scroll else ''}")
     for name, value in figures.items():
         click.echo(f"{name:30} {value}")
+    if tasks:
+        own = sum(task.cpu > LONG_MS for task in found)
+        click.echo(f"{own} of {len(found)} took so long; the others waited for a processor")
+    for task in found:
+        click.echo(str(task))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from telecast.channels.catalogue import CHANNELS
 from tests.support.browser import HEALS_MS, MINUS, come_by_link, cut, shows, signed_in, visitor
-from tests.support.payloads import metrics, trader
+from tests.support.payloads import metrics, position, trader
 from tests.support.service.live import Live, principal, served
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -78,6 +78,20 @@ async def test_a_key_without_the_channel_is_offered_no_candles(browser):
         await page.press("#key", "Enter")
         await choose(page, "all-day USDT")
         assert await page.locator("#chart-what option[value^=candles]").count() == 0
+
+
+async def test_the_open_profit_of_before_the_page_was_opened_is_drawn(browser):
+    ago = 0.0
+    async with served(now=lambda: time.time() - ago) as live, visitor(browser) as visiting:
+        for ago, profit in ((50.0, "0.1"), (40.0, "-2.25"), (0.0, "7")):  # noqa: B007
+            await live.publish("positions", position("p1", unrealizedPnL=profit))
+        page = await signed_in(visiting, live)
+        await choose(page, "pnl USDT")
+        await page.wait_for_selector("#charts .plot:not([hidden])")
+        await page.focus("#charts .plot")
+        for key, total in (("Home", "0.1"), ("ArrowRight", f"{MINUS}2.25"), ("End", "7")):
+            await page.keyboard.press(key)
+            await shows(page, "#charts .tip", f" {total}")
 
 
 async def test_a_longer_range_is_read_when_somebody_asks_for_it_and_beside_the_page(browser):

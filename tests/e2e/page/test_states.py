@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from telecast.web.auth.cookies import sign_in_link
 from tests.support.browser import (
     HEALS_MS,
     come_by_link,
+    cut,
     desk,
     note,
     noting_words,
@@ -244,6 +246,35 @@ async def test_a_page_that_finds_nobody_says_so(browser):
         await page.route("**/api/v1/session", lambda route: route.abort())
         await page.goto(url)
         await shows(page, "#starting", "Service down")
+
+
+async def test_a_computer_that_slept_for_an_hour_shows_nothing_of_before_as_fresh(browser):
+    slept = 0.0
+    async with (
+        served(now=lambda: time.time() + slept) as live,
+        visitor(browser, outages=True) as visiting,
+    ):
+        await visiting.context.add_init_script(
+            """(() => {
+                const now = Date.now.bind(Date);
+                self.slept = 0;
+                Date.now = () => now() + self.slept;
+            })()"""
+        )
+        await desk(live)
+        page = await signed_in(visiting, live)
+        await noting_words(page)
+        # It wakes without its connection. All clocks have gone on by an hour, its timers have not.
+        slept = 3600.0
+        cut(live)
+        await page.evaluate("() => { self.slept = 3600_000; }")
+        await looks_old(page, "67,250.10")
+        await looks_old(page, "Ada")
+        await word(page, "Stale")
+        assert (await page.evaluate("words"))[0] in ("Delayed", "Reconnecting", "Stale")
+        await desk(live)
+        await word(page, "Live")
+        await page.wait_for_selector("#positions tr[data-key=p1]:not([data-stale])")
 
 
 async def test_a_channel_that_never_was_published_to_is_called_so_and_is_no_alarm(browser):

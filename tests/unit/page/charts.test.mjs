@@ -121,3 +121,52 @@ test("where a day has more than is read, the newest are read and the hole is sai
   assert.equal(whole.hole, null);
   assert.equal(short.asked.length, 2); // the second part is in the first already
 });
+
+const HOUR = 3_600_000;
+const opened = (seq, key, at, unrealizedPnL, more = {}) => ({
+  op: "upsert", key, seq, timestamp: at, data: { symbol: "BTCUSDT", unrealizedPnL, openedAt: new Date(at - HOUR).toISOString(), ...more },
+});
+
+// What the positions of some events add up to, read from after the event `after`: [[at, text], ...].
+async function openProfit(events, { after = 0, trimmed = 0, currency = "USDT" } = {}) {
+  const rows = new Map();
+  for (const event of events) {
+    rows.delete(event.key);
+    if (event.op === "upsert") rows.set(event.key, { key: event.key, seq: event.seq, data: event.data });
+  }
+  const kept = events.filter(({ seq }) => seq > Math.max(after, trimmed));
+  const ask = async () => ({ events: kept, more: false, position: `e:${events.length}`, gap: trimmed > after ? { fromSeq: after + 1, toSeq: trimmed } : null });
+  const snapshot = async () => ({ rows: [...rows.values()], more: false });
+  const found = await readPast({ ask, snapshot, channel: "positions", parts: [{ after: `e:${after}`, pages: 10 }] });
+  structuredClone(found); // so that it comes out of the worker
+  return texts(new Lines(found.lines).of(`pnl ${currency}`));
+}
+
+test("the open P&L of the past is exact where the history is whole", async () => {
+  const events = [
+    opened(1, "a", 1000, "0.1"), opened(2, "b", 2000, "9007199254740993.5"), opened(3, "c", 3000, "0.002", { symbol: "SOLBTC" }),
+    opened(4, "a", 4000, "-1"), { op: "delete", key: "b", seq: 5, timestamp: 5000, data: {} },
+  ];
+  assert.deepEqual(await openProfit(events), [[1000, "0.1"], [2000, "9007199254740993.6"], [4000, "9007199254740992.5"], [5000, "-1"]]);
+  assert.deepEqual(await openProfit(events, { currency: "BTC" }), [[3000, "0.002"]]);
+});
+
+test("an open P&L begins when every position is known, and those that stood still count all the while", async () => {
+  const events = [
+    opened(1, "still", 1000, "100"), opened(2, "moves", 2000, "1"), opened(3, "moves", 3000, "2"),
+    opened(4, "new", 4000, "10", { openedAt: new Date(3500).toISOString() }), opened(5, "slow", 1500, "7"),
+  ].map((event, index) => ({ ...event, timestamp: (index + 1) * 1000 }));
+  // Of "slow" nothing is known before its first event; "new" was not there before.
+  assert.deepEqual(await openProfit(events, { after: 2 }), [[5000, "119"]]);
+  const known = events.filter(({ key }) => key !== "slow");
+  assert.deepEqual(await openProfit(known, { after: 2 }), [[3000, "102"], [4000, "112"]]);
+  // What was trimmed may have changed any row that came after it.
+  assert.deepEqual(await openProfit(known, { trimmed: 2 }), [[3000, "102"], [4000, "112"]]);
+});
+
+test("an open P&L that can't be read as a whole is no line", async () => {
+  const ask = async () => ({ events: [opened(1, "a", 1000, "1")], more: true, position: "e:1", gap: null });
+  const snapshot = async () => ({ rows: [], more: false });
+  const found = await readPast({ ask, snapshot, channel: "positions", parts: [{ after: "e:0", pages: 3 }] });
+  assert.equal(found.lines.size, 0);
+});

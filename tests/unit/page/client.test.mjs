@@ -159,10 +159,10 @@ test("a clock that is set while the clocks are compared leaves what was known", 
   let ours = 1000;
   let passed = 0;
   const ask = async () => ((ours += 2), (passed += 2), 6000 + passed);
-  await clock.measure(ask, () => ours, () => passed);
+  assert.equal(await clock.measure(ask, () => ours, () => passed), true);
   const known = [clock.offset, clock.doubt];
   assert.equal(known[0], 5001);
-  await clock.measure(async () => ((ours -= 3_600_000), ask()), () => ours, () => passed);
+  assert.equal(await clock.measure(async () => ((ours -= 3_600_000), ask()), () => ours, () => passed), false);
   assert.deepEqual([clock.offset, clock.doubt], known);
 });
 
@@ -240,6 +240,27 @@ test("a line that is silent for four heartbeats is made anew, whatever the clock
     stream.close();
     assert.deepEqual(lost, ["~lost"]);
   }
+});
+
+test("a computer that wakes tries at once where the next try is due by the clock, once", async () => {
+  let at = 0;
+  let tries = 0;
+  const lost = [];
+  const stream = new Stream({
+    url: "http://x", now: () => at, random: () => 0.5, emit: (item) => lost.push(item.name),
+    fetch: () => (tries++ ? new Promise(() => {}) : Promise.reject(new TypeError("cut"))),
+  });
+  stream.open();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual([tries, lost], [1, ["~lost"]]);
+  stream.check(); // the next try is due in a second
+  assert.equal(tries, 1);
+  at = 3_600_000;
+  stream.check();
+  stream.check();
+  await new Promise((resolve) => setTimeout(resolve));
+  assert.deepEqual([tries, lost], [2, ["~lost"]]);
+  stream.close();
 });
 
 test("a stream comes back from the last position that it saw", async () => {

@@ -7,6 +7,7 @@ globalThis.localStorage = undefined;
 const STATIC = "../../../service/telecast/web/page/static";
 const { ExactSum, Totals } = await import(`${STATIC}/tally.js`);
 const { totals } = await import(`${STATIC}/group.js`);
+const { VIEWS } = await import(`${STATIC}/channels.js`);
 const { Order } = await import(`${STATIC}/order.js`);
 const { RowHistory } = await import(`${STATIC}/history.js`);
 const { setZone, time } = await import(`${STATIC}/format.js`);
@@ -63,6 +64,25 @@ test("pinned rows stand on top, whatever is searched, sorted or grouped, and onc
   assert.deepEqual([found.pins, keys(found.lines)], [["c", "a"], ["b"]]);
   assert.deepEqual(keys(asked({ pinned: ["a"], sort: ["pnl", -1] }).lines), ["c", "b"]);
   assert.deepEqual(keys(asked({ pinned: ["a"], group: "symbol" }).lines), ["group BUSDT", "b", "group CUSDT", "c"]);
+});
+
+test("money in different currencies is not ranked with each other, and what has none comes last", () => {
+  const rows = new Map(Object.entries({
+    a: ["AUSDT", "5"], b: ["BBTC", "-0.002"], c: ["CUSDT", "-70"], d: ["DBTC", "0.5"], e: ["EUSDT", null],
+  }).map(([key, [symbol, pnl]]) => [key, { data: row(symbol, pnl) }]));
+  const view = { ...VIEW, columns: [{ id: "pnl", value: ({ pnl }) => pnl && Number(pnl), part: ABOUT.currency }] };
+  assert.deepEqual(keys(asked({ rows, view, sort: ["pnl", 1] }).lines), ["b", "d", "c", "a", "e"]);
+  assert.deepEqual(keys(asked({ rows, view, sort: ["pnl", -1] }).lines), ["d", "b", "a", "c", "e"]);
+});
+
+test("a position without its trader's name stands under the name that the trader's row says", () => {
+  const { sort, groups, columns } = VIEWS.positions;
+  const context = { traderName: (id) => ({ t1: "Ada" })[id] };
+  const [ours, theirs] = [{ symbol: "BTCUSDT", traderId: "t1" }, { symbol: "BTCUSDT", traderId: "t1", traderName: "A." }];
+  assert.deepEqual([ours, theirs].map((each) => groups.trader(each, context)), ["Ada", "A."]);
+  assert.equal(groups.trader({ ...ours, traderId: "t2" }, context), "t2");
+  assert.equal(sort(ours, "p1", context), "BTCUSDT\0Ada\0p1");
+  assert.equal(columns[0].cell(ours, "p1", context).sub, "Ada");
 });
 
 test("rows of their own height are not pinned", () => {

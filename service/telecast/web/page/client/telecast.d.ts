@@ -128,7 +128,7 @@ export declare function judgedByService(entry: any): boolean;
 export declare class Clock {
     offset: number;
     doubt: null;
-    measure(ask: any, now?: () => number, ticks?: () => number): Promise<void>;
+    measure(ask: any, now?: () => number, ticks?: () => number): Promise<boolean>;
 }
 export declare class Rows {
     #private;

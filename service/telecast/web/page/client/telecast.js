@@ -237,6 +237,7 @@ export class Clock {
 
   // `ask` resolves to the service's time in ms since 1970. The fastest of some answers is believed. Nothing
   // is learned where our clock was set meanwhile: answers from before it would be wrong by the whole step.
+  // Resolves to whether something was learned; else it is to be asked again.
   async measure(ask, now = () => Date.now(), ticks = () => performance.now()) {
     const skew = now() - ticks();
     let best = null;
@@ -248,10 +249,11 @@ export class Clock {
         best = { trip: back - sent, offset: theirs - (sent + back) / 2 };
       }
     }
-    if (Math.abs(now() - ticks() - skew) > SET_MS) return;
+    if (Math.abs(now() - ticks() - skew) > SET_MS) return false;
     // Below the doubt it is no difference that anyone has seen.
     this.doubt = best.trip / 2;
     this.offset = Math.abs(best.offset) <= this.doubt + 1 ? 0 : best.offset;
+    return true;
   }
 }
 
@@ -433,6 +435,7 @@ export class Stream {
   #why = null; // what the last connection was lost by
   #refining = false; // up to the `live` of the last of them no position proves the new filter
   #asks = 0;
+  #retryAt = null; // while it waits for its next try: when that is due
 
   constructor({
     url, query = {}, headers = {}, ticket = null, transport = "sse", emit,
@@ -489,15 +492,17 @@ export class Stream {
     clearInterval(this.#watch);
     this.#run?.abort();
     this.#timer = 0;
-    this.#run = this.#line = null;
+    this.#run = this.#line = this.#retryAt = null;
     this.#unanswered = 0;
     this.#refining = false;
   }
 
   // Ends a connection that is silent for too long: a cable that was cut says nothing. Also to be
-  // called after a sleep, when timers were held back.
+  // called after a sleep, when timers were held back: a try that is due by the clock is made now.
   check() {
-    if (this.#run !== null) this.#check(this.#run);
+    if (this.#run === null) return;
+    if (this.#retryAt === null) this.#check(this.#run);
+    else if (this.now() >= this.#retryAt) this.open();
   }
 
   #check(run) {
@@ -559,7 +564,8 @@ export class Stream {
     const backoff = Math.min(BACKOFF_MS.most, BACKOFF_MS.first * 2 ** this.#failures++);
     const wait = Math.max(asked ?? 0, backoff * (0.5 + this.random()));
     this.#wait = null;
-    this.#tell("~lost", { retryAt: this.now() + wait, reached, tried, why: this.#why });
+    this.#retryAt = this.now() + wait;
+    this.#tell("~lost", { retryAt: this.#retryAt, reached, tried, why: this.#why });
     this.#timer = setTimeout(() => this.open(), wait);
   }
 

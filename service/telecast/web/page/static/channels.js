@@ -2,6 +2,7 @@
 
 import { compareDecimals, decimal, duration, percent, quoteOf, shorten, time, toneOf } from "./format.js";
 import { Trails, draw, sparkline } from "./spark.js";
+import { currencyOf } from "./tally.js";
 import { T } from "./texts.js";
 
 export const trails = new Trails();
@@ -16,7 +17,7 @@ export const SEVERITY = { CRITICAL: 0, WARNING: 1, INFO: 2 };
 const SEVERITY_TONE = { CRITICAL: "bad", WARNING: "warn", INFO: "calm" };
 
 // A column: {id, title, cell(row, key, context), value(row)}; `value` is what it is sorted by, and
-// `compare` how. `numeric`: right-aligned; `wide`, then `mid`: left out where there is little room;
+// `compare` how; `part` keeps apart what can't be compared, such as currencies. `numeric`: right-aligned; `wide`, then `mid`: left out where there is little room;
 // `extra`: only shown when it is chosen.
 const money = (id, title, field, more = {}) => ({
   id, title, numeric: true, value: (row) => row[field], compare: compareDecimals,
@@ -32,10 +33,16 @@ const plain = (id, title, field, more = {}) => ({
 const signedMoney = (text, full = text) => ({
   text: decimal(shorten(text, 2), { signed: true }), tone: toneOf(full), title: full ?? "",
 });
+const inCurrency = (currency, cell) => ({ ...cell, sub: cell.text === "–" ? "" : currency ?? "" });
+const heldIn = { field: "unrealizedPnL", currency: (row) => quoteOf(row.symbol) };
+const earnedPart = (row) => earnedIn(row) ?? T.unknownQuote;
 const metric = (id, title, field, show, more = {}) => ({
   id, title, numeric: true, value: ({ metrics }) => metrics?.[field] ?? null, compare: compareDecimals,
-  cell: ({ metrics }) => (metrics?.[field] == null ? { text: "–" } : show(metrics[field])), ...more,
+  cell: (row) => (row.metrics?.[field] == null ? { text: "–" } : show(row.metrics[field], row)), ...more,
 });
+
+// A place in the order as one text: it compares quicker than a list. No text has a NUL in it.
+const placed = (...texts) => texts.join("\0");
 
 const severity = {
   id: "severity", title: C.severity, value: (row) => SEVERITY[row.severity] ?? 9,
@@ -48,17 +55,18 @@ const alertWords = {
 
 export const VIEWS = {
   positions: {
-    sort: (row, key) => [row.symbol, row.traderName ?? row.traderId, key],
+    also: holder,
+    sort: (row, key, context) => placed(row.symbol, holder(row, context), key),
     groups: {
-      trader: (row) => row.traderName ?? row.traderId, symbol: (row) => row.symbol,
+      trader: holder, symbol: (row) => row.symbol,
       exchange: (row) => row.exchange ?? T.none, quote: (row) => quoteOf(row.symbol) ?? T.unknownQuote,
     },
     // What is added up, and in which currency: only the same are ever added.
-    total: { field: "unrealizedPnL", currency: (row) => quoteOf(row.symbol) },
+    total: heldIn,
     columns: [
       {
         id: "symbol", title: C.symbol, name: "first", value: (row) => row.symbol,
-        cell: (row) => ({ text: row.symbol, sub: row.traderName ?? row.traderId }),
+        cell: (row, key, context) => ({ text: row.symbol, sub: holder(row, context) }),
       },
       {
         id: "side", title: C.side, value: (row) => row.action,
@@ -67,7 +75,9 @@ export const VIEWS = {
       money("quantity", C.quantity, "quantity", { wide: true }),
       money("entry", C.entry, "entryPrice", { wide: true }),
       money("price", C.price, "currentPrice"),
-      money("pnl", C.pnl, "unrealizedPnL", { cell: (row) => signedMoney(row.unrealizedPnL) }),
+      money("pnl", C.pnl, "unrealizedPnL", {
+        part: (row) => currencyOf(row, heldIn), cell: (row) => inCurrency(quoteOf(row.symbol), signedMoney(row.unrealizedPnL)),
+      }),
       money("stop", C.stop, "stopLossPrice", { wide: true }),
       plain("exchange", C.exchange, "exchange", { extra: true }),
       money("leverage", C.leverage, "leverage", { extra: true }),
@@ -107,8 +117,8 @@ export const VIEWS = {
         value: (row, key, context) => context.holdings.countOf(key), create: (context, key) => context.holdings.button(key),
         update: (element, row, key, context) => context.holdings.fill(element, row.name, key),
       },
-      metric("profit", C.profit, "netProfit", (text) => signedMoney(text)),
-      metric("drawdown", C.drawdown, "maxDrawdown", (text) => ({ text: decimal(shorten(text, 2)), title: text }), { mid: true }),
+      metric("profit", C.profit, "netProfit", (text, row) => inCurrency(earnedIn(row), signedMoney(text)), { part: earnedPart }),
+      metric("drawdown", C.drawdown, "maxDrawdown", (text, row) => inCurrency(earnedIn(row), { text: decimal(shorten(text, 2)), title: text }), { mid: true, part: earnedPart }),
       metric("won", C.won, "winRate", (ratio) => ({ text: percent(ratio, { places: 0 }) }), { mid: true }),
       metric("sharpe", C.sharpe, "sharpeRatio", (ratio) => ({ text: ratio.toFixed(2) }), { wide: true }),
       metric("trades", C.trades, "totalTrades", (total) => ({ text: String(total) }), { wide: true }),
@@ -127,7 +137,7 @@ export const VIEWS = {
     ],
   },
   "market-data": {
-    sort: (row, key) => [row.symbol, row.exchange ?? "", key],
+    sort: (row, key) => placed(row.symbol, row.exchange ?? "", key),
     columns: [
       {
         id: "instrument", title: C.instrument, name: "first", value: (row) => row.symbol,
@@ -192,7 +202,7 @@ export function genericView(schema) {
       };
     });
   if (!columns.length) columns.push({ id: "row", title: T.columns.key, name: "first words", value: (row) => JSON.stringify(row), cell: (row) => ({ text: JSON.stringify(row) }) });
-  return { sort: (row, key) => [key], columns };
+  return { sort: (row, key) => key, columns };
 }
 
 // What a view keeps beside the rows: called for each event that was folded.
@@ -212,6 +222,16 @@ export function observe(event) {
 export function tidy(rows) {
   trails.keep(rows);
   for (const key of directions.keys()) if (!rows.has(key)) directions.delete(key);
+}
+
+// What the profit of a trader is in; null: not known.
+export function earnedIn({ symbol }) {
+  return symbol ? quoteOf(symbol) ?? symbol : null;
+}
+
+// Whose a position is: the name that it says, or that the traders' rows say, else the id.
+export function holder(row, context) {
+  return row.traderName ?? context.traderName(row.traderId) ?? row.traderId;
 }
 
 // Whether an operator has seen it.

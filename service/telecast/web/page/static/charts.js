@@ -6,10 +6,9 @@ import { States, rowIsFresh } from "../client/telecast.js";
 import { Candles } from "./candles.js";
 import { combine } from "./combine.js";
 import { Lines } from "./lines.js";
-import { currencyOf } from "./past.js";
-import { trails } from "./channels.js";
+import { earnedIn, holder, trails } from "./channels.js";
 import { button, make, options, set } from "./dom.js";
-import { dayStart, decimal, quoteOf, time } from "./format.js";
+import { dayStart, decimal, time } from "./format.js";
 import { Plot } from "./plot.js";
 import { T } from "./texts.js";
 
@@ -34,9 +33,9 @@ export class Charts {
   #reading = false;
   #chosen = null; // what somebody chose; else the open P&L, as soon as there is any
 
-  // `held()` is what the positions add up to.
-  constructor(panel, rows, held) {
-    Object.assign(this, { rows, held });
+  // `held()` is what the positions add up to; `traderName(id)` is a name, or undefined.
+  constructor({ panel, rows, held, traderName }) {
+    Object.assign(this, { rows, held, traderName });
     this.what = panel.tools.appendChild(make("select"));
     this.what.id = "chart-what";
     this.what.setAttribute("aria-label", T.charts.what);
@@ -70,7 +69,7 @@ export class Charts {
   observe(event) {
     this.#lines.observe(event);
     if (event.channel === "candles") this.#candles.observe(event);
-    if (event.channel === "trader-status" && event.op === "upsert") this.#currencies.set(event.key, currencyOf(event.data));
+    if (event.channel === "trader-status" && event.op === "upsert") this.#currencies.set(event.key, earnedIn(event.data));
   }
 
 
@@ -101,7 +100,7 @@ export class Charts {
     const [epoch, seq] = head.split(":");
     const newest = { after: `${epoch}:${Math.max(0, Number(seq) - HISTORY)}`, to: head, pages: FIRST_PAGES };
     const day = { after: new Date(dayStart(now) - EVE_MS).toISOString(), pages: FIRST_PAGES };
-    for (const channel of ["market-data", "candles", "trader-status"].filter((each) => visible(each))) {
+    for (const channel of ["market-data", "positions", "candles", "trader-status"].filter((each) => visible(each))) {
       const parts = channel === "trader-status" ? [day, newest] : [newest];
       if (!(await this.#take(channel, { parts }))) return;
     }
@@ -142,17 +141,18 @@ export class Charts {
     this.render(Infinity);
   }
 
-  // The open P&L is no channel: it is what the positions add up to, now and then. What is not live
-  // any more draws no line.
+  // The open P&L is no channel: it is what the positions add up to, now and then, by the service's
+  // clock. What is not live any more draws no line.
   #sample(now) {
-    for (const [currency, total] of this.held().totals) this.#lines.add(`pnl ${currency}`, now, total);
+    const { known, totals } = this.held();
+    if (known) for (const [currency, total] of totals) this.#lines.add(`pnl ${currency}`, now, total);
   }
 
   // `about` has the freshness of each channel: {states, staleAfter(channel), offset, whole}.
   render(now, about = this.about) {
     this.about = about;
     if (now !== Infinity && now - this.#drawnAt < EVERY_MS) return;
-    if (now !== Infinity && about.whole("positions") && about.states.get("positions").state === States.LIVE) this.#sample(now);
+    if (now !== Infinity && about.whole("positions") && about.states.get("positions").state === States.LIVE) this.#sample(now + about.offset);
     this.#drawnAt = now === Infinity ? 0 : now;
     this.#offer();
     const { kind, key, channel } = this.source;
@@ -208,7 +208,7 @@ export class Charts {
     const found = [];
     for (const { data } of this.rows("positions").values()) {
       if (data.symbol !== price.symbol || (data.exchange && price.exchange && data.exchange !== price.exchange)) continue;
-      const who = data.traderName ?? data.traderId;
+      const who = holder(data, this);
       found.push([`${T.charts.entry} ${who}`, Number(data.entryPrice), data.action === "LONG" ? "gain" : "calm"]);
       if (data.stopLossPrice) found.push([`${T.charts.stop} ${who}`, Number(data.stopLossPrice), "loss"]);
     }
@@ -224,7 +224,7 @@ export class Charts {
       if (kind === "pnl") return [[name, `${T.charts.pnl}: ${key}`]];
       const trader = traders.get(key)?.data;
       const who = trader?.name ?? key;
-      const currency = trader?.symbol ? ` (${quoteOf(trader.symbol) ?? trader.symbol})` : "";
+      const currency = trader?.symbol ? ` (${earnedIn(trader)})` : "";
       return [
         [name, `${T.charts.profit}: ${who}${currency}`], [`drawdown ${key}`, `${T.charts.drawdown}: ${who}${currency}`],
         [`day ${key}`, `${T.charts.day}: ${who}${currency}`],

@@ -12,6 +12,9 @@ import { T } from "./texts.js";
 
 const D = T.debug;
 const FIELD = /^[A-Za-z_][A-Za-z0-9_]*$/;
+// Nothing was asked for yet; a stream is there, or coming back; it was cut; the service has ended it. After
+// both of these it can be resumed.
+const PHASES = Object.freeze({ IDLE: "idle", GOING: "going", CUT: "cut", ENDED: "ended" });
 const OTHER = { sse: "websocket", websocket: "sse" };
 const RATES = ["", "0.2", "0.5", "1", "2", "5", "10", "20"];
 
@@ -28,7 +31,10 @@ export function filterOf(text) {
 }
 
 export class Debugger {
-  #stream = null;
+  #phase = PHASES.IDLE;
+  #stream = null; // while it is going
+  #query = {}; // what was asked for last
+  #transport = "sse";
   #link = newLink(Date.now());
   #position = null;
   #tally = { messages: 0, bytes: 0 };
@@ -86,8 +92,6 @@ export class Debugger {
     });
   }
 
-  #transport = "sse";
-
   get asked() {
     const { transport, channels, filter, since, delivery, maxRate } = this.fields;
     return {
@@ -113,10 +117,9 @@ export class Debugger {
     this.#open(asked.since || null);
   }
 
-  #query = null;
-
   #open(since) {
     this.#stream?.close();
+    this.#phase = PHASES.GOING;
     this.#link = newLink(Date.now());
     const stream = (this.#stream = new Stream({
       url: this.base, query: this.#query, transport: this.#transport, emit: (item) => this.#stream === stream && this.#take(item),
@@ -129,6 +132,7 @@ export class Debugger {
     const message = JSON.parse(item.text);
     this.#link = foldLink(this.#link, item, message);
     if (item.id) this.#position = item.id;
+    if (item.name === "~ended") this.#phase = PHASES.ENDED;
     if (!item.name.startsWith("~")) {
       this.#tally.messages++;
       this.#tally.bytes += item.text.length;
@@ -141,6 +145,7 @@ export class Debugger {
   #cut() {
     this.#stream?.close();
     this.#stream = null;
+    this.#phase = PHASES.CUT;
     this.changed();
   }
 
@@ -262,19 +267,21 @@ export class Debugger {
   // Whether there is something that is not drawn yet.
   render(now) {
     if (this.panel.section.hidden) return false;
-    const going = this.#stream !== null;
-    const { state } = connection(this.#link, now);
-    const word = this.#query === null ? D.idle : going ? named(state) : D.isCut;
-    const ended = going && this.#link.ended ? this.#link.ended.message : "";
-    const { messages, bytes: size } = this.#tally;
-    const transport = D.transports[this.#transport];
-    set(this.state, this.#query === null ? word : D.state(word, transport, this.#position ?? "–", count(messages), bytes(size), ended));
+    const going = this.#phase === PHASES.GOING;
+    const word = { [PHASES.IDLE]: D.idle, [PHASES.CUT]: D.isCut }[this.#phase] ?? named(connection(this.#link, now).state);
+    set(this.state, this.#phase === PHASES.IDLE ? word : this.#said(word));
     this.cutOff.disabled = !going;
     this.resume.disabled = going || this.#position === null;
     this.change.disabled = this.#position === null;
     set(this.change, D.resumeAt(D.transports[OTHER[this.#transport]]));
-    set(this.panel.fresh, going ? named(state) : "");
+    set(this.panel.fresh, going ? word : "");
     return this.messages.render(now);
+  }
+
+  #said(word) {
+    const { messages, bytes: size } = this.#tally;
+    const ended = this.#phase === PHASES.ENDED ? this.#link.ended.message : "";
+    return D.state(word, D.transports[this.#transport], this.#position ?? "–", count(messages), bytes(size), ended);
   }
 }
 

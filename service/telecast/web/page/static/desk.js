@@ -1,12 +1,14 @@
 // Puts the page together: one stream in, one table of rows, a few panels, a frame at a time.
 
-import { Client, Rows, foldLink, freshness, judgedByService, newLink, staleAfterOf } from "../client/telecast.js";
+import { Client } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
 import { KNOWN, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
 import { Debugger } from "./debug.js";
 import { Detail } from "./detail.js";
 import { find, set } from "./dom.js";
+import { Feed, checkedFilter } from "./feed.js";
+import { Frames } from "./frames.js";
 import { setZone, zoneName } from "./format.js";
 import { Glance } from "./glance.js";
 import { Holdings } from "./holdings.js";
@@ -21,50 +23,47 @@ import { PastReader } from "./reader.js";
 import { Prefs } from "./prefs.js";
 import { Rate } from "./rate.js";
 import * as session from "./session.js";
-import { Share } from "./share.js";
 import { Status } from "./status.js";
-import { foldStory, newStory } from "./story.js";
 import { Tables } from "./tables.js";
 import { toolbar } from "./toolbar.js";
 import { T } from "./texts.js";
 
 const TIDY_MS = 60_000;
 const BASE = new URL(".", location.href).href.replace(/\/$/, ""); // the service's address
-const FILTERS = ["traderId", "symbol", "exchange", "severity"];
 
 export class Desk {
-  rows = new Rows();
   pulse = new Pulse({
-    beat: (now) => this.#beat(now), woke: () => this.stream.check(),
+    beat: (now) => this.#beat(now), woke: () => this.feed.stream.check(),
     measured: (over) => {
       if (over !== null) this.signedOut(over);
-      this.schedule();
+      this.frames.soon();
     },
   });
   clock = this.pulse.clock;
+  frames = new Frames(() => this.render());
   rate = new Rate();
-  link = newLink(Date.now());
-  story = newStory();
   prefs = new Prefs();
   client = new Client(".", { prepare: false }); // by the session; relative, for a prefix
-  catalogue = null; // name -> entry; null: not known yet
+  feed = new Feed({
+    client: this.client, clock: this.clock, changed: () => this.frames.next(),
+    news: (message, live) => this.#news(message, live), took: (item, message) => this.#took(item, message),
+    dump: () => ({ raw: this.raw.dump() }), load: ({ raw }) => this.#load(raw),
+  });
+  rows = this.feed.rows;
   #names = new Map(); // trader -> name, of the rows that are visible
-  #position = null;
-  #frame = 0;
-  #after = [];
 
   // `me` is who is signed in; `signedOut(why, share)` is called when that is over.
   constructor(me, signedOut) {
     Object.assign(this, { me, onSignedOut: signedOut });
-    const changed = (after) => this.schedule(after);
+    const changed = (after) => this.frames.next(after);
     this.layout = new Layout(find("desk"), this.prefs);
     this.alerts = new Alerts({
       rows: () => this.rows.of("risk-alerts"), prefs: this.prefs, mayOperate: !KIOSK && me.scopes.includes("operate"),
-      act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.share.role !== "follower",
+      act: (id, what) => this.client.acknowledge(id, what), speaks: () => this.feed.share.role !== "follower",
       traderName: (id) => this.#names.get(id),
       changed: (key) => {
         this.tables.get("risk-alerts").follow(this.rows.of("risk-alerts"), new Set([key]));
-        this.schedule();
+        this.frames.next();
       },
     });
     this.holdings = new Holdings({
@@ -82,8 +81,11 @@ export class Desk {
         profitOf: (trader) => this.charts?.profitOf(trader) ?? [],
       },
     });
-    this.past = new PastReader({ base: BASE, history: (channel, page) => this.client.history(channel, page) });
-    this.charts = new Charts(this.layout.add("charts", T.panels.charts), (channel) => this.rows.of(channel), () => this.holdings.all);
+    this.past = new PastReader({ base: BASE, client: this.client });
+    this.charts = new Charts({
+      panel: this.layout.add("charts", T.panels.charts), rows: (channel) => this.rows.of(channel), held: () => this.holdings.all,
+      traderName: (id) => this.#names.get(id),
+    });
     const raw = this.layout.add("raw", T.panels.raw);
     raw.count.id = "raw-count";
     this.raw = new Messages({ id: "raw", body: raw.body, tools: raw.tools, note: raw.count, channels: KNOWN, schedule: changed });
@@ -92,13 +94,13 @@ export class Desk {
       panel: this.layout.add("operator", T.panels.operator), keyring: this.keyring, prefs: this.prefs, changed,
     });
     this.debugger = new Debugger({
-      panel: this.layout.add("debug", T.panels.debug), keyring: this.keyring, channels: KNOWN, changed,
+      panel: this.layout.add("debug", T.panels.debug), keyring: this.keyring, channels: KNOWN, changed: () => this.frames.soon(),
       base: BASE,
     });
     this.detail = new Detail({
       client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
       only: (field, value) => this.filter({ ...this.prefs.get("filter"), [field]: [value] }),
-      position: () => this.#position, filtersOf: (channel) => this.catalogue?.get(channel)?.filters ?? [],
+      position: () => this.feed.position, filtersOf: (channel) => this.#filtersOf(channel),
       pins: (channel) => this.tables.get(channel),
     });
     this.status = new Status(this.alerts);
@@ -112,14 +114,14 @@ export class Desk {
       },
     });
     this.prefs.onchange((name) => this.#preferred(name));
-    this.layout.changed = () => this.schedule();
+    this.layout.changed = () => this.frames.next();
     set(find("who"), me.name);
     find("sign-out").addEventListener("click", () => this.signOut());
     find("state-again").addEventListener("click", () => location.reload());
   }
 
   titleOf(channel) {
-    return T.channels[channel] ?? this.catalogue?.get(channel)?.title ?? channel;
+    return T.channels[channel] ?? this.feed.catalogue?.get(channel)?.title ?? channel;
   }
 
   // A page of events, with as much of the filter as the channel knows.
@@ -127,8 +129,12 @@ export class Desk {
     return this.client.history(channel, { ...page, filter: this.#filterOf(channel) });
   }
 
+  #filtersOf(channel) {
+    return this.feed.catalogue?.get(channel)?.filters ?? [];
+  }
+
   #filterOf(channel) {
-    const fields = this.catalogue?.get(channel)?.filters ?? [];
+    const fields = this.#filtersOf(channel);
     return Object.fromEntries(Object.entries(this.prefs.get("filter")).filter(([field]) => fields.includes(field)));
   }
 
@@ -137,64 +143,33 @@ export class Desk {
     for (const name of ["theme", "palette", "density", "zone"]) this.#preferred(name);
     this.layout.apply();
     this.tables.refill();
-    this.connect();
+    this.feed.connect(this.prefs.get("filter"));
     this.pulse.start();
     setInterval(() => tidy(this.rows.of("market-data")), TIDY_MS);
     this.#learn();
   }
 
-  // The stream with the filter that holds, shared with the tabs that want the same.
-  connect() {
-    const filter = Object.fromEntries(FILTERS.filter((name) => this.prefs.get("filter")[name]?.length).map((name) => [name, this.prefs.get("filter")[name]]));
-    const what = Object.keys(filter).length ? JSON.stringify(filter) : "";
-    this.stream = this.client.stream({ clientId: "page", ...filter }, (item) => {
-      this.take(item);
-      this.share.tell(item);
-    });
-    this.share = new Share({
-      what,
-      lead: () => this.stream.open(this.#position),
-      take: (items) => items.forEach((item) => this.take(item)),
-      dump: () => ({ rows: this.rows.dump(), link: this.link, story: this.story, position: this.#position, raw: this.raw.dump() }),
-      load: (state) => this.load(state),
-      changed: () => this.schedule(),
-      sessionChanged: () => location.reload(),
-    });
-    this.share.start();
-  }
-
-  // What is selected changes: rows that were had under another filter are nobody's proof.
   filter(values) {
-    this.prefs.set("filter", Object.fromEntries(Object.entries(values).filter(([name, list]) => FILTERS.includes(name) && list.length)));
-    this.stream.close();
-    this.share.close();
-    this.#position = null;
-    this.link = newLink(Date.now());
-    for (const channel of [...this.rows.whole]) this.rows.forget(channel);
+    this.prefs.set("filter", checkedFilter(values));
     this.tables.resolved.forget();
     this.charts.forget();
     this.#filled = false;
-    this.connect();
-    this.schedule();
+    this.feed.refilter(this.prefs.get("filter"));
+    this.frames.next();
   }
 
-  // One item of the stream, our own or another tab's.
-  take(item) {
-    const message = JSON.parse(item.text);
-    const live = this.link.phase === "live";
-    this.#position = item.id;
-    this.story = foldStory(this.story, this.link, item, message);
-    this.link = foldLink(this.link, item, message, this.clock.offset);
-    if (message.type === "event") {
-      if (message.channel === "risk-alerts") {
-        this.alerts.observe(message, live);
-        this.tables.resolved.observe(message);
-      }
-      observe(message);
-      this.charts.observe(message);
-      this.rate.hit(item.at);
+  // An event, before its row changes; `live` says that it is news.
+  #news(message, live) {
+    if (message.channel === "risk-alerts") {
+      this.alerts.observe(message, live);
+      this.tables.resolved.observe(message);
     }
-    this.rows.apply(message);
+    observe(message);
+    this.charts.observe(message);
+  }
+
+  #took(item, message) {
+    if (message.type === "event") this.rate.hit(item.at);
     this.raw.add(item);
     if (message.type === "snapshot") this.tables.resolved.doubt();
     if (message.type === "ack") this.#learn();
@@ -204,28 +179,25 @@ export class Desk {
     }
     // A hidden tab draws no frame, and its title counts all the same.
     if (document.hidden && message.channel === "risk-alerts") this.#renderTitle(Date.now());
-    this.schedule();
+    this.frames.soon();
   }
 
-  load({ rows, link, story, position, raw }) {
-    this.rows.load(rows);
+  #load(raw) {
     this.tables.resolved.doubt();
-    Object.assign(this, { link, story });
-    this.#position = position;
     for (const item of raw) this.raw.add(item);
-    this.schedule();
+    this.frames.next();
   }
 
   // The catalogue: which channels this key may see, when each is stale, and those that are new to us.
   async #learn() {
     try {
       const entries = await this.client.channels();
-      this.catalogue = new Map(entries.map((entry) => [entry.name, entry]));
+      this.feed.catalogue = new Map(entries.map((entry) => [entry.name, entry]));
       for (const entry of entries) if (this.tables.know(entry)) this.raw.know(entry.name);
       this.debugger.know(entries);
       this.layout.apply();
     } catch {
-      setTimeout(() => this.catalogue === null && this.#learn(), 5000);
+      setTimeout(() => this.feed.catalogue === null && this.#learn(), 5000);
     }
     this.#fillCharts();
   }
@@ -233,34 +205,35 @@ export class Desk {
   #filled = false;
 
   async #fillCharts() {
-    if (this.#filled || this.#position === null || this.link.phase !== "live") return; // else the position may be of another journal
+    const { position, link } = this.feed;
+    if (this.#filled || position === null || link.phase !== "live") return; // else the position may be of another journal
     this.#filled = true;
-    const visible = (channel) => this.catalogue?.has(channel);
+    const visible = (channel) => this.feed.visible(channel);
     const read = (channel, { more, ...wanted }) => this.past.read({ channel, ...wanted, filter: { ...this.#filterOf(channel), ...more } });
     const now = Date.now() + this.clock.offset;
-    await this.charts.fill(read, this.#position, visible, now).catch(() => (this.#filled = false));
+    await this.charts.fill(read, position, visible, now).catch(() => (this.#filled = false));
     this.tables.get("trader-status").repaint();
   }
 
   #beat(now) {
     this.#fillCharts();
     if (document.hidden) this.#renderTitle(now);
-    this.schedule();
+    this.frames.soon();
   }
 
   async signOut() {
-    this.stream.close();
+    this.feed.stream.close();
     try {
       await session.signOut();
     } finally {
-      this.share.tellSessionChanged();
+      this.feed.share.tellSessionChanged();
       location.reload();
     }
   }
 
   signedOut(why) {
-    this.stream.close();
-    this.onSignedOut(why, this.share);
+    this.feed.stream.close();
+    this.onSignedOut(why, this.feed.share);
   }
 
   search(text) {
@@ -277,42 +250,12 @@ export class Desk {
       set(find("zone"), zoneName());
       this.tables.refill();
     }
-    this.schedule();
-  }
-
-  schedule(after) {
-    if (after) this.#after.push(after);
-    if (this.#frame === 0) {
-      this.#frame = requestAnimationFrame(() => {
-        this.#frame = 0;
-        this.render();
-        for (const each of this.#after.splice(0)) each();
-      });
-    }
-  }
-
-  // The freshness of one channel.
-  freshness(channel, now) {
-    const facts = {
-      channel, visible: this.visible(channel), whole: this.rows.whole.has(channel), rows: this.rows.of(channel).size,
-      lastAt: this.rows.lastAt.get(channel) ?? null, staleAfter: this.staleAfter(channel),
-      judged: judgedByService(this.catalogue?.get(channel)),
-    };
-    return freshness(this.link, facts, now, this.clock.offset);
-  }
-
-  staleAfter(channel) {
-    return staleAfterOf(this.catalogue?.get(channel), channel);
-  }
-
-  visible(channel) {
-    if (this.catalogue === null) return null;
-    return this.catalogue.has(channel);
+    this.frames.next();
   }
 
   // The freshness of each channel.
   #states(now) {
-    return new Map(this.tables.channels.map((channel) => [channel, this.freshness(channel, now)]));
+    return new Map(this.tables.channels.map((channel) => [channel, this.feed.freshness(channel, now)]));
   }
 
   #titled(states) {
@@ -326,25 +269,26 @@ export class Desk {
     const { offset } = this.clock;
     if (dirty.has("trader-status")) this.#learnNames();
     this.#followHoldings(dirty.get("positions"), states.get("positions").state, now);
-    this.tables.render(states, dirty, (channel) => ({ staleAfter: this.staleAfter(channel), now, offset }));
-    const { link, story } = this;
+    this.tables.render(states, dirty, (channel) => ({ staleAfter: this.feed.staleAfter(channel), now, offset }));
+    const { link, story, position, share } = this.feed;
     const channels = this.#titled(states);
-    this.status.render({ link, story, channels, position: this.#position, role: this.share.role, now });
+    this.status.render({ link, story, channels, position, role: share.role, now });
     this.glance.sums(states, this.status.title(link, story, channels, now));
-    this.glance.pace(this, now);
+    this.glance.pace({ rate: this.rate, link, clock: this.clock }, now);
     this.#renderCharts(states, now);
     this.detail.render();
     this.operator.render(now);
     const waiting = [this.raw.render(now), this.debugger.render(now)];
-    if (waiting.includes(true)) setTimeout(() => this.schedule(), 100);
+    if (waiting.includes(true)) this.frames.soon();
   }
 
   #followHoldings(keys, state, now) {
     const { rows, left, whole } = this.rows;
     const traders = this.holdings.refresh({
       rows: rows.get("positions") ?? new Map(), keys, whole: whole.has("positions"), left: left.get("positions") ?? 0,
-      state, staleAfter: this.staleAfter("positions"), now, offset: this.clock.offset,
+      state, staleAfter: this.feed.staleAfter("positions"), now, offset: this.clock.offset,
     });
+    if (this.holdings.unfinished) this.frames.next();
     if (traders === null) this.tables.get("trader-status").repaint();
     else if (traders.size) this.tables.get("trader-status").follow(this.rows.of("trader-status"), traders);
   }
@@ -354,7 +298,7 @@ export class Desk {
     const panel = this.layout.panels.get("charts");
     if (panel.section.hidden) return;
     const about = {
-      states, offset: this.clock.offset, staleAfter: (channel) => this.staleAfter(channel),
+      states, offset: this.clock.offset, staleAfter: (channel) => this.feed.staleAfter(channel),
       whole: (channel) => this.rows.whole.has(channel) && !this.rows.left.get(channel),
     };
     this.charts.render(now, about);
@@ -366,10 +310,11 @@ export class Desk {
     const names = [...this.rows.of("trader-status")].map(([key, { data }]) => [key, data.name]);
     if (names.length === this.#names.size && names.every(([key, name]) => this.#names.get(key) === name)) return;
     this.#names = new Map(names);
+    this.tables.get("positions").follow(this.rows.of("positions"), null); // they stand in the order of the names
     for (const table of [this.tables.get("risk-alerts"), this.tables.resolved.table]) table.repaint();
   }
 
   #renderTitle(now) {
-    this.status.title(this.link, this.story, this.#titled(this.#states(now)), now);
+    this.status.title(this.feed.link, this.feed.story, this.#titled(this.#states(now)), now);
   }
 }

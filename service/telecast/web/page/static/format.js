@@ -151,8 +151,20 @@ const BASES = new Set(
     "SUI SHIB PEPE AAVE ALGO ICP HBAR TON INJ").split(" "),
 );
 
+const MOST_QUOTES = 5000;
+const quotes = new Map(); // symbol -> what was found
+
 // What a symbol is quoted in; null where it does not say for sure. BTCUSDT, BTC/USDT, BTC/USDT:USDT.
 export function quoteOf(symbol) {
+  let found = quotes.get(symbol);
+  if (found === undefined) {
+    if (quotes.size >= MOST_QUOTES) quotes.clear();
+    quotes.set(symbol, (found = quoteIn(symbol)));
+  }
+  return found;
+}
+
+function quoteIn(symbol) {
   const plain = String(symbol).toUpperCase();
   const parts = plain.split(":")[0].split(/[/_-]/).filter(Boolean);
   if (parts.length > 1) return parts[1];

@@ -23,12 +23,13 @@ export class Glance {
     }
     const word = (channel) => T.panelWords[states.get(channel).state] ?? "";
     const held = this.held();
+    const added = known("positions") && held.known;
     const [first, ...rest] = held.totals.sort(([, a], [, b]) => Math.abs(b) - Math.abs(a));
-    set(find("sum-pnl"), known("positions") && first ? totalsInWords([first]) : "–");
-    find("sum-pnl").dataset.tone = known("positions") && first ? toneOf(first[1]) : "";
+    set(find("sum-pnl"), added && first ? totalsInWords([first]) : "–");
+    find("sum-pnl").dataset.tone = added && first ? toneOf(first[1]) : "";
     const others = totalsInWords(rest);
     const many = held.count ? T.sums.positions(held.count) : T.sums.noPositions;
-    set(find("sum-pnl-note"), known("positions") ? [others, many].filter(Boolean).join(" · ") : word("positions"));
+    set(find("sum-pnl-note"), added ? [others, many].filter(Boolean).join(" · ") : known("positions") ? "" : word("positions"));
     const traders = rows("trader-status");
     const errors = traders.filter(({ status }) => status === "ERROR").length;
     const running = traders.filter(({ status }) => status === "RUNNING").length;

@@ -1,4 +1,4 @@
-// Groups of rows with totals. Different currencies are never added, and no float is on the way.
+// Totals in words. Different currencies are never added, and no float is on the way.
 
 import { count, decimal, shorten } from "./format.js";
 import { Totals } from "./tally.js";
@@ -10,23 +10,11 @@ export function totals(rows, about) {
   return found.entries();
 }
 
-// `entries` are [key, row] in order; the groups come in the order of their names.
-export function grouped(entries, by, total) {
-  const groups = new Map();
-  for (const entry of entries) {
-    const name = String(by(entry[1]));
-    if (!groups.has(name)) groups.set(name, []);
-    groups.get(name).push(entry);
-  }
-  return [...groups]
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([name, members]) => ({ name, members, totals: total ? totals(members.map(([, row]) => row), total) : [] }));
-}
-
 export function totalsInWords(found) {
   return found.map(([currency, total]) => `${decimal(shorten(total, 2), { signed: true })} ${currency}`).join(" · ");
 }
 
-export function headline({ name, members, totals: found }) {
-  return [name, count(members.length), totalsInWords(found)].filter(Boolean).join("  ·  ");
+// What stands above the rows of a group; `sums` are its Totals.
+export function headline(name, sums) {
+  return [name, count(sums.count), totalsInWords(sums.entries())].filter(Boolean).join("  ·  ");
 }

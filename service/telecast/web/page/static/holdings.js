@@ -10,10 +10,12 @@ import { Totals } from "./tally.js";
 import { T } from "./texts.js";
 
 const AGE_MS = 1000; // so often it is looked whether what a trader holds has become old
+const BUDGET_MS = 6; // of one frame, for rows that are added up for the first time
 const ABOUT = VIEWS.positions.total;
 
 export class Holdings {
   #rows = new Map(); // position -> its row as it was added
+  #left = new Set(); // positions that are still to be added: until then nothing is known
   #of = new Map(); // trader -> {totals, keys, fresh}
   #all = new Totals(ABOUT);
   #known = false;
@@ -21,8 +23,13 @@ export class Holdings {
   #agedAt = 0;
 
   // `show(trader)` brings its positions into sight.
-  constructor({ show }) {
-    this.show = show;
+  constructor({ show, clock = () => performance.now() }) {
+    Object.assign(this, { show, clock });
+  }
+
+  // Whether `refresh` has to be called again for all to be added up.
+  get unfinished() {
+    return this.#left.size > 0;
   }
 
   // Takes over what changed of the positions: `keys`, null for all of them, undefined for none.
@@ -30,9 +37,10 @@ export class Holdings {
   // page does not keep are in no total: then none is said.
   refresh({ rows, keys, whole, left, state, staleAfter, now, offset }) {
     const touched = new Set();
-    if (keys === null) this.#rebuild(rows);
+    if (keys === null) this.#begin(rows);
     else for (const key of keys ?? []) this.#change(key, rows.get(key), touched);
-    const known = whole && left === 0 && state !== States.NOT_VISIBLE;
+    this.#goOn(rows);
+    const known = whole && left === 0 && !this.unfinished && state !== States.NOT_VISIBLE;
     const all = keys === null || known !== this.#known || state !== this.#state;
     this.#known = known;
     this.#state = state;
@@ -46,14 +54,28 @@ export class Holdings {
     return all ? null : touched;
   }
 
-  #rebuild(rows) {
+  #begin(rows) {
     this.#rows = new Map();
     this.#of = new Map();
     this.#all = new Totals(ABOUT);
-    for (const [key, row] of rows) this.#add(key, row);
+    this.#left = new Set(rows.keys());
+  }
+
+  #goOn(rows) {
+    const until = this.clock() + BUDGET_MS;
+    let added = 0;
+    for (const key of this.#left) {
+      this.#left.delete(key);
+      this.#add(key, rows.get(key));
+      if (++added % 100 === 0 && this.clock() > until) return;
+    }
   }
 
   #change(key, row, touched) {
+    if (this.#left.has(key)) {
+      if (row === undefined) this.#left.delete(key);
+      return; // it is added as it is then
+    }
     const before = this.#rows.get(key);
     if (before !== undefined) {
       const held = this.#of.get(before.data.traderId);
@@ -99,9 +121,9 @@ export class Holdings {
     return this.#known ? this.#of.get(trader)?.keys.size ?? 0 : null;
   }
 
-  // Of all traders: {count, totals: [[currency, total], ...]}.
+  // Of all traders: {known, count, totals: [[currency, total], ...]}.
   get all() {
-    return { count: this.#all.count, totals: this.#all.entries() };
+    return { known: this.#known, count: this.#all.count, totals: this.#all.entries() };
   }
 
   // --- the cell of the traders' table

@@ -68,6 +68,16 @@ export class Lines {
     }
   }
 
+  // Each line begins then, with what it had: what was before is not kept.
+  from(instant) {
+    for (const [name, points] of this.#lines) {
+      const index = points.findIndex(([at]) => at > instant);
+      const [before, after] = index < 0 ? [points, []] : [points.slice(0, index), points.slice(index)];
+      const last = before.at(-1);
+      this.#lines.set(name, last === undefined ? after : [[instant, last[1], last[2]], ...after]);
+    }
+  }
+
   of(name) {
     return this.#lines.get(name) ?? [];
   }

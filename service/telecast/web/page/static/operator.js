@@ -16,6 +16,8 @@ const LATE_MS = 3 * EVERY_MS;
 const MOST_CLIENTS = 1000;
 const MOST_ENTRIES = 30;
 const BEHIND_MS = 2000; // from here on a client is shown as late
+// Without a key of the scope `admin`; asked for the first time; answered; the last answer was a fault.
+const PHASES = Object.freeze({ LOCKED: "locked", LOADING: "loading", KNOWN: "known", FAILED: "failed" });
 
 const number = (id, title, value, show, more = {}) => ({
   id, title, numeric: true, value, cell: (row) => ({ text: show(value(row)) }), ...more,
@@ -64,15 +66,15 @@ const CHANNEL_VIEW = {
 };
 
 export class Operator {
+  #phase = PHASES.LOCKED;
   #clients = new Map();
   #channels = new Map();
-  #stats = null; // {at, data}
+  #stats = null; // {at, data}: the last answer; null: none yet
   #rates = null;
   #askedAt = 0;
-  #answeredAt = null;
+  #answeredAt = 0; // when the figures that are shown were had
   #asking = false;
-  #fault = null;
-  #cutting = null;
+  #cutting = ""; // the connection that the dialog is about
 
   constructor({ panel, keyring, prefs, changed }) {
     Object.assign(this, { panel, keyring, changed });
@@ -98,12 +100,7 @@ export class Operator {
     titled("op-audit", O.audit);
     this.entries = this.view.appendChild(make("ol", "history"));
     columnChoice(panel, this.clients, this.clients.view, prefs, changed);
-    keyring.onchange(() => {
-      this.#askedAt = 0;
-      this.#answeredAt = null;
-      this.#fault = null;
-      changed();
-    });
+    keyring.onchange(() => this.#keyChanged());
     this.dialog = find("cut");
     this.dialog.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
@@ -111,6 +108,21 @@ export class Operator {
       this.#cut();
     });
     find("cut-cancel").addEventListener("click", () => this.dialog.close());
+  }
+
+  // What another key was shown is not this one's to see.
+  #keyChanged() {
+    this.#phase = this.keyring.may("admin") ? PHASES.LOADING : PHASES.LOCKED;
+    this.#askedAt = 0;
+    this.#stats = this.#rates = null;
+    this.#clients = new Map();
+    this.#channels = new Map();
+    this.clients.follow(this.#clients, null);
+    this.channels.follow(this.#channels, null);
+    this.figures.replaceChildren();
+    this.entries.replaceChildren();
+    for (const words of [this.fault, this.missing, this.more]) set(words, "");
+    this.changed();
   }
 
   search(text) {
@@ -160,10 +172,12 @@ export class Operator {
       if (client !== this.keyring.client) return;
       this.#take(clients, stats, audit);
       this.#answeredAt = Date.now();
-      this.#fault = null;
+      this.#phase = PHASES.KNOWN;
+      set(this.fault, "");
     } catch (fault) {
       if (client !== this.keyring.client) return;
-      this.#fault = fault.message;
+      this.#phase = PHASES.FAILED;
+      set(this.fault, O.failed(fault.message));
       if (fault instanceof Refused && [401, 403].includes(fault.status)) this.keyring.forget();
     } finally {
       this.#asking = false;
@@ -233,23 +247,23 @@ export class Operator {
   // --- drawing
 
   render(now) {
-    const { section } = this.panel;
-    if (section.hidden) return;
-    const allowed = this.keyring.may("admin");
-    this.view.hidden = !allowed;
-    if (!allowed) {
-      this.#clients = new Map();
-      set(this.panel.count, "");
-      this.panel.state({ state: States.NOT_VISIBLE }, now);
-      return;
-    }
-    if (!this.#asking && !document.hidden && now - this.#askedAt >= EVERY_MS) this.#poll(now);
-    const late = this.#answeredAt === null ? null : now - this.#answeredAt;
-    const state = late === null ? States.LOADING : this.#fault !== null ? States.RECONNECTING : late > LATE_MS ? States.DELAYED : States.LIVE;
-    const said = { state, level: state === States.LIVE ? "" : "amber", age: null, delay: late };
+    if (this.panel.section.hidden) return;
+    const locked = this.#phase === PHASES.LOCKED;
+    this.view.hidden = locked;
+    if (!locked && !this.#asking && !document.hidden && now - this.#askedAt >= EVERY_MS) this.#poll(now);
+    const said = this.#freshness(now);
     this.panel.state(said, now);
-    set(this.panel.count, this.#stats ? count(this.#stats.data.connections.total) : "");
-    set(this.fault, this.#fault === null ? "" : O.failed(this.#fault));
+    set(this.panel.count, this.#stats === null ? "" : count(this.#stats.data.connections.total));
+    if (locked) return;
     for (const table of [this.clients, this.channels]) table.render({ state: said, staleAfter: null, now, offset: 0 });
+  }
+
+  #freshness(now) {
+    if (this.#phase === PHASES.LOCKED) return { state: States.NOT_VISIBLE };
+    if (this.#stats === null) return { state: States.LOADING, level: "amber", age: null };
+    const late = now - this.#answeredAt;
+    if (this.#phase === PHASES.FAILED) return { state: States.RECONNECTING, level: "amber", age: null };
+    if (late > LATE_MS) return { state: States.DELAYED, level: "amber", age: null, delay: late };
+    return { state: States.LIVE, level: "", age: null };
   }
 }

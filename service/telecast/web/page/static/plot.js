@@ -25,6 +25,7 @@ export function ticks(low, high, about) {
 export class Plot {
   #points = [];
   #cross = null; // the index of the point under the crosshair
+  #size = [0, 0]; // as it was laid out last: asked in a frame, it would be laid out once more
 
   constructor(label) {
     this.label = label;
@@ -44,7 +45,10 @@ export class Plot {
       const last = this.#points.length - 1;
       this.#mark(Math.max(0, Math.min(last, (this.#cross ?? last) + step)));
     });
-    new ResizeObserver(() => this.draw()).observe(this.element);
+    new ResizeObserver(([{ contentRect }]) => {
+      this.#size = [Math.round(contentRect.width), Math.round(contentRect.height)];
+      this.draw();
+    }).observe(this.element);
   }
 
   // `points` are [ms, number, exact text] in order, `levels` [name, value, tone]; `candles` stand in
@@ -56,7 +60,7 @@ export class Plot {
   }
 
   draw() {
-    const [width, height] = [this.element.clientWidth, this.element.clientHeight];
+    const [width, height] = this.#size;
     if (!this.all || width < 50 || height < 40) return;
     const candles = this.candles?.slice(-Math.floor((width - PAD.left - PAD.right) / CANDLE_PX));
     const points = (this.#points = candles

@@ -5,6 +5,7 @@ import { Clock } from "../client/telecast.js";
 import * as session from "./session.js";
 
 const MEASURE_MS = 10 * 60_000; // the clocks, and with it the session is renewed
+const AGAIN_MS = 10_000; // where nothing was learned: nobody answered, or a clock was set meanwhile
 const TICK_MS = 1000;
 const SLEPT_MS = 4000; // a tick that is so late: the computer slept, or the tab was frozen
 const JUMP_MS = 500; // this computer's clock was set
@@ -13,6 +14,7 @@ export class Pulse {
   clock = new Clock();
   #tickAt = Date.now();
   #skew = monotonic() - Date.now();
+  #again = 0;
 
   // `beat(now)` is called each second; `woke()` when time was lost or set; `measured(why)` once the clocks
   // were compared, with why the session is over, or null.
@@ -41,14 +43,18 @@ export class Pulse {
   }
 
   async measure() {
+    clearTimeout(this.#again);
     let over = null;
+    let learned = false;
     try {
       let me = null;
-      await this.clock.measure(async () => (me = await session.whoAmI()).serverTime);
+      learned = await this.clock.measure(async () => (me = await session.whoAmI()).serverTime);
       if (!me.signedIn) over = me.why.message;
     } catch {
       // not reachable: the connection's state says so already
     }
+    clearTimeout(this.#again); // of another measurement that was under way
+    if (!learned) this.#again = setTimeout(() => this.measure(), AGAIN_MS);
     this.measured(over);
   }
 }

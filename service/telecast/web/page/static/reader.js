@@ -8,9 +8,9 @@ export class PastReader {
   #waiting = new Map(); // id -> {resolve, reject}
   #id = 0;
 
-  // `base` is the service's address; `history(channel, page)` asks for a page where no worker can.
-  constructor({ base, history }) {
-    Object.assign(this, { base, history });
+  // `base` is the service's address; `client` asks where no worker can.
+  constructor({ base, client }) {
+    Object.assign(this, { base, client });
     try {
       this.#worker = new Worker(new URL("./past-worker.js", import.meta.url), { type: "module" });
     } catch {
@@ -40,6 +40,10 @@ export class PastReader {
   }
 
   #here({ filter, ...wanted }) {
-    return readPast({ ...wanted, ask: (page) => this.history(wanted.channel, { ...page, filter }) });
+    const { channel } = wanted;
+    return readPast({
+      ...wanted, ask: (page) => this.client.history(channel, { ...page, filter }),
+      snapshot: (page) => this.client.snapshot(channel, { ...page, filter }),
+    });
   }
 }

@@ -1,9 +1,10 @@
 // A table that follows a map of rows. Only the rows in sight have elements, and of these only the
 // cells that differ are touched, so that 10,000 rows cost no more than 30.
 
-import { buildGroup, buildRow, classOf, paintRow } from "./cells.js";
+import { buildGroup, buildRow, paintRow } from "./cells.js";
 import { make, set } from "./dom.js";
 import { count } from "./format.js";
+import { Head } from "./head.js";
 import { Order } from "./order.js";
 import { T } from "./texts.js";
 
@@ -12,7 +13,6 @@ const OVERSCAN = 6;
 const FLOW_STEP = 100; // rows of a table whose rows have their own height
 const LARGE = 1000; // from here on it is sorted anew at most twice a second
 const SORT_MS = 500;
-const FIT_MS = 1000; // so often it is looked whether all columns have room
 const MOST_PINS = 10; // more would leave no room for the others
 
 export class Table {
@@ -29,12 +29,14 @@ export class Table {
   #lower = make("tr", "spacer");
   #limit = FLOW_STEP;
   #selected = null;
-  #dropped = new Set(); // columns that there is no room for
-  #fittedAt = 0;
+  // What the layout was last: asked in a frame, each table would lay out the page. The place, what the
+  // table takes of it, and how far it is scrolled.
   #width = 0;
-  // How far it is scrolled, and how high it is: asked in a frame, each table would lay out the page.
-  #top = 0;
   #height = 0;
+  #taken = 0;
+  #top = 0;
+  #about = null; // what it was drawn with last
+  #fitted = false; // else it is looked at once whether all columns have room
 
   constructor({ id, view, prefs, context, open, changed }) {
     Object.assign(this, { id, view, prefs, context, open, changed });
@@ -45,7 +47,8 @@ export class Table {
     this.scroller.setAttribute("aria-labelledby", `${id}-title`);
     this.table = this.scroller.appendChild(make("table"));
     this.table.setAttribute("aria-labelledby", `${id}-title`);
-    this.head = this.table.appendChild(make("thead")).appendChild(make("tr"));
+    this.head = new Head({ id, view, prefs, sorted: () => this.resort() });
+    this.table.append(this.head.element);
     this.top = make("tbody", "pins"); // stands in the table while there are any
     this.top.setAttribute("aria-label", T.pinned);
     this.body = this.table.appendChild(make("tbody"));
@@ -54,7 +57,7 @@ export class Table {
     for (const spacer of [this.#upper, this.#lower]) spacer.setAttribute("aria-hidden", "true");
     this.scroller.addEventListener("scroll", () => {
       this.#top = this.scroller.scrollTop;
-      this.changed();
+      if (this.#about !== null) this.#draw(this.#about); // this table alone, in this frame
     }, { passive: true });
     this.scroller.addEventListener("keydown", (event) => this.#key(event));
     this.table.addEventListener("focusin", ({ target }) => {
@@ -65,86 +68,43 @@ export class Table {
       if (tr && !target.closest("button, a") && !getSelection()?.toString()) this.open(tr.dataset.key);
     });
     this.columnsChanged();
-    new ResizeObserver(() => this.#resized()).observe(this.element);
-    new ResizeObserver(() => {
-      this.#height = this.scroller.clientHeight;
-      this.#top = this.scroller.scrollTop;
-      this.changed();
-    }).observe(this.scroller);
+    new ResizeObserver(() => this.#resized()).observe(this.scroller);
+    new ResizeObserver(([{ contentRect }]) => {
+      this.#taken = contentRect.width;
+      if (this.#isCut) this.changed();
+    }).observe(this.table);
   }
 
-  // The columns that somebody chose, else the usual ones.
   get columns() {
-    const { hidden } = this.prefs.table(this.id);
-    return this.view.columns.filter(({ id, extra }) => (hidden === null ? !extra : !hidden.includes(id)));
+    return this.head.columns;
+  }
+
+  get shown() {
+    return this.head.shown;
   }
 
   columnsChanged() {
-    const chosen = this.prefs.table(this.id).hidden !== null;
-    if (chosen) this.#dropped.clear();
-    this.shown = this.columns.filter(({ id }) => !this.#dropped.has(id));
-    this.head.replaceChildren(
-      ...this.shown.map((column) => {
-        const th = make("th", classOf(column));
-        th.scope = "col";
-        if (column.value) {
-          const sort = th.appendChild(make("button", "sort", column.title));
-          sort.type = "button";
-          sort.addEventListener("click", () => this.#sortBy(column.id));
-        } else th.textContent = column.title;
-        return th;
-      }),
-    );
+    this.head.fill();
     for (const body of [this.top, this.body]) body.replaceChildren();
     this.#elements.clear();
-    this.#markSort();
     this.#stale = true;
     this.#sortedAt = 0;
+    this.#fitted = false;
   }
 
   #resized() {
-    const width = this.element.clientWidth;
-    if (width === this.#width) return;
+    const width = this.scroller.clientWidth;
+    this.#height = this.scroller.clientHeight;
+    this.#top = this.scroller.scrollTop;
+    if (width !== this.#width && this.head.widen()) this.columnsChanged();
     this.#width = width;
-    this.#fittedAt = 0;
-    if (this.#dropped.size) {
-      this.#dropped.clear();
-      this.columnsChanged();
-    }
+    this.#fitted = false;
     this.changed();
   }
 
-  // Leaves out a column where the table is wider than its place, so that no number is cut: the last
-  // of the `wide` ones first, then of the `mid` ones. Whether it did.
-  #fit() {
-    const { clientWidth, scrollWidth } = this.scroller;
-    if (clientWidth === 0 || scrollWidth <= clientWidth + 1) return false;
-    if (this.prefs.table(this.id).hidden !== null) return false; // then it scrolls
-    const last = this.shown.findLast(({ wide }) => wide) ?? this.shown.findLast(({ mid }) => mid);
-    if (last === undefined) return false;
-    this.#dropped.add(last.id);
-    this.columnsChanged();
-    return true;
-  }
-
-  #sortBy(id) {
-    const { sort } = this.prefs.table(this.id);
-    const [column, direction] = sort ?? [null, 0];
-    // A number is wanted largest first, a name from A.
-    const first = this.view.columns.find((each) => each.id === id).numeric ? -1 : 1;
-    const next = column !== id ? [id, first] : direction === first ? [id, -first] : null;
-    this.prefs.setTable(this.id, { sort: next });
-    this.#markSort();
-    this.resort();
-  }
-
-  #markSort() {
-    const { sort } = this.prefs.table(this.id);
-    this.shown.forEach((column, index) => {
-      const th = this.head.children[index];
-      if (sort?.[0] === column.id) th.setAttribute("aria-sort", sort[1] > 0 ? "ascending" : "descending");
-      else th.removeAttribute("aria-sort");
-    });
+  // Whether it is wider than its place, and can be made narrower.
+  get #isCut() {
+    return this.#width > 0 && this.#taken > this.#width + 1 && this.head.spare !== undefined;
   }
 
   resort() {
@@ -186,15 +146,25 @@ export class Table {
     const large = this.#rows.size > LARGE;
     const empty = this.#empty;
     if (this.#stale && (!large || now - this.#sortedAt >= SORT_MS)) this.#arrange(now);
-    if (empty && !this.#empty) this.#fittedAt = 0; // the first rows are not cut for a moment either
-    const draw = () => this.#draw(state, staleAfter, now, offset, left);
-    draw();
-    if (now - this.#fittedAt < FIT_MS) return;
-    this.#fittedAt = now;
-    while (this.#fit()) draw();
+    if (empty && !this.#empty) this.#fitted = false; // the first rows are not cut for a moment either
+    this.#about = { state, staleAfter, now, offset, left };
+    this.#draw(this.#about);
+    if (this.#fitted && !this.#isCut) return;
+    while (this.#fit()) this.#draw(this.#about);
+    this.#fitted = true;
   }
 
-  #draw(state, staleAfter, now, offset, left) {
+  // Leaves out a column where the table is wider than its place. Whether it did.
+  #fit() {
+    this.#width = this.scroller.clientWidth;
+    this.#taken = this.scroller.scrollWidth;
+    if (!this.#isCut) return false;
+    this.head.narrow();
+    this.columnsChanged();
+    return true;
+  }
+
+  #draw({ state, staleAfter, now, offset, left }) {
     const lines = this.#lines.length;
     const height = HEIGHT[this.prefs.get("density")] ?? HEIGHT.normal;
     let [from, to] = [0, lines];
@@ -291,7 +261,7 @@ export class Table {
       return;
     }
     if (!this.top.isConnected) this.body.before(this.top);
-    const below = this.head.offsetHeight;
+    const below = this.head.height;
     this.#pins.forEach((key, index) => {
       this.#elements.get(key).tr.style.setProperty("--top", `${below + index * height}px`);
     });

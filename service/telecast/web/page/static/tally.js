@@ -4,10 +4,14 @@
 import { DECIMAL } from "./format.js";
 import { T } from "./texts.js";
 
-// A sum of decimal texts. It has as many places as the longest text in it.
+const ROOM = 2 ** 52; // a whole number below this is exact in a float, and so is the sum of two
+
+// A sum of decimal texts. It has as many places as the longest text in it. What is short is added as
+// whole numbers in a float, which is exact, and moved into the BigInt before it could be no more.
 export class ExactSum {
   #units = 0n;
-  #scale = 0; // of #units: it only grows
+  #few = 0; // to be added to #units
+  #scale = 0; // of both: it only grows
   #places = []; // how many texts have so many places
   count = 0;
 
@@ -27,15 +31,27 @@ export class ExactSum {
     const [, minus, whole, rest = "."] = match;
     const places = rest.length - 1;
     if (places > this.#scale) {
+      this.#settle();
       this.#units *= 10n ** BigInt(places - this.#scale);
       this.#scale = places;
     }
-    const units = BigInt(whole + rest.slice(1).padEnd(this.#scale, "0"));
-    this.#units += (minus ? -1n : 1n) * BigInt(times) * units;
+    const digits = whole + rest.slice(1).padEnd(this.#scale, "0");
+    const sign = minus ? -times : times;
+    if (digits.length > 15) this.#units += BigInt(sign) * BigInt(digits);
+    else {
+      this.#few += sign * Number(digits);
+      if (Math.abs(this.#few) > ROOM) this.#settle();
+    }
     this.#places[places] = (this.#places[places] ?? 0) + times;
   }
 
+  #settle() {
+    this.#units += BigInt(this.#few);
+    this.#few = 0;
+  }
+
   toString() {
+    this.#settle();
     let scale = this.#places.length - 1;
     while (scale > 0 && !this.#places[scale]) scale--;
     scale = Math.max(0, scale);
@@ -51,24 +67,32 @@ export class Totals {
   #sums = new Map();
   count = 0;
 
+  // Null: rows are only counted.
   constructor(about) {
     this.about = about;
   }
 
   add(row) {
+    this.count++;
+    if (this.about === null) return;
     const name = currencyOf(row, this.about);
     let sum = this.#sums.get(name);
     if (sum === undefined) this.#sums.set(name, (sum = new ExactSum()));
     sum.add(row[this.about.field]);
-    this.count++;
   }
 
   remove(row) {
+    this.count--;
+    if (this.about === null) return;
     const name = currencyOf(row, this.about);
     const sum = this.#sums.get(name);
     sum.remove(row[this.about.field]);
     if (sum.count === 0) this.#sums.delete(name);
-    this.count--;
+  }
+
+  // Null: there is nothing in this currency.
+  of(currency) {
+    return this.#sums.has(currency) ? String(this.#sums.get(currency)) : null;
   }
 
   // [[currency, total], ...] in the order of their names.
