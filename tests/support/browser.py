@@ -121,6 +121,18 @@ async def note(page: Any, pattern: str) -> str:
     return text
 
 
+async def logged(page: Any, pattern: str) -> str:
+    """Wait until the newest entry of the connection's log matches; returns what matched."""
+    found = await page.wait_for_function(
+        """(pattern) =>
+            document.querySelector("#story-list li")?.textContent.match(pattern)?.[0]""",
+        arg=pattern,
+        timeout=HEALS_MS,
+    )
+    text: str = await found.json_value()
+    return text
+
+
 async def noting_words(page: Any) -> None:
     """Keep in `words` what the state's word becomes from now on: some words stay for a moment."""
     await page.evaluate(

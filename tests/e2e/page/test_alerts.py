@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -76,6 +77,34 @@ async def test_who_is_too_late_is_shown_who_was_faster(browser):
         await shows(page, "#risk-alerts tbody", "Acknowledge")
         assert await page.is_visible("#critical")
         visiting.problems = [each for each in visiting.problems if "status of 409" not in each]
+
+
+async def test_what_is_being_sent_counts_as_seen_by_nobody(browser):
+    async with served() as live, visitor(browser, outages=True) as visiting:
+        await live.publish("risk-alerts", alert("a1", severity="CRITICAL"))
+        page = await signed_in(visiting, live)
+        arrived = asyncio.Event()
+
+        async def held(route: Any) -> None:
+            await arrived.wait()
+            await route.continue_()
+
+        await page.route("**/acknowledge", held)
+        await page.click("#critical-take")
+        await page.click("#take button.primary")
+        await shows(page, "#risk-alerts tbody", "Sending")
+        await shows(page, "#sum-alerts-note", "1 not acknowledged, 1 critical, 1 being sent")
+        assert await page.is_visible("#critical")
+        assert not await page.is_visible("#critical-take")
+        await title(page, "(1)")
+        # While nothing gets through, it says so.
+        await page.context.set_offline(True)
+        cut(live)
+        await shows(page, "#risk-alerts tbody", "Not sent yet: reconnecting")
+        await page.context.set_offline(False)
+        arrived.set()
+        await shows(page, "#risk-alerts tbody", "desk,")
+        await page.wait_for_selector("#critical", state="hidden")
 
 
 async def test_a_session_that_only_reads_offers_nothing_that_it_may_not(browser):

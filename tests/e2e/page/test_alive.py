@@ -8,13 +8,14 @@ from telecast.channels.catalogue import CHANNELS
 from tests.support.browser import (
     MINUS,
     desk,
+    logged,
     note,
     shows,
     signed_in,
     visitor,
     word,
 )
-from tests.support.payloads import alert, position, price, trader
+from tests.support.payloads import alert, metrics, position, price, trader
 from tests.support.service.live import served
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -24,13 +25,16 @@ async def test_the_page_is_alive(browser):
     async with served() as live, visitor(browser) as visiting:
         await desk(live)
         page = await signed_in(visiting, live)
-        assert await note(page, "snapshot") == "from a snapshot of 8 rows"
+        await logged(page, "from a snapshot of 8 rows$")
+        await note(page, "channels are current")
         for section, texts in {
             "#positions": ("BTCUSDT", "Ada", "LONG", "+125.05", f"{MINUS}1,250.5"),
             "#trader-status": ("Ada", "trend", "RUNNING", "ERROR", "+80.00", "60%"),
             "#risk-alerts": ("CRITICAL", "Stop everything.", "all traders", "INFO"),
             "#market-data": ("BTCUSDT", "BINANCE", "67,250.10", f"{MINUS}2.10%"),
             "#sum-pnl": (f"{MINUS}1,125.45",),
+            "#sum-traders-worst": ("none at a loss",),
+            "#sum-alerts-note": ("2 not acknowledged, 1 critical",),
         }.items():
             for text in texts:
                 await shows(page, section, text)
@@ -47,6 +51,16 @@ async def test_the_page_is_alive(browser):
             "() => document.querySelectorAll('#positions tbody tr').length === 1"
         )
         await shows(page, "#raw-list", '"67300.00"')
+        # The largest loss of each currency: they are not compared.
+        for id, profit, symbol in (
+            ("t1", "-3", "BTCUSDT"),
+            ("t2", "-12.505", "ETHUSDT"),
+            ("t3", "-9", "XBTUSD"),
+        ):
+            row = trader(id, name=id.upper(), symbol=symbol, metrics=metrics(netProfit=profit))
+            await live.publish("trader-status", row)
+        losses = f"at a loss: T3 {MINUS}9 USD \u00b7 T2 {MINUS}12.50 USDT"
+        await shows(page, "#sum-traders-worst", losses)
         await shows(page, "#sum-lag", "ms")
 
 

@@ -139,7 +139,8 @@ async def test_the_desk_lives_heals_and_is_worked_with_in_firefox(tmp_path: Path
         await tab.shows("#risk-alerts", "desk,")
         # It comes back after a cut; the debugger has a WebSocket.
         cut(live)
-        await tab.shows("#state-note", "resumed at")
+        await tab.evaluate("document.querySelector('#story').open = true")
+        await tab.shows("#story-list", "resumed at")
         await tab.shows("#state-word", "Live")
         await tab.evaluate(
             """(() => {

@@ -16,7 +16,7 @@ from tests.support.browser import (
     HEALS_MS,
     cut,
     desk,
-    note,
+    logged,
     noting_words,
     shows,
     signed_in,
@@ -40,7 +40,7 @@ async def test_a_cut_heals_and_says_how(browser):
         await live.publish("positions", position("p3", symbol="SOLUSDT"))
         await live.publish("positions", position("p1", status="CLOSED", isActive=False))
         await live.publish("market-data", price(price="66000.00"))
-        assert await note(page, "resumed") == f"resumed at {seq}, 3 replayed"
+        await logged(page, f"resumed at {seq}, 3 replayed$")
         await word(page, "Live")
         assert "Reconnecting" in await page.evaluate("words")
         await shows(page, "#positions", "SOLUSDT")
@@ -80,7 +80,7 @@ async def test_a_restart_heals_without_a_gap(browser, tmp_path):
         await word(page, "Reconnecting")
         await shows(page, "#notice", "SHUTTING_DOWN")
         async with start(port) as live:
-            assert await note(page, "resumed") == f"resumed at {head}, 0 replayed"
+            await logged(page, f"resumed at {head}, 0 replayed$")
             await word(page, "Live")
             assert not await page.is_visible("#notice")
             await live.publish("market-data", price(price="65000.00"))
@@ -96,7 +96,7 @@ async def test_another_journal_leaves_no_ghosts(browser, tmp_path):
             page = await signed_in(visiting, live)
             port = urlsplit(live.url).port
         async with start(port, "another.db") as live:
-            assert await note(page, "needed") == "a snapshot was needed: EPOCH_CHANGED"
+            await logged(page, "a snapshot was needed: EPOCH_CHANGED$")
             await word(page, "Live")
             await shows(page, "#positions", "No open positions.")
             assert await page.locator("tbody tr").count() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -147,9 +148,19 @@ async def test_a_service_that_is_killed_is_called_down_and_heals(browser, tmp_pa
             assert "Reconnecting" in await page.evaluate("words")
             await shows(page, "#positions .fresh", "not live: service down")
             await shows(page, "#risk-alerts .fresh", "not live: service down")
-            await note(page, "nobody has answered")
+            assert re.search(
+                r"^nobody has answered for \d+ s; this is how it stood at \S+; next try in \d+ s$",
+                await note(page, "nobody has answered.*next try"),
+            )
+            # Where the head is out of sight, a line says it.
+            assert not await page.is_visible("#line")
+            await page.locator("footer").scroll_into_view_if_needed()
+            await shows(page, "#line", "Service down: nobody has answered")
             await service.start()
+            # Somebody who does not wait for the next try.
+            await page.evaluate("document.querySelector('#state-now').click()")
             await word(page, "Live")
+            assert not await page.is_visible("#state-now")
     finally:
         await service.end()
 

@@ -70,22 +70,23 @@ async def holdings(live: Live) -> None:
     )
 
 
-async def test_rows_are_sorted_by_any_column_and_exactly(browser):
+async def test_rows_are_sorted_by_any_column_exactly_and_money_within_its_currency(browser):
     async with served() as live, visitor(browser) as visiting:
         await holdings(live)
         page = await signed_in(visiting, live)
         await until_symbols(page, ["BTCUSDT", "ETHUSDT", "SOLBTC", "XBTUSD"])
         sort = page.locator("#positions th button", has_text="P&L")
         await sort.click()
-        await until_symbols(page, ["XBTUSD", "ETHUSDT", "BTCUSDT", "SOLBTC"])
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
         assert await page.get_attribute("#positions th[aria-sort]", "aria-sort") == "descending"
         await sort.click()
-        await until_symbols(page, ["SOLBTC", "BTCUSDT", "ETHUSDT", "XBTUSD"])
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "BTCUSDT", "ETHUSDT"])
         # It follows what moves, and is there again after a reload.
-        await live.publish("positions", position("p4", "t2", symbol="XBTUSD", unrealizedPnL="0.15"))
-        await until_symbols(page, ["SOLBTC", "BTCUSDT", "XBTUSD", "ETHUSDT"])
+        more = position("p1", "t1", symbol="BTCUSDT", unrealizedPnL="0.2000000000000000001")
+        await live.publish("positions", more)
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
         await page.reload()
-        await until_symbols(page, ["SOLBTC", "BTCUSDT", "XBTUSD", "ETHUSDT"])
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
 
 
 async def test_groups_have_exact_totals_and_never_add_two_currencies(browser):

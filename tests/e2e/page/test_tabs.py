@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.browser import (
     desk,
-    note,
+    logged,
     patient,
     role,
     shows,
@@ -41,8 +41,8 @@ async def test_tabs_share_one_stream_and_survive_its_holder(browser):
         await second.wait_for_function(
             "() => ['leader', 'follower'].includes(document.documentElement.dataset.role)"
         )
-        await note(second, "resumed at .*, 0 replayed")
-        await note(third, "resumed at .*, 0 replayed")
+        await logged(second, "resumed at .*, 0 replayed")
+        await logged(third, "resumed at .*, 0 replayed")
         await live.until(lambda: len(live.parts.clients) == 1)
         await live.publish("market-data", price(price="62000.00"))
         for tab in (second, third):

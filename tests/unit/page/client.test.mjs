@@ -56,13 +56,24 @@ test("the difference of the clocks is no delay, and hides none", () => {
   assert.equal(connection(late, T + 5000).state, States.DELAYED);
 });
 
-test("a heartbeat that is overdue is a delay before it is a loss", () => {
-  assert.equal(connection(live(), T + 6999).state, States.LIVE);
-  assert.equal(delayOf(live(), T + 6999), 0);
-  assert.equal(connection(live(), T + 7001).state, States.DELAYED);
-  assert.equal(delayOf(live(), T + 7001), 7001); // nothing has proven it since
+test("a sign of life that is overdue is a delay before it is a loss", () => {
+  assert.equal(connection(live(), T + 3500).state, States.LIVE);
+  assert.equal(delayOf(live(), T + 3500), 0);
+  assert.equal(connection(live(), T + 3501).state, States.DELAYED);
+  assert.equal(delayOf(live(), T + 3501), 3501); // nothing has proven it since
+  const often = foldLink(live(), { name: "welcome", at: T }, { type: "welcome", heartbeatSeconds: 2 });
+  const beating = foldLink({ ...often, phase: "live" }, { name: "~alive", at: T + 500 }, {});
+  assert.deepEqual([2500, 2501].map((ms) => connection(beating, T + ms).state), [States.LIVE, States.DELAYED]);
   assert.equal(connection(live(), T + 10_001).level, "red");
   assert.equal(connection(live(), T + 15_001).level, "red");
+});
+
+test("an age goes on from where the delay was: how it stood counts from the last sign of life, less what it took", () => {
+  const late = live(["heartbeat", T + 5000, { type: "heartbeat", timestamp: T + 4000 }], ["~alive", T + 6000, {}]);
+  assert.equal(delayOf(late, T + 14_000), 8000);
+  const cut = foldLink(late, { name: "~lost", at: T + 14_000 }, {});
+  assert.equal(connection(cut, T + 14_000).since, T + 5000);
+  assert.equal(connection(newLink(T), T + 9).since, T);
 });
 
 test("what is replayed is old by nature and no delay", () => {
@@ -79,7 +90,7 @@ test("a lost connection is no longer live at once, and down when nobody answers 
   assert.equal(connection(live(lost(T + 1), lost(T + 2, unreached)), T + 2).state, States.RECONNECTING);
   const down = live(lost(T + 1), lost(T + 2, unreached), lost(T + 3, unreached));
   assert.equal(connection(down, T + 3).state, States.DOWN);
-  assert.equal(connection(down, T + 3).since, T + 1);
+  assert.equal(connection(down, T + 3).since, T);
   assert.equal(connection(foldLink(down, { name: "welcome", at: T + 4 }, welcome), T + 4).state, States.LOADING);
 });
 
@@ -186,9 +197,16 @@ test("a message is read however its text was torn", () => {
   const whole = new SseParser();
   const expected = [{ name: "live", text: '{"a":\n1}', id: "abcd:7" }, { name: "message", text: "x", id: "" }];
   assert.deepEqual(whole.feed(text), expected);
-  assert.equal(whole.retry, 1500);
+  assert.deepEqual([whole.retry, whole.comments], [1500, 1]);
   const torn = new SseParser();
   assert.deepEqual([...text].flatMap((letter) => torn.feed(letter)), expected);
+});
+
+test("a comment line is a sign of life, a message that is not whole is none", async () => {
+  const { items } = await told([`${start}${block({ type: "live", position: "abcd:5" }, "abcd:5")}:\n\nevent: c\ndata: {"ty`]);
+  assert.deepEqual(items.map(({ name }) => name).slice(0, 4), ["welcome", "snapshot", "live", "~alive"]);
+  const torn = await told([`${start}${block({ type: "live", position: "abcd:5" }, "abcd:5")}event: c\ndata: {"ty`]);
+  assert.ok(!torn.items.some(({ name }) => name === "~alive"));
 });
 
 const block = (message, id) => `${id ? `id: ${id}\n` : ""}event: ${message.channel ?? message.type}\ndata: ${JSON.stringify(message)}\n\n`;

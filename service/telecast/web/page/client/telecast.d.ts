@@ -98,6 +98,7 @@ export declare const States: Readonly<{
 export declare function newLink(now: any): {
     phase: string;
     since: any;
+    begunAt: any;
     heardAt: null;
     lag: null;
     beatMs: number;
@@ -166,6 +167,7 @@ export declare class Refused extends Error {
 export declare class SseParser {
     #private;
     retry: null;
+    comments: number;
     feed(text: any): {
         name: string;
         text: string;

@@ -14,6 +14,8 @@ const OTHER_STALE_AFTER_MS = null;
 const HEARTBEAT_SECONDS = 2; // so soon a frozen service shows
 const LONGEST_QUERY = 4_000; // characters: many proxies take 8 KiB of a request line
 const SILENT_BEATS = 4; // a line that stutters is not cut off
+const SIGN_SLACK_MS = 1000; // a sign of life comes twice in a heartbeat, and may be so late
+const ASK_MS = 500; // a WebSocket that is silent for so long is asked for a sign
 const CONNECT_MS = 10_000;
 const UPGRADE_MS = 4_000; // a proxy that lets no WebSocket through may also never answer
 const BACKOFF_MS = { first: 1000, most: 20_000 };
@@ -63,13 +65,14 @@ export function newLink(now) {
   return {
     phase: "loading", // loading, filling, live, lost, ended
     since: now,
-    heardAt: null, // our clock, when the last message came
+    begunAt: now,
+    heardAt: null, // our clock, when the last message or sign of life came
     lag: null, // ms that it took, by both clocks
     beatMs: HEARTBEAT_SECONDS * 1000,
     unreached: 0, // attempts in a row at which nobody answered
     retryAt: null,
     why: null, // what the last connection was lost by, in a sentence
-    liveAt: null, // when it was last known to be live
+    liveAt: null, // of when what is shown is: it was known to be how it is then
     notice: null,
     ended: null,
     stale: {}, // channel -> since when, where the service itself says so; null: it never was published to
@@ -95,11 +98,12 @@ const PHASE_AFTER = {
 export function foldLink(link, item, message, offset = 0) {
   const next = { ...link };
   const ours = item.name.startsWith("~");
-  if (!ours) {
+  if (!ours || item.name === "~alive") {
     next.heardAt = item.at;
-    // Rows of a snapshot and replayed events are old by nature: they say nothing of the line.
-    if (link.phase === "live" && message.timestamp) {
-      next.lag = Math.max(0, item.at + offset - message.timestamp);
+    if (link.phase === "live") {
+      // Rows of a snapshot and replayed events are old by nature: they say nothing of the line.
+      if (message.timestamp) next.lag = Math.max(0, item.at + offset - message.timestamp);
+      next.liveAt = item.at - (next.lag ?? 0);
     }
   }
   // While a filter changes there may be a `live` that is not of the new one: it proves no position.
@@ -147,26 +151,28 @@ function sinceOf({ since, lastEventAt, timestamp }, otherwise) {
   return Number.isFinite(at) ? at : otherwise;
 }
 
-// How late we are, in ms: what the last message took; once the next one is overdue, how long nothing
-// has come, for that is how old what we hold may be. A line that is cut, a browser that is busy and
-// a computer that slept all look like this.
+// How late we are, in ms: what the last message took; once the next sign of life is overdue, how long
+// nothing has come, for that is how old what we hold may be. A line that is cut, a browser that is busy
+// and a computer that slept all look like this.
 export function delayOf(link, now) {
   if (link.phase !== "live") return null;
   const silent = link.heardAt === null ? 0 : now - link.heardAt;
-  const overdue = silent > link.beatMs + AMBER_MS;
+  const overdue = silent > Math.max(AMBER_MS, link.beatMs / 2 + SIGN_SLACK_MS);
   return Math.max(link.lag ?? 0, overdue ? silent : 0);
 }
 
-// The connection: {state, since, level, delay}. `level` is "", "amber" or "red".
+// The connection: {state, since, level, delay}. `level` is "", "amber" or "red". Of one that was lost
+// `since` is of when what is shown is, so that an age goes on from where the delay was.
 export function connection(link, now) {
   const shown = (state, level = "", more = {}) => ({ state, level, since: link.since, ...more });
+  const gone = { since: link.liveAt ?? link.begunAt };
   switch (link.phase) {
     case "ended":
-      return shown(States.ENDED, "red");
+      return shown(States.ENDED, "red", gone);
     case "lost":
       return link.unreached >= UNREACHED_IS_DOWN
-        ? shown(States.DOWN, "red")
-        : shown(States.RECONNECTING, "amber");
+        ? shown(States.DOWN, "red", gone)
+        : shown(States.RECONNECTING, "amber", gone);
     case "live": {
       const delay = delayOf(link, now);
       if (delay <= AMBER_MS) return shown(States.LIVE, "", { delay });
@@ -174,7 +180,7 @@ export function connection(link, now) {
     }
     default:
       return link.unreached >= UNREACHED_IS_DOWN
-        ? shown(States.DOWN, "red")
+        ? shown(States.DOWN, "red", gone)
         : shown(States.LOADING, "");
   }
 }
@@ -390,8 +396,9 @@ export class SseParser {
   #data = [];
   #id = null;
 
-  // `retry` is in ms, where the service has said one.
+  // `retry` is in ms, where the service has said one; `comments` is how many came: signs of life.
   retry = null;
+  comments = 0;
 
   feed(text) {
     const found = [];
@@ -406,7 +413,10 @@ export class SseParser {
         continue;
       }
       const colon = line.indexOf(":");
-      if (colon === 0) continue;
+      if (colon === 0) {
+        this.comments++;
+        continue;
+      }
       const field = colon < 0 ? line : line.slice(0, colon);
       const value = colon < 0 ? "" : line.slice(colon + (line[colon + 1] === " " ? 2 : 1));
       if (field === "event") this.#name = value;
@@ -419,7 +429,8 @@ export class SseParser {
 }
 
 // One stream, for as long as it takes. `emit` takes items {name, text, id, at} in order; names with
-// "~" are this class's own: ~lost {retryAt, reached, tried, why}, ~ended {code, message, status}, ~refined.
+// "~" are this class's own: ~lost {retryAt, reached, tried, why}, ~ended {code, message, status},
+// ~refined, and ~alive {} where the service says that all which came until then is all there is.
 // `id` is the position that is safe to resume from, null while none is.
 export class Stream {
   #run = null; // the AbortController of the connection that counts
@@ -508,7 +519,10 @@ export class Stream {
   #check(run) {
     // A clock that was set back must not hide a dead line for as long.
     const silent = Math.abs(this.now() - this.#heardAt);
-    if (this.#run !== run || silent <= SILENT_BEATS * this.#beatMs) return;
+    if (this.#run !== run) return;
+    // A browser shows no pings.
+    if (silent > ASK_MS) this.#line?.send('{"action":"heartbeat"}');
+    if (silent <= SILENT_BEATS * this.#beatMs) return;
     run.abort();
     clearInterval(this.#watch);
     this.#why = "Nothing has come for too long.";
@@ -605,6 +619,7 @@ export class Stream {
       const { done, value } = await reader.read();
       if (done || this.#run !== run) return;
       let began = performance.now();
+      const comments = parser.comments;
       for (const { name, text, id } of parser.feed(decoder.decode(value, { stream: true }))) {
         this.#take(name, text, id);
         if (this.#run !== run) return;
@@ -612,6 +627,10 @@ export class Stream {
         await turn(); // so that a page draws, and answers to its user, however much comes
         began = performance.now();
         if (this.#run !== run) return;
+      }
+      if (parser.comments > comments) {
+        this.#heardAt = this.now();
+        this.#tell("~alive", {});
       }
     }
   }
@@ -818,6 +837,7 @@ export class View {
 }
 
 const MOST_WAITING = 10_000;
+const UNSAID = new Set(["heartbeat", "~refined", "~alive"]); // what an application has no use for
 
 export class Client {
   #catalogue = new Map();
@@ -928,7 +948,7 @@ export class Client {
               yield { channel, op, key, row: data, position: id, event: message };
             } else if (name === "leave") {
               for (const key of message.keys) yield { channel: message.channel, op: name, key, position: id };
-            } else if (name !== "heartbeat" && name !== "~refined") yield { state: name.replace("~", ""), message, position: id };
+            } else if (!UNSAID.has(name)) yield { state: name.replace("~", ""), message, position: id };
           }
           if (full) stream.open(); // from the last that was handled, unless the filter has changed
         }

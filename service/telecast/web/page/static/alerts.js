@@ -10,6 +10,7 @@ const ICON = "page/icon.svg";
 
 export class Alerts {
   #pending = new Map(); // alert -> {undo}: sent, and not seen in an event yet
+  #away = ""; // the state's word while nothing gets through
   #sound = null;
   #dialogFor = null;
 
@@ -28,11 +29,11 @@ export class Alerts {
     find("critical-take").addEventListener("click", () => this.take());
   }
 
-  // Those that nobody has taken, the worst and newest first: [key, row].
+  // Those that nobody has taken as far as the service says, the worst and newest first: [key, row].
   untaken() {
     return [...this.rows()]
       .map(([key, { data }]) => [key, data])
-      .filter(([key, row]) => !this.#looksTaken(key, row))
+      .filter(([, row]) => !taken(row))
       .sort(([, a], [, b]) => (SEVERITY[a.severity] ?? 9) - (SEVERITY[b.severity] ?? 9) || Date.parse(b.createdAt) - Date.parse(a.createdAt));
   }
 
@@ -81,8 +82,8 @@ export class Alerts {
 
   // --- taking them
 
-  // Asks for a note, then sends; without a key the worst that nobody has taken.
-  take(key = this.untaken()[0]?.[0]) {
+  // Asks for a note, then sends; without a key the worst that nobody is taking.
+  take(key = this.untaken().find(([each]) => !this.#pending.has(each))?.[0]) {
     const row = this.rows().get(key)?.data;
     if (row === undefined || this.#looksTaken(key, row)) return say(T.noAlert);
     if (!this.mayOperate) return say(T.mayNotOperate, { urgent: true });
@@ -114,11 +115,11 @@ export class Alerts {
   fill(element, row, key) {
     const pending = this.#pending.has(key);
     const isTaken = this.#looksTaken(key, row);
-    const state = `${pending} ${isTaken} ${row.acknowledgedBy} ${row.acknowledgedAt}`;
+    const state = `${pending && this.#away} ${pending} ${isTaken} ${row.acknowledgedBy} ${row.acknowledgedAt}`;
     if (element.dataset.state === state) return;
     element.dataset.state = state;
     const parts = [];
-    if (pending) parts.push(make("span", "sub", T.acknowledging));
+    if (pending) parts.push(make("span", "sub", this.#away ? T.notSentYet(this.#away) : T.acknowledging));
     else if (isTaken) parts.push(make("span", "sub", T.acknowledged(row.acknowledgedBy ?? "", time(row.acknowledgedAt))));
     if (!pending && this.mayOperate) {
       parts.push(isTaken ? button(T.undo, () => this.#send(key, { undo: true })) : button(T.acknowledge, () => this.take(key), "take"));
@@ -128,19 +129,26 @@ export class Alerts {
 
   // --- the bar, the tab's title and icon
 
-  render(title) {
+  // `away` is the word of a state in which nothing gets through, else empty.
+  render(title, away) {
+    if (away !== this.#away) {
+      this.#away = away;
+      for (const key of this.#pending.keys()) this.changed(key);
+    }
     const untaken = this.untaken();
     const critical = untaken.filter(([, { severity }]) => severity === "CRITICAL");
     find("critical").hidden = critical.length === 0;
     if (critical.length) {
-      set(find("critical-text"), T.criticalBar(whom(critical[0][1], this), critical[0][1].message, critical.length - 1));
-      find("critical-take").hidden = !this.mayOperate;
+      const [key, row] = critical.find(([each]) => !this.#pending.has(each)) ?? critical[0];
+      set(find("critical-text"), T.criticalBar(whom(row, this), row.message, critical.length - 1));
+      find("critical-take").hidden = !this.mayOperate || this.#pending.has(key);
     }
     document.title = untaken.length ? `(${untaken.length}) ${title}` : title;
     const icon = find("icon");
     const href = critical.length ? badge() : ICON;
     if (icon.getAttribute("href") !== href) icon.setAttribute("href", href);
-    return { untaken: untaken.length, critical: critical.length };
+    const sending = untaken.filter(([key]) => this.#pending.has(key)).length;
+    return { untaken: untaken.length, critical: critical.length, sending };
   }
 }
 

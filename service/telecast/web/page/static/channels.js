@@ -17,7 +17,7 @@ export const SEVERITY = { CRITICAL: 0, WARNING: 1, INFO: 2 };
 const SEVERITY_TONE = { CRITICAL: "bad", WARNING: "warn", INFO: "calm" };
 
 // A column: {id, title, cell(row, key, context), value(row)}; `value` is what it is sorted by, and
-// `compare` how; `part` keeps apart what can't be compared, such as currencies. `numeric`: right-aligned; `wide`, then `mid`: left out where there is little room;
+// `compare` how; `part` keeps apart what can't be compared, such as currencies; `hint` is its title's tooltip. `numeric`: right-aligned; `wide`, then `mid`: left out where there is little room;
 // `extra`: only shown when it is chosen.
 const money = (id, title, field, more = {}) => ({
   id, title, numeric: true, value: (row) => row[field], compare: compareDecimals,
@@ -56,6 +56,7 @@ const alertWords = {
 export const VIEWS = {
   positions: {
     also: holder,
+    nameOf: (row, context) => `${row.symbol} · ${holder(row, context)}`,
     sort: (row, key, context) => placed(row.symbol, holder(row, context), key),
     groups: {
       trader: holder, symbol: (row) => row.symbol,
@@ -88,6 +89,7 @@ export const VIEWS = {
   "risk-alerts": {
     flow: true,
     also: (row, context) => context.traderName(row.traderId) ?? "",
+    nameOf: whom,
     sort: (row, key) => [taken(row) ? 1 : 0, SEVERITY[row.severity] ?? 9, -Date.parse(row.createdAt), key],
     columns: [
       severity,
@@ -100,6 +102,7 @@ export const VIEWS = {
     ],
   },
   "trader-status": {
+    nameOf: (row) => row.name,
     sort: (row, key) => [STATUS_ORDER[row.status] ?? 5, row.name, key],
     columns: [
       {
@@ -117,8 +120,8 @@ export const VIEWS = {
         value: (row, key, context) => context.holdings.countOf(key), create: (context, key) => context.holdings.button(key),
         update: (element, row, key, context) => context.holdings.fill(element, row.name, key),
       },
-      metric("profit", C.profit, "netProfit", (text, row) => inCurrency(earnedIn(row), signedMoney(text)), { part: earnedPart }),
-      metric("drawdown", C.drawdown, "maxDrawdown", (text, row) => inCurrency(earnedIn(row), { text: decimal(shorten(text, 2)), title: text }), { mid: true, part: earnedPart }),
+      metric("profit", C.profit, "netProfit", (text, row) => inCurrency(earnedIn(row), signedMoney(text)), { part: earnedPart, hint: T.hints.profit }),
+      metric("drawdown", C.drawdown, "maxDrawdown", (text, row) => inCurrency(earnedIn(row), { text: decimal(shorten(text, 2)), title: text }), { mid: true, part: earnedPart, hint: T.hints.drawdown }),
       metric("won", C.won, "winRate", (ratio) => ({ text: percent(ratio, { places: 0 }) }), { mid: true }),
       metric("sharpe", C.sharpe, "sharpeRatio", (ratio) => ({ text: ratio.toFixed(2) }), { wide: true }),
       metric("trades", C.trades, "totalTrades", (total) => ({ text: String(total) }), { wide: true }),

@@ -2,7 +2,7 @@
 
 import { Client } from "../client/telecast.js";
 import { Alerts } from "./alerts.js";
-import { KNOWN, observe, tidy } from "./channels.js";
+import { KNOWN, VIEWS, observe, tidy } from "./channels.js";
 import { Charts } from "./charts.js";
 import { Debugger } from "./debug.js";
 import { Detail } from "./detail.js";
@@ -99,11 +99,12 @@ export class Desk {
     });
     this.detail = new Detail({
       client: this.client, row: (channel, key) => this.rows.of(channel).get(key), title: (channel) => this.titleOf(channel),
+      nameOf: (channel, row) => VIEWS[channel]?.nameOf?.(row, { traderName: (id) => this.#names.get(id) }),
       only: (field, value) => this.filter({ ...this.prefs.get("filter"), [field]: [value] }),
       position: () => this.feed.position, filtersOf: (channel) => this.#filtersOf(channel),
       pins: (channel) => this.tables.get(channel),
     });
-    this.status = new Status(this.alerts);
+    this.status = new Status(this.alerts, () => this.feed.tryNow());
     this.glance = new Glance(this.rows, () => this.holdings.all);
     toolbar(this);
     if (!KIOSK) listenToKeys({
@@ -273,7 +274,7 @@ export class Desk {
     const { link, story, position, share } = this.feed;
     const channels = this.#titled(states);
     this.status.render({ link, story, channels, position, role: share.role, now });
-    this.glance.sums(states, this.status.title(link, story, channels, now));
+    this.glance.sums(states, this.status.title(link, channels, now));
     this.glance.pace({ rate: this.rate, link, clock: this.clock }, now);
     this.#renderCharts(states, now);
     this.detail.render();
@@ -315,6 +316,6 @@ export class Desk {
   }
 
   #renderTitle(now) {
-    this.status.title(this.feed.link, this.feed.story, this.#titled(this.#states(now)), now);
+    this.status.title(this.feed.link, this.#titled(this.#states(now)), now);
   }
 }

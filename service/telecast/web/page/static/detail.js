@@ -1,11 +1,12 @@
 // All about one row: every field, what changed last, the message as it came, its history.
 
 import { button, find, make, set } from "./dom.js";
-import { decimal, time } from "./format.js";
+import { decimal, duration, time } from "./format.js";
 import { RowHistory } from "./history.js";
 import { T } from "./texts.js";
 
 const D = T.detail;
+const PERIOD = /^P(T?\d)/;
 const FILTERS = ["traderId", "symbol", "exchange", "severity"];
 
 // [path, value] of every field, nested ones too.
@@ -33,8 +34,8 @@ export class Detail {
   #open = null; // {channel, key, ended, shown}
 
   // `pins(channel)` has `pinnable`, `isPinned(key)` and `togglePin(key)`.
-  constructor({ client, row, title, only, position, filtersOf, pins }) {
-    Object.assign(this, { client, row, title, only, position, filtersOf, pins });
+  constructor({ client, row, title, nameOf, only, position, filtersOf, pins }) {
+    Object.assign(this, { client, row, title, nameOf, only, position, filtersOf, pins });
     this.dialog = find("detail");
     find("detail-close").addEventListener("click", () => this.dialog.close());
     this.dialog.addEventListener("close", () => (this.#open = null));
@@ -46,7 +47,6 @@ export class Detail {
   // `ended` is the last state of a row that is gone.
   open(channel, key, ended = null) {
     this.#open = { channel, key, ended, shown: null };
-    set(find("detail-title"), `${this.title(channel)}: ${key}`);
     find("detail-history").replaceChildren(make("p", "quiet", D.loading));
     this.render();
     if (!this.dialog.open) this.dialog.showModal();
@@ -61,6 +61,8 @@ export class Detail {
     find("detail-gone").hidden = held !== undefined;
     if (row === undefined || this.#open.shown === row) return;
     this.#open.shown = row;
+    const name = this.nameOf(channel, row.data);
+    set(find("detail-title"), `${this.title(channel)}: ${name && name !== key ? `${name} · ${key}` : key}`);
     set(find("detail-at"), `${time(row.at)} · ${D.position(row.seq)}`);
     find("detail-fields").replaceChildren(...lines(fieldsOf(row.data).map(([path, value]) => [path, shown(value)])));
     const { before, data } = row;
@@ -136,5 +138,6 @@ function lines(entries) {
 
 function shown(value) {
   if (value === null || value === undefined || value === "") return "–";
-  return typeof value === "string" ? decimal(value) : String(value);
+  if (typeof value !== "string") return String(value);
+  return PERIOD.test(value) ? `${duration(value)} (${value})` : decimal(value);
 }

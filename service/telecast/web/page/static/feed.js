@@ -35,6 +35,7 @@ export class Feed {
     this.share = new Share({
       what: Object.keys(wanted).length ? JSON.stringify(wanted) : "",
       lead: () => this.stream.open(this.position),
+      again: () => this.#again(),
       take: (items) => items.forEach((item) => this.#take(item)),
       dump: () => ({ ...this.dump(), rows: this.rows.dump(), link: this.link, story: this.story, position: this.position }),
       load: (state) => this.#load(state),
@@ -42,6 +43,16 @@ export class Feed {
       sessionChanged: () => location.reload(),
     });
     this.share.start();
+  }
+
+  // Somebody does not wait for the next try.
+  tryNow() {
+    if (this.share.role === "follower") this.share.askAgain();
+    else this.#again();
+  }
+
+  #again() {
+    if (this.link.phase === "lost") this.stream.open(this.position);
   }
 
   // What is selected changes: rows that were had under another filter are nobody's proof.

@@ -1,8 +1,9 @@
 // The figures at the top. They are as fresh as the channel that they are made of, and look so.
 
 import { States, delayOf } from "../client/telecast.js";
+import { earnedIn } from "./channels.js";
 import { find, set } from "./dom.js";
-import { count, milliseconds, span, toneOf } from "./format.js";
+import { compareDecimals, count, decimal, milliseconds, shorten, span, toneOf } from "./format.js";
 import { totalsInWords } from "./group.js";
 import { draw, sparkline } from "./spark.js";
 import { T } from "./texts.js";
@@ -14,8 +15,8 @@ export class Glance {
     this.line = find("sum-rate-note").appendChild(sparkline());
   }
 
-  // `states` has the freshness of each channel; `alerts` are {untaken, critical}.
-  sums(states, { untaken, critical }) {
+  // `states` has the freshness of each channel; `alerts` are {untaken, critical, sending}.
+  sums(states, { untaken, critical, sending }) {
     const rows = (channel) => [...this.rows.of(channel).values()].map(({ data }) => data);
     const known = (channel) => this.rows.whole.has(channel) && states.get(channel).state !== States.NOT_VISIBLE;
     for (const [tile, channel] of [["pnl", "positions"], ["traders", "trader-status"], ["alerts", "risk-alerts"]]) {
@@ -37,9 +38,10 @@ export class Glance {
     const about = [T.sums.running(count(traders.length)), errors ? T.sums.errors(errors) : ""].filter(Boolean).join(", ");
     set(find("sum-traders-note"), known("trader-status") ? about : word("trader-status"));
     find("sum-traders-note").dataset.tone = errors ? "loss" : "";
+    set(find("sum-traders-worst"), known("trader-status") ? worstInWords(traders) : "");
     set(find("sum-alerts"), known("risk-alerts") ? count(this.rows.of("risk-alerts").size) : "–");
     find("sum-alerts").dataset.tone = critical ? "loss" : "";
-    const seen = critical ? T.critical(critical) : untaken ? T.unseen(untaken) : T.allTaken;
+    const seen = untaken ? T.unseen(untaken, critical, sending) : T.allTaken;
     set(find("sum-alerts-note"), known("risk-alerts") ? seen : word("risk-alerts"));
   }
 
@@ -58,6 +60,20 @@ export class Glance {
     find("sum-lag").dataset.tone = delay !== null && delay > 2000 ? "loss" : "";
     set(find("sum-lag-note"), doubt === null ? T.clocks.unknown : skewInWords(offset, doubt));
   }
+}
+
+// Who has lost most, in each currency: they are not compared with each other.
+function worstInWords(traders) {
+  const worst = new Map(); // currency -> trader
+  for (const trader of traders) {
+    const currency = earnedIn(trader) ?? "";
+    const profit = trader.metrics?.netProfit;
+    if (profit != null && !(compareDecimals(worst.get(currency)?.metrics.netProfit, profit) <= 0)) worst.set(currency, trader);
+  }
+  const losers = [...worst].filter(([, { metrics }]) => toneOf(metrics.netProfit) === "loss").sort(([a], [b]) => (a < b ? -1 : 1));
+  if (!losers.length) return worst.size ? T.sums.noLoss : "";
+  const words = losers.map(([currency, { name, metrics }]) => `${name} ${decimal(shorten(metrics.netProfit, 2))} ${currency}`.trim());
+  return T.sums.worst(words.join(" · "));
 }
 
 function skewInWords(offset, doubt) {

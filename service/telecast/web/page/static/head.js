@@ -34,6 +34,7 @@ export class Head {
       ...this.shown.map((column) => {
         const th = make("th", classOf(column));
         th.scope = "col";
+        if (column.hint) th.title = column.hint;
         if (column.value) {
           const sort = th.appendChild(make("button", "sort", column.title));
           sort.type = "button";

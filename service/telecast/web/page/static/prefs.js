@@ -17,7 +17,7 @@ const DEFAULTS = {
     charts: [4, 520], raw: [3, 520], operator: [12, 760], debug: [12, 760],
   },
 };
-const ORDER = ["positions", "risk-alerts", "market-data", "trader-status", "charts", "raw", "operator", "debug"];
+const ORDER = ["positions", "risk-alerts", "trader-status", "market-data", "charts", "raw", "operator", "debug"];
 const NARROW_ORDER = ["risk-alerts", "positions", "trader-status", "market-data", "charts", "raw", "operator", "debug"];
 const SIZE = { w: [3, 12], h: [160, 1600] };
 

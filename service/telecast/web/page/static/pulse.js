@@ -1,4 +1,4 @@
-// Time passes: a tick a second, whether the computer slept or its clock was set in between, and how far it
+// Time passes: some ticks a second, whether the computer slept or its clock was set in between, and how far it
 // is from the service's clock.
 
 import { Clock } from "../client/telecast.js";
@@ -6,7 +6,7 @@ import * as session from "./session.js";
 
 const MEASURE_MS = 10 * 60_000; // the clocks, and with it the session is renewed
 const AGAIN_MS = 10_000; // where nothing was learned: nobody answered, or a clock was set meanwhile
-const TICK_MS = 1000;
+const TICK_MS = 250; // so soon after it is due a delay shows
 const SLEPT_MS = 4000; // a tick that is so late: the computer slept, or the tab was frozen
 const JUMP_MS = 500; // this computer's clock was set
 
@@ -16,7 +16,7 @@ export class Pulse {
   #skew = monotonic() - Date.now();
   #again = 0;
 
-  // `beat(now)` is called each second; `woke()` when time was lost or set; `measured(why)` once the clocks
+  // `beat(now)` is called at each tick; `woke()` when time was lost or set; `measured(why)` once the clocks
   // were compared, with why the session is over, or null.
   constructor({ beat, woke, measured }) {
     Object.assign(this, { beat, woke, measured });

@@ -22,11 +22,11 @@ export class Share {
   // role: "leader", "follower", or "alone" where tabs can't or won't share.
   role = null;
 
-  // `lead()` opens the stream; `take(items)` and `load(state)` are for followers; `dump()` gives
+  // `lead()` opens the stream, `again()` tries at once where it was lost; `take(items)` and `load(state)` are for followers; `dump()` gives
   // the state for a newcomer; `changed()` is called after the role or the session has changed. Tabs
   // share only where they want the same: `what` says it.
-  constructor({ lead, take, load, dump, changed, sessionChanged, what = "" }) {
-    Object.assign(this, { lead, take, load, dump, changed, sessionChanged, what });
+  constructor({ lead, again, take, load, dump, changed, sessionChanged, what = "" }) {
+    Object.assign(this, { lead, again, take, load, dump, changed, sessionChanged, what });
     this.#pump.port1.onmessage = () => this.#flush();
     if ("BroadcastChannel" in self) {
       this.#channel = new BroadcastChannel(CHANNEL);
@@ -87,6 +87,11 @@ export class Share {
     if (this.#outbox.push(item) === 1) this.#pump.port2.postMessage(null);
   }
 
+  // The leader is to try at once.
+  askAgain() {
+    this.#post({ kind: "again" });
+  }
+
   tellSessionChanged() {
     this.#post({ kind: "session" });
   }
@@ -120,6 +125,9 @@ export class Share {
         this.#followers.add(message.from);
         this.#flush(); // what the others were not sent yet is in the state: not twice
         this.#post({ kind: "state", to: message.from, state: this.dump() });
+        break;
+      case "again":
+        if (this.role === "leader") this.again();
         break;
       case "leads":
         if (this.role === "follower") this.#hello();

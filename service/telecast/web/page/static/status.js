@@ -7,23 +7,34 @@ import { headline } from "./story.js";
 import { T } from "./texts.js";
 
 export class Status {
-  constructor(alerts) {
+  #headSeen = true; // else a line at the foot says what stands there, unless all is well
+
+  // `tryNow()` is called where somebody does not wait for the next try.
+  constructor(alerts, tryNow) {
     this.alerts = alerts;
+    find("state-now").addEventListener("click", tryNow);
+    new IntersectionObserver(([{ isIntersecting }]) => (this.#headSeen = isIntersecting)).observe(find("state"));
   }
 
-  // `channels` are [title, freshness]. Returns the alerts that nobody has taken: {untaken, critical}.
-  title(link, story, channels, now) {
-    const { state, word } = said(link, story, channels, now);
-    return this.alerts.render(state === States.LIVE ? T.appName : `${word} – ${T.appName}`);
+  // `channels` are [title, freshness]. Returns the alerts that nobody has taken: {untaken, critical, sending}.
+  title(link, channels, now) {
+    const { state, word } = said(link, channels, now);
+    const live = state === States.LIVE;
+    return this.alerts.render(live ? T.appName : `${word} – ${T.appName}`, live ? "" : word);
   }
 
   render({ link, story, channels, position, role, now }) {
-    const { state, word, note, tone } = said(link, story, channels, now);
+    const { state, word, note, tone } = said(link, channels, now);
     find("state").dataset.tone = tone;
     document.documentElement.dataset.state = state;
     set(find("state-word"), word);
     set(find("state-note"), note);
     find("state-again").hidden = state !== States.ENDED;
+    find("state-now").hidden = link.phase !== "lost";
+    const line = find("line");
+    line.hidden = this.#headSeen || state === States.LIVE || state === States.LOADING;
+    line.dataset.tone = tone;
+    if (!line.hidden) set(line, note ? `${word}: ${note}` : word);
     const { notice } = link;
     find("notice").hidden = notice === null;
     if (notice !== null) set(find("notice"), `${notice.message} (${notice.code})`);
@@ -34,8 +45,8 @@ export class Status {
   }
 }
 
-function said(link, story, channels, now) {
-  return headline(link, story, channels.filter(([, { state }]) => state !== States.NOT_VISIBLE), now);
+function said(link, channels, now) {
+  return headline(link, channels.filter(([, { state }]) => state !== States.NOT_VISIBLE), now);
 }
 
 function log(entries) {

@@ -8,7 +8,7 @@ const MOST = 30;
 const S = T.story;
 
 export function newStory() {
-  return { note: "", from: null, reason: null, conflated: 0, entries: [] }; // entries: {at, text}, newest first
+  return { from: null, reason: null, conflated: 0, entries: [] }; // entries: {at, text}, newest first
 }
 
 // `link` is as it was before the item.
@@ -51,28 +51,22 @@ export function foldStory(story, link, item, message) {
 
 // The state of the whole page: {state, word, note, tone}. Green only where the connection is live
 // and none of `channels`, as [title, freshness], is stale.
-export function headline(link, story, channels, now) {
+export function headline(link, channels, now) {
   const line = connection(link, now);
   const shown = (state, note, tone) => ({ state, word: named(state), note, tone });
   switch (line.state) {
     case States.LIVE: {
       const stale = channels.filter(([, { state }]) => state === States.STALE);
-      if (!stale.length) return shown(States.LIVE, story.note, "good");
+      if (!stale.length) return shown(States.LIVE, inWords(channels), "good");
       const words = stale.map(([title, { since, age }]) => T.quietSince(title, time(since, now), span(age)));
       return shown(States.STALE, words.join("; "), "bad");
     }
     case States.DELAYED:
       return shown(States.DELAYED, T.delayedBy(span(line.delay)), line.level === "red" ? "bad" : "warn");
-    case States.RECONNECTING: {
-      const wait = link.retryAt !== null && link.retryAt > now;
-      const when = wait ? T.waiting(Math.ceil((link.retryAt - now) / 1000)) : T.lostFor(span(now - link.since));
-      return shown(line.state, T.reconnecting(when, time(link.since, now)), "warn");
-    }
-    case States.DOWN: {
-      const away = span(now - link.since);
-      const note = link.liveAt === null ? T.downNever(away) : T.downFor(away, time(link.since, now));
-      return shown(line.state, note, "bad");
-    }
+    case States.RECONNECTING:
+      return shown(line.state, gone(T.lostFor, link, line, now), "warn");
+    case States.DOWN:
+      return shown(line.state, gone(T.downFor, link, line, now), "bad");
     case States.ENDED:
       return shown(line.state, link.ended.message, "bad");
     default:
@@ -80,11 +74,23 @@ export function headline(link, story, channels, now) {
   }
 }
 
+// For how long, how it stood then, and when the next try is.
+function gone(sinceWhen, link, { since }, now) {
+  const next = link.retryAt !== null && link.retryAt > now ? T.waiting(Math.ceil((link.retryAt - now) / 1000)) : "";
+  const stood = link.liveAt === null ? "" : T.stoodAt(time(since, now));
+  return [sinceWhen(span(Math.round((now - since) / 1000) * 1000)), stood, next].filter(Boolean).join("; ");
+}
+
+function inWords(channels) {
+  const never = channels.filter(([, { state }]) => state === States.NEVER).length;
+  return channels.length > never ? T.current(channels.length - never, never) : "";
+}
+
 // A word in the log; one of the same `kind` on top of it is replaced, so that it can't flood.
 function tell(story, at, text, kind = null) {
   const { entries } = story;
   const rest = kind !== null && entries[0]?.kind === kind ? entries.slice(1) : entries;
-  return { ...story, note: text, entries: [{ at, text, kind }, ...rest].slice(0, MOST) };
+  return { ...story, entries: [{ at, text, kind }, ...rest].slice(0, MOST) };
 }
 
 function seqOf(position) {

@@ -11,11 +11,14 @@ export const T = {
     "never published": "Never published",
   },
   delayedBy: (span) => `what you see is ${span} old`,
-  reconnecting: (when, at) => `${when}; this is how it stood at ${at}`,
+  current: (current, never) => {
+    const words = current === 1 ? "1 channel is current" : `${current} channels are current`;
+    return never ? `${words}, ${never} never published to` : current > 1 ? `all ${words}` : words;
+  },
+  stoodAt: (at) => `this is how it stood at ${at}`,
   waiting: (seconds) => `next try in ${seconds} s`,
   lostFor: (span) => `lost for ${span}`,
-  downFor: (span, at) => `nobody has answered for ${span}; this is how it stood at ${at}`,
-  downNever: (span) => `nobody has answered for ${span}`,
+  downFor: (span) => `nobody has answered for ${span}`,
   quietSince: (title, at, span) => `${title}: nothing published since ${at}, ${span} ago`,
   panelStale: (at, span) => `stale: nothing since ${at} (${span})`,
   panelDelayed: (span) => `delayed by ${span}`,
@@ -50,6 +53,10 @@ export const T = {
     signal: "Last signal", resolved: "Resolved",
     positions: "Positions", line: "Profit", instrument: "Instrument", bid: "Bid", ask: "Ask", day: "24 h", trail: "Trail", key: "Key",
   },
+  hints: {
+    profit: "Since the trader's start, as its metrics say, in the currency of its symbol",
+    drawdown: "The largest since the trader's start, as its metrics say",
+  },
   group: "Group by",
   groups: { "": "No groups", trader: "Trader", symbol: "Symbol", exchange: "Exchange", quote: "Quote currency" },
   unknownQuote: "unknown currency",
@@ -73,19 +80,21 @@ export const T = {
   acknowledge: "Acknowledge",
   undo: "Undo",
   acknowledging: "Sending …",
+  notSentYet: (word) => `Not sent yet: ${word.toLowerCase()}`,
   acknowledged: (who, at) => `${who}, ${at}`,
   note: (text) => `“${text}”`,
   mayNotOperate: "Sign in with a key that has the scope “operate”, and tick “Allow acknowledging”, to acknowledge alerts.",
   notAcknowledged: (why) => `Not acknowledged: ${why}`,
   noAlert: "Every alert is acknowledged.",
-  unseen: (count) => `${count} not acknowledged`,
-  critical: (count) => `${count} critical not acknowledged`,
+  unseen: (untaken, critical, sending) =>
+    [`${untaken} not acknowledged`, critical ? `${critical} critical` : "", sending ? `${sending} being sent` : ""].filter(Boolean).join(", "),
   allTaken: "all acknowledged",
   announceAlert: (severity, message) => `${severity}: ${message}`,
   criticalBar: (who, message, more) => `${message.startsWith(`${who}:`) ? "" : `${who}: `}${message}${more ? ` (and ${more} more critical)` : ""}`,
   sums: {
     noPositions: "no positions", positions: (count) => (count === 1 ? "1 position" : `${count} positions`),
     running: (all) => `of ${all} running`, errors: (count) => `${count} in error`,
+    worst: (words) => `at a loss: ${words}`, noLoss: "none at a loss",
   },
   clocks: {
     unknown: "clocks not compared", agree: (doubt) => `clocks agree to ${doubt}`,
