@@ -153,8 +153,7 @@ async def desk(browser: Any) -> None:
         await word(page, "I am calling", "#risk-alerts")
         seen = "tr[data-key]:has-text('I am calling')"
         await page.locator(f"#risk-alerts {seen}").scroll_into_view_if_needed()
-        box = await page.locator("#risk-alerts").bounding_box()
-        ours = await page.screenshot(clip={**box, "height": min(660, box["height"])})
+        ours = await page.screenshot(clip={"x": 840, "y": 0, "width": 760, "height": 700})
         await phone.locator(f"#risk-alerts {seen}").evaluate(
             "row => row.scrollIntoView({ block: 'center' })"
         )
@@ -166,13 +165,13 @@ async def desk(browser: Any) -> None:
 
 async def beside(browser: Any, name: str, *pictures: bytes) -> None:
     """Two screens as one picture."""
-    page = await browser.new_page(viewport={"width": 1100, "height": 660})
+    page = await browser.new_page(viewport={"width": 1200, "height": 740})
     images = "".join(
         f"<img src='data:image/png;base64,{base64.b64encode(each).decode()}'>" for each in pictures
     )
     style = (
         "body { margin: 0; display: flex; gap: 24px; align-items: flex-start; padding: 20px;"
-        "background: #e4e1d8; width: max-content } img { max-height: 620px; border-radius: 12px }"
+        "background: #e4e1d8; width: max-content } img { max-height: 700px; border-radius: 12px }"
     )
     await page.set_content(f"<style>{style}</style>{images}")
     await page.wait_for_function("() => [...document.images].every(({ complete }) => complete)")

@@ -81,7 +81,7 @@ async def visitor(browser: Any, *, outages: bool = False, **options: Any) -> Asy
     yield visiting
     await context.close()
     problems = [each for each in visiting.problems if not (outages and NETWORK in each)]
-    assert not problems
+    assert problems == []
 
 
 async def come_by_link(visiting: Visitor, live: Live) -> Any:

@@ -35,6 +35,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 SLOW_BYTES = 3_000
 """Bytes a second that come through a throttled line."""
+SESSION, PROBES = "/api/v1/session", 4
+"""Where the page asks what time it is, and how often for one comparison of the clocks."""
 
 
 def stale_after(seconds: float, *names: str) -> Catalogue:
@@ -275,10 +277,15 @@ async def test_a_computer_that_slept_for_an_hour_shows_nothing_of_before_as_fres
         await desk(live)
         page = await signed_in(visiting, live)
         await noting_words(page)
+        compared: list[str] = []
+        page.on("requestfinished", lambda each: each.url.endswith(SESSION) and compared.append(""))
         # It wakes without its connection. All clocks have gone on by an hour, its timers have not.
         slept = 3600.0
         cut(live)
         await page.evaluate("() => { self.slept = 3600_000; }")
+        await looks_old(page, "67,250.10")
+        # Nor once it has compared the clocks anew.
+        await live.until(lambda: len(compared) >= PROBES)
         await looks_old(page, "67,250.10")
         await looks_old(page, "Ada")
         await word(page, "Stale")

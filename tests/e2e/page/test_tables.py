@@ -251,7 +251,8 @@ async def test_a_pinned_row_stays_on_top(browser):
         await page.click("#detail .pin")
         await shows(page, "#detail .pin", "Pin to the top")
         await page.keyboard.press("Escape")
-        await until_symbols(page, ["XBTUSD", "SOLBTC", "ETHUSDT", "BTCUSDT"])
+        await page.wait_for_selector("#positions .pins", state="detached")
+        await until_symbols(page, ["SOLBTC", "XBTUSD", "ETHUSDT", "BTCUSDT"])
 
 
 async def test_a_trader_says_what_it_holds_and_leads_there(browser):

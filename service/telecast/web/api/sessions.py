@@ -60,15 +60,17 @@ async def open_session(request: web.Request) -> web.Response:
 
 
 async def read_session(request: web.Request) -> web.Response:
-    """Who asks. Nobody is an answer too: a page asks this before it knows."""
+    """Who asks, and what time it is here: pages compare their clock with it. Nobody is an answer
+    too: a page asks this before it knows."""
+    now = parts_from(request).now()
     try:
         principal = authenticate(request)
     except PeerFault as fault:
         if fault.rule.http != 401:
             raise
         why = {"code": fault.code, "message": fault.message}
-        return ok({"signedIn": False, "why": why}, headers=NO_STORE)
-    return ok(_described(request.get(OPERATES, principal), None), headers=NO_STORE)
+        return ok({"signedIn": False, "why": why}, headers=NO_STORE, now=now)
+    return ok(_described(request.get(OPERATES, principal), None), headers=NO_STORE, now=now)
 
 
 async def close_session(request: web.Request) -> web.Response:

@@ -28,16 +28,27 @@ LAST_WORDS = (Code.MALFORMED_REQUEST, Code.TOO_SLOW, Code.TOO_MANY_WRONG_KEYS)
 begin with another guess."""
 
 
-def ok(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return ok_bytes(orjson.dumps(data), status=status, headers=headers)
+def ok(
+    data: Any,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    now: float | None = None,
+) -> web.Response:
+    """`now` is the service's clock, in seconds since 1970, where others set theirs by it."""
+    return ok_bytes(orjson.dumps(data), status=status, headers=headers, now=now)
 
 
 def ok_bytes(
-    data: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
+    data: bytes,
+    *,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    now: float | None = None,
 ) -> web.Response:
     """The envelope around JSON that is made already."""
-    now = orjson.dumps(rfc3339(time.time()))
-    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, now)
+    at = orjson.dumps(rfc3339(time.time() if now is None else now))
+    body = b'{"success":true,"data":%b,"timestamp":%b}' % (data, at)
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
 
 

@@ -757,7 +757,7 @@ export class View {
       this.judged = client.judged(channel);
     });
     this.#stream.open(null);
-    this.#timer = setInterval(() => this.#changed(null), 500);
+    this.#timer = setInterval(() => this.#changed(null), 250);
   }
 
   #take(item) {

@@ -68,7 +68,7 @@ export class Panel {
 function words(state, since, age, delay, now) {
   if (state === States.STALE) return T.panelStale(time(since, now), span(age));
   if (state === States.DELAYED) return T.panelDelayed(span(delay));
-  if ((state === States.LIVE || state === States.EMPTY) && age !== null) return T.panelAge(span(Math.floor(age / 1000) * 1000 || age));
+  if ((state === States.LIVE || state === States.EMPTY) && age !== null) return age < 1000 ? T.panelNow : T.panelAge(span(Math.floor(age / 1000) * 1000));
   return T.panelWords[state];
 }
 

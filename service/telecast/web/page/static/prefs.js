@@ -9,7 +9,7 @@ const WIDE = 2000;
 // Twelfths of the width, and the height in px.
 const DEFAULTS = {
   desk: {
-    "risk-alerts": [4, 400], positions: [8, 400], "trader-status": [6, 380], "market-data": [6, 380],
+    "risk-alerts": [4, 370], positions: [8, 370], "trader-status": [6, 380], "market-data": [6, 380],
     charts: [12, 300], raw: [12, 260], operator: [12, 760], debug: [12, 760],
   },
   wide: {

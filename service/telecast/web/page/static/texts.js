@@ -22,6 +22,7 @@ export const T = {
   quietSince: (title, at, span) => `${title}: nothing published since ${at}, ${span} ago`,
   panelStale: (at, span) => `stale: nothing since ${at} (${span})`,
   panelDelayed: (span) => `delayed by ${span}`,
+  panelNow: "published just now",
   panelAge: (span) => `published ${span} ago`,
   panelWords: {
     loading: "loading", "not visible": "not visible to this key", empty: "empty", live: "live",
