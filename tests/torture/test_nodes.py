@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from tests.support.service.volume import why_none
 
 ROUNDS = int(os.environ.get("TELECAST_NODE_ROUNDS", "20"))
 SECONDS_A_ROUND = 90
-MOST_PAUSE = 10.0
-"""Seconds without an answer when a leader dies."""
+USUAL_PAUSE, MOST_PAUSE = 10.0, 20.0
+"""Seconds without an answer when a leader dies: in the middle, and once where the servers have to
+elect twice (each of them waits for 4 to 9 s before it stands)."""
 
 EACH = [
     pytest.param(site, fault, id=f"{site.__name__.lower()}-{fault.__name__}")
@@ -56,6 +58,7 @@ async def test_whatever_happens_to_servers_and_nodes_all_nodes_tell_one_history(
     figures[name] = found[fault.__name__]
     print(table({name: figures[name]}))
     if fault is Site.leader_killed:
+        assert statistics.median(figures[name].pauses) < USUAL_PAUSE
         assert max(figures[name].pauses) < MOST_PAUSE
 
 
