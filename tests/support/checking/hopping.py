@@ -185,6 +185,7 @@ class _Torment:
         ledger.begin()
         begin = time.monotonic()
         await fault(site)
+        await site.well()
         await ledger.answers(self._answers)
         found = self.found.setdefault(name, Figures())
         found.pauses.append(ledger.pause)

@@ -102,6 +102,10 @@ class Site:
                     return
                 await asyncio.sleep(LOOK_SECONDS)
 
+    async def well(self) -> None:
+        """All nodes are ready."""
+        await asyncio.gather(*(self.ready(node) for node in self.nodes))
+
     async def ready(self, node: Service) -> None:
         async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
             while True:
@@ -264,8 +268,7 @@ class Guarded(Site):
         for user in before:
             guard.forget(user)
         await self.servers.reload()
-        for node in self.nodes:
-            await self.ready(node)
+        await self.well()
 
     async def password_changed(self) -> None:
         """Of one node after the other, which goes on without a restart."""
@@ -296,7 +299,7 @@ class Hurried(Site):
     """A checkpoint is due again and again, and all nodes make each of them at the same time."""
 
     def settings(self, number: int) -> dict[str, Any]:
-        return {"program": [hurried.__file__], "checkpoint_bytes": 64 * 1024}
+        return {"program": [hurried.__file__], "checkpoint_bytes": 2**20}
 
     async def checkpoints_raced(self) -> None:
         """Two nodes are killed, lose their copies, and fetch a checkpoint while others are made
