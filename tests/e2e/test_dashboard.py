@@ -15,7 +15,8 @@ from tests.support.service.live import served
 from tests.support.service.process import free_port
 
 SAMPLE = Path(__file__).parents[2] / "samples" / "dashboard"
-LIVE = "document.querySelector('#state').textContent === 'live'"
+STATE = "document.querySelector('#state').textContent"
+LIVE = f"{STATE} === 'live'"
 DIMMED = "!document.querySelector('#table').classList.contains('live')"
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -31,6 +32,26 @@ def application(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> web.Appl
 
     app: web.Application = server.app
     return app
+
+
+async def test_the_dashboard_asks_whether_its_origin_is_listed_where_it_gets_no_answer(
+    browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    origin = f"http://127.0.0.1:{port}"
+    async with served() as live:
+        runner = web.AppRunner(application(monkeypatch, live.url, live.secrets["desk"]))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        context = await browser.new_context()
+        try:
+            page = await context.new_page()
+            await page.goto(origin)
+            await page.wait_for_function(f"{STATE}.includes('--allowed-origins')")
+            assert origin in await page.inner_text("#state")
+        finally:
+            await context.close()
+            await runner.cleanup()
 
 
 async def test_the_dashboard_shows_rows_and_dims_them_while_the_service_is_away(

@@ -30,7 +30,7 @@ class Relay:
         """Whether connections are ended as soon as they are made."""
         self._flows = asyncio.Event()
         self._flows.set()
-        self._stalled: list[asyncio.Event] = []
+        self._silenced: list[asyncio.Event] = []
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -42,17 +42,17 @@ class Relay:
         """From now on nothing arrives, and no error shows."""
         self._flows.clear()
 
-    def stall(self) -> None:
+    def silence(self) -> None:
         """What is connected now gets nothing any more, and no error; who connects anew does."""
         self._flows.clear()
-        self._stalled.append(self._flows)
+        self._silenced.append(self._flows)
         self._flows = asyncio.Event()
         self._flows.set()
 
     def thaw(self) -> None:
-        for flows in (*self._stalled, self._flows):
+        for flows in (*self._silenced, self._flows):
             flows.set()
-        self._stalled.clear()
+        self._silenced.clear()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.count += 1

@@ -294,7 +294,7 @@ async def put_through(own: Service, trials: Sequence[Trial]) -> None:
         await publish("THIRD")
         await everybody("cut", "THIRD")
         for trial in trials:
-            trial.line.stall()
+            trial.line.silence()
         await publish("SIXTH")
         await everybody("silent line", "SIXTH")
         await own.stop()
