@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from telecast.client import view
+from telecast.client import table
 from telecast.client.connection import turns
 from telecast.client.connection.turns import Stage, Turns
 from telecast.fanout import catchup, flusher
@@ -29,7 +29,7 @@ def test_every_state_has_a_row_and_reaches_the_end_in_one_move(moves: Any, end: 
 
 
 @pytest.mark.parametrize(
-    "moves", [connection.MOVES, turns.MOVES, view._MOVES, catchup.MOVES, flusher.MOVES]
+    "moves", [connection.MOVES, turns.MOVES, table._MOVES, catchup.MOVES, flusher.MOVES]
 )
 def test_what_has_no_end_can_leave_every_state_and_come_to_every_state(moves: Any) -> None:
     [states] = {type(state) for state in moves}
