@@ -184,7 +184,7 @@ async def _build(
     if journal.shared:
         tokens.share(journal.epoch)
     clients = Clients(_client_limits(settings), keys)
-    shared_clients = SharedClients(journal, clients, elapsed=elapsed)
+    shared_clients = SharedClients(journal, clients, catalogue, elapsed=elapsed)
     await shared_clients.open()
     stack.callback(shared_clients.end)
     signed_out = SignedOut(journal, tokens, clients, now=now, elapsed=elapsed)

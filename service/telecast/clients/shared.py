@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 
 import orjson
 
@@ -36,7 +36,7 @@ MOST_SIGNALS = 4096
 class SharedClients:
     """A ban that comes while the service runs is as long here as where it was made, whatever the
     clocks say. After a start its end is looked up by the journal's time, which is believed as
-    `ageing` says, from the newest ban on: a clock that is far ahead lets nobody in before it has
+    `ageing` says, from the newest commit on: a clock that is far ahead lets nobody in before it has
     proved steady, and no ban is longer than it was made. `elapsed` gives seconds of monotonic time.
     """
 
@@ -44,11 +44,14 @@ class SharedClients:
         self,
         journal: Journal,
         clients: Clients,
+        channels: Collection[str],
         *,
         elapsed: Callable[[], float] = monotonic,
     ) -> None:
+        """`channels` are those of which the newest commit may be."""
         self._journal = journal
         self._clients = clients
+        self._channels = channels
         self._elapsed = elapsed
         self._ageing = Ageing(aloud=False)
         self._opened = False
@@ -61,17 +64,25 @@ class SharedClients:
 
     async def open(self) -> None:
         """Let the bans hold that are kept. Raises JournalUnavailable and JournalCorrupt."""
-        kept = map(orjson.loads, (await read_book(self._journal, BANS)).values())
-        newest = max((until - seconds for until, seconds in kept), default=None)
-        self._ageing.start(self._journal.now(), self._elapsed(), newest)
+        self._ageing.start(self._journal.now(), self._elapsed(), await self._newest())
         await follow_book(self._journal, BANS, self._on_ban)
         self._opened = True
         self._journal.books.follow(TAKEN, self._on_taken)
+
+    async def _newest(self) -> float | None:
+        """When the newest commit was that is kept, of a ban or a channel. By the bans alone every
+        start would be long after it, and those that are over would hold again for a while."""
+        kept = map(orjson.loads, (await read_book(self._journal, BANS)).values())
+        found = [until - seconds for until, seconds in kept]
+        last = await self._journal.read(self._channels, max(0, self._journal.head - 1), 1)
+        return max([*found, *(entry.timestamp / 1000 for entry in last.entries)], default=None)
 
     async def ban(self, banned: Set[Banned], seconds: float) -> None:
         """Refuse each key and clientId, here at once, and at every node. Raises PeerFault, and
         bans nobody. Where the journal takes nothing the ban holds here, and the log says so."""
         self._clients.ban(banned, seconds)
+        for each in banned:
+            self._doubtful.pop(_key(each), None)
         value, elapsed = orjson.dumps([self._journal.now() + seconds, seconds]), self._elapsed()
         over = [key for key, until in self._bans.items() if until <= elapsed]
         notes = [Note(BANS, _key(each), value) for each in banned]

@@ -558,6 +558,23 @@ async def test_a_ban_that_ended_while_the_service_was_down_ends_once_the_clock_h
             await reader.expect("welcome")
 
 
+async def test_a_ban_that_was_over_before_a_restart_does_not_begin_again(tmp_path: Path) -> None:
+    """Its note stays until the next ban, which may be months later."""
+    clock, elapsed = [1_800_000_000.0], [0.0]
+    settings = {
+        "journal": f"sqlite:{tmp_path}/telecast.db",
+        "now": lambda: clock[0],
+        "elapsed": lambda: elapsed[0],
+    }
+    async with service(**settings) as live:
+        assert (await kick(live, clientId="b", principal="bot", ban="10m"))[0] == 200
+        clock[0] += 86_400
+        elapsed[0] += 86_400
+        await live.publish("positions", position("p-1"))
+    async with service(**settings) as live, live.ws(who="bot", clientId="b") as reader:
+        await reader.expect("welcome")
+
+
 async def test_who_is_refused_for_a_ban_is_counted() -> None:
     async with service() as live:
         async with live.ws(who="bot") as reader:

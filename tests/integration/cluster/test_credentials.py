@@ -12,11 +12,13 @@ from typing import Any
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from telecast.errors import JournalUnavailable
 from telecast.journal import Access
 from telecast.journal.base import Batch, Journal
 from telecast.journal.jetstream import servers as servers_module
+from telecast.journal.jetstream.servers import Servers
 from telecast.model import Record, Retention
 from tests.support.service.guard import Guard
 from tests.support.service.nats import NatsServer, needs_nats, opened
@@ -158,3 +160,71 @@ async def test_a_server_whose_certificate_is_wrong_keeps_no_node_from_the_others
         assert next(orders)
         await append(journal, "there")
         assert await keys(journal) == ["there"]
+
+
+async def test_a_file_that_nats_py_stumbles_over_keeps_a_node_away_only_until_it_is_mended(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: the task that makes the connection anew goes on."""
+    back, failed = said.of("is back"), said.of("no connection to the log yet")
+    async with guarded(tmp_path) as (server, guard, journal), asyncio.timeout(PATIENCE):
+        with monkeypatch.context() as half_written:
+            half_written.setattr(Access, "password", lambda self: 1 / 0)
+            guard.change("desk", "b")
+            server.reload(guard.config)
+            await failed.wait()
+            assert "it is tried again (division by zero)" in journal.failure().lower()
+        await back.wait()
+        await append(journal, "after")
+        assert await keys(journal) == ["after"]
+
+
+async def test_a_connection_that_breaks_while_it_is_made_anew_is_not_taken_for_good(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back = said.of("is back")
+    made: list[Client] = []
+    connected = Servers._connected_anew
+
+    async def breaks_once(servers: Servers) -> Client:
+        client = await connected(servers)
+        made.append(client)
+        if len(made) == 1:
+            await client.close()
+        return client
+
+    async with guarded(tmp_path) as (server, guard, journal), asyncio.timeout(PATIENCE):
+        monkeypatch.setattr(Servers, "_connected_anew", breaks_once)
+        guard.change("desk", "b")
+        server.reload(guard.config)
+        await back.wait()
+        assert len(made) == 2
+        await append(journal, "after")
+        assert await keys(journal) == ["after"]
+
+
+async def test_a_node_is_let_in_by_its_credentials_file_and_takes_up_another_one(
+    tmp_path: Path, said: Said
+) -> None:
+    creds = pytest.importorskip("tests.support.service.creds", exc_type=ImportError)
+    back, failed = said.of("is back"), said.of("no connection to the log yet")
+    authority = creds.Authority()
+    file = authority.credentials(tmp_path / "node.creds")
+    server = NatsServer(config=authority.config)
+    try:
+        url, access = f"nats://127.0.0.1:{server.port}/x", Access(creds=file)
+        async with (
+            opened(url, KEEP, tmp_path / "copy.db", access=access) as journal,
+            asyncio.timeout(PATIENCE),
+        ):
+            await append(journal, "before")
+            file.write_text("-----BEGIN NATS USER JWT-----")  # it is just being written
+            journal._log._servers._lose()
+            journal._log._servers._given_up.set()
+            await failed.wait()
+            authority.credentials(file)
+            await back.wait()
+            await append(journal, "after")
+            assert await keys(journal) == ["before", "after"]
+    finally:
+        server.end()

@@ -113,6 +113,10 @@ async def test_who_says_goodbye_is_not_missed_but_by_who_expects_more(tmp_path: 
         async with nodes(folder(tmp_path, "b"), 1, name=name) as (second,):
             await noted(first, second)
             await known(first, second)
+            await second.parts.members.leave()
+            await second.parts.members.look()
+            await level(second, first)
+            assert len(first.parts.members._kept) == 1
         await first.until(lambda: len(first.parts.members._kept) == 1)
         code, _, err = await telecast(first, "cluster", "status")
         assert (code, err) == (0, "")

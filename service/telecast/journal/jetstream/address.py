@@ -40,6 +40,22 @@ class Access:
                 [f"nats_password_file: {self.password_file} can't be read ({error})."]
             ) from error
 
+    def credentials(self) -> str | None:
+        """What is in the credentials file. Raises SettingsError: of a file without both of its
+        parts, as one that is just being written, nats-py looks for the first one for ever."""
+        if self.creds is None:
+            return None
+        try:
+            text = self.creds.read_text("utf-8")
+        except (OSError, ValueError) as error:
+            raise SettingsError([f"nats_creds: {self.creds} can't be read ({error})."]) from error
+        for part in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED"):
+            if part not in text:
+                raise SettingsError(
+                    [f"nats_creds: {self.creds} has no line `{part}`: give a credentials file."]
+                )
+        return text
+
     def tls(self) -> ssl.SSLContext | None:
         """The client's side of TLS, None where no setting asks for any. Raises SettingsError."""
         if self.ca is None and self.cert is None:

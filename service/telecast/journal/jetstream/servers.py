@@ -20,11 +20,11 @@ from typing import Any
 import nats
 import nats.errors
 import orjson
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from telecast.errors import JournalUnavailable, SettingsError
+from telecast.errors import JournalUnavailable
 from telecast.journal.jetstream.address import Access, Address
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class Servers:
         """Of this attempt to connect: only a part of the servers may know the credentials yet."""
         self._refused = False
         """The servers have refused the credentials since the connection was lost."""
+        self._trouble = ""
+        """What keeps this node itself from making the connection anew, in brackets."""
         self._given_up = asyncio.Event()
         """nats-py will not bring this connection back."""
         self._renewing: asyncio.Task[None] | None = None
@@ -122,8 +124,8 @@ class Servers:
         options: dict[str, Any] = {}
         if (tls := access.tls()) is not None:
             options["tls"] = tls
-        if access.creds is not None:
-            options["user_credentials"] = str(access.creds)
+        if (creds := access.credentials()) is not None:
+            options["user_credentials"] = RawCredentials(creds)
         if access.user is not None:
             options |= {"user": access.user, "password": access.password()}
         return await nats.connect(
@@ -176,6 +178,7 @@ class Servers:
     def _lose(self) -> None:
         if not self._closed and self._lost_at is None:
             self._refused = False
+            self._trouble = ""
             self._given_up.clear()
             self._lost_at = asyncio.get_running_loop().time()
             log.warning("the log is away", extra={"log": str(self._address)})
@@ -196,19 +199,25 @@ class Servers:
         if self._lost_at is not None:
             await self._leave(self._client)
         while self._lost_at is not None and not self._closed:
-            client = None
+            client: Client | None = None
             try:
                 client = await self._connected_anew()
                 for subject, take in self._listening:
                     await client.subscribe(subject, cb=take)
-            except (JournalUnavailable, SettingsError, *TROUBLE) as error:
-                log.debug("no connection to the log yet", extra={"reason": str(error)})
-                await self._leave(client)
-                await asyncio.sleep(AGAIN_SECONDS)
-            else:
-                self._client = client
-                if not client.is_closed:
+                if client.is_connected:
+                    self._client, client = client, None
                     await self._on_reconnect()
+                    return
+            except (JournalUnavailable, *TROUBLE) as error:
+                log.debug("no connection to the log yet", extra={"reason": str(error)})
+            except Exception as error:
+                # A file that can't be read, or that is just being written: who gave up here would
+                # never come back.
+                self._trouble = f" ({error})"
+                log.debug("no connection to the log yet", extra={"reason": repr(error)})
+            finally:
+                await self._leave(client)
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _on_reconnect(self) -> None:
         self._lost_at = None
@@ -220,8 +229,8 @@ class Servers:
         now, lost = asyncio.get_running_loop().time(), self._lost_at
         if lost is not None and now - lost >= GRACE_SECONDS:
             if self._refused:
-                return f"{self._refusal()} It is tried again."
-            return f"The connection to {self._address} is lost; it is tried again."
+                return f"{self._refusal()} It is tried again{self._trouble}."
+            return f"The connection to {self._address} is lost; it is tried again{self._trouble}."
         if self._silent(now):
             return (
                 f"The servers of {self._address} have said nothing of the log for "
@@ -296,6 +305,7 @@ class Servers:
         self._closed = True
         if self._renewing is not None:
             self._renewing.cancel()
+            await asyncio.wait([self._renewing])
         client, self._client = self._client, None
         await self._leave(client)
 

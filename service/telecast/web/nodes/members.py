@@ -62,6 +62,7 @@ class Members:
         self._kept: dict[str, Member] = {}
         self._seen: dict[str, float] = {}
         """When each place was last there, as this node has seen it."""
+        self._leaving = False
 
     async def open(self) -> None:
         """Raises JournalUnavailable and JournalCorrupt."""
@@ -77,8 +78,9 @@ class Members:
         self._kept[note.key] = Member(note.key, node, version, at)
 
     async def look(self) -> None:
-        """Note who is there, and that this node is. Called every few seconds; never raises."""
-        if not self._journal.shared:
+        """Note who is there, and that this node is, up to its goodbye. Called every few seconds;
+        never raises."""
+        if not self._journal.shared or self._leaving:
             return
         now = self._journal.now()
         for peer in self._journal.peers.others():
@@ -128,6 +130,7 @@ class Members:
 
     async def leave(self) -> None:
         """Say goodbye. Where the log is away the others will miss this node for a while."""
+        self._leaving = True  # a look that came later would take it back
         mine = self._kept.get(self.place)
         if mine is None or mine.node != self._journal.peers.node or self._journal.failure():
             return
