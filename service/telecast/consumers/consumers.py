@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from telecast.consumers.consumer import Consumer, Name, Standing
+from telecast.consumers.standings import Standings
 from telecast.errors import Code, JournalUnavailable, OwnFault, PeerFault
 from telecast.journal.ageing import Ageing, monotonic
 from telecast.journal.base import MAX_BATCH, Batch, Journal, Note
@@ -75,7 +76,7 @@ class Consumers:
         self._before_start = 0
         """What was committed before this start may have been delivered by then."""
         self._wanted = asyncio.Event()
-        self._standing: dict[Name, Standing] = {}
+        self._standings = Standings()
         self._warned = ""
 
     # --- what others ask
@@ -101,10 +102,10 @@ class Consumers:
 
     def standing(self, name: Name) -> Standing:
         """As of the last look."""
-        return self._standing.get(name, Standing.WHOLE)
+        return self._standings.of(name)
 
     def count(self, standing: Standing) -> int:
-        return sum(each is standing for each in self._standing.values())
+        return self._standings.count(standing)
 
     def most_behind(self) -> int:
         """The largest lag of all, in events of all channels."""
@@ -306,7 +307,7 @@ class Consumers:
     def _drop(self, name: Name) -> None:
         if self._kept.pop(name, None) is not None:
             self._per_key[name.key_id] -= 1
-        self._standing.pop(name, None)
+        self._standings.drop(name)
         self._delivered.pop(name, None)
 
     # --- they are watched
@@ -333,10 +334,8 @@ class Consumers:
     def _look(self, floors: Mapping[str, Floor], oldest: float, aged: list[Name]) -> Iterator[None]:
         head, epoch = self._journal.head, self._journal.epoch
         for name, consumer in tuple(self._kept.items()):
-            standing = consumer.standing(floors, head, epoch)
-            if standing is not self._standing.get(name, Standing.WHOLE) and name in self._kept:
-                self._standing[name] = standing
-                _warn(consumer, standing, head)
+            if name in self._kept:
+                self._standings.look(consumer, floors, head, epoch)
             if consumer.at < oldest:
                 aged.append(name)
             yield
@@ -348,18 +347,6 @@ def _behind(position: Position, other: Position) -> bool:
 
 def _seq(position: Position) -> int:
     return position.seq
-
-
-def _warn(consumer: Consumer, standing: Standing, head: int) -> None:
-    extra = {
-        "key_id": consumer.name.key_id,
-        "client_id": consumer.name.client_id,
-        "lag_events": head - consumer.position.seq,
-    }
-    if standing is Standing.NEAR:
-        log.warning("retention comes near to a consumer", extra=extra)
-    elif standing is Standing.OVERTAKEN:
-        log.warning("retention has overtaken a consumer", extra=extra)
 
 
 def _fail(futures: Iterable[asyncio.Future[Consumer]], fault: OwnFault | PeerFault) -> None:
