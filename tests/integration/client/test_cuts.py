@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.checking.programs import torment
 
-CUTS = int(os.environ.get("TELECAST_CLIENT_CUTS", "8"))
+CUTS = int(os.environ.get("TELECAST_CLIENT_CUTS", "5"))
 NODE = shutil.which("node")
 MOST_SECONDS = 120 + 20 * CUTS
 

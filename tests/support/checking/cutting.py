@@ -114,8 +114,8 @@ class Cutter:
             async with asyncio.TaskGroup() as group:
                 group.create_task(line.up(reader, far))
                 group.create_task(line.down(far_reader))
-        except* OSError:
-            pass
+        except* (OSError, RuntimeError):
+            pass  # the latter is uvloop's word for a connection that the other half has closed
         finally:
             writer.transport.abort()
             self._writers.discard(writer)

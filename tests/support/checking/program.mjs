@@ -38,16 +38,42 @@ async function follow() {
   }
 }
 
-async function view() {
+async function view(ended) {
   const client = open(viewed);
   await Promise.all(channels.map((channel) => new Promise((resolve) => {
     client.view(channel, { onchange: (table) => {
       if (table.state !== "live" || !table.has(last[channel])) return;
       for (const [row, data] of table) say("row", channel, row, data);
+      ended.now ||= channel === "positions";
       table.close();
       resolve();
     } });
   })));
+}
+
+const there = { add: { traderId: "t2" }, remove: { traderId: "t0" } };
+const back = { add: { traderId: "t0" }, remove: { traderId: "t2" } };
+
+// A view whose filter changes again and again; in the end it is of t1 and t2.
+async function refined(ended) {
+  const client = open(viewed);
+  let settled = false; // whether its filter is the last one
+  let turn = back;
+  await new Promise((resolve) => {
+    const look = (table) => {
+      if (!settled || table.state !== "live" || !table.has(last.positions)) return;
+      for (const [row, data] of table) say("refined", row, data);
+      table.close();
+      resolve();
+    };
+    const table = client.view("positions", { filter: { traderId: ["t0", "t1"] }, onchange: look });
+    const turning = setInterval(() => {
+      turn = turn === back ? there : back;
+      table.refine(turn);
+      settled = ended.now && turn === there;
+      if (settled) clearInterval(turning);
+    }, 200);
+  });
 }
 
 async function publish() {
@@ -59,4 +85,5 @@ async function publish() {
   }
 }
 
-await Promise.all([follow(), view(), publish()]);
+const ended = { now: false };
+await Promise.all([follow(), view(ended), refined(ended), publish()]);
