@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from itertools import count
 from types import SimpleNamespace
@@ -41,13 +41,15 @@ async def ingress() -> AsyncIterator[Ingress]:
 
 
 @asynccontextmanager
-async def running(journal: Journal) -> AsyncIterator[Ingress]:
+async def running(
+    journal: Journal, audience: Callable[[Any], Awaitable[int]] = nobody
+) -> AsyncIterator[Ingress]:
     made = Ingress(
         journal,
         Tape(CHANNELS),
         CHANNELS,
         reached=at_once,
-        audience=nobody,
+        audience=audience,
         limits=IngressLimits(),
     )
     task = asyncio.create_task(made.run())
@@ -137,6 +139,34 @@ async def test_what_was_sent_behind_a_publish_that_was_not_taken_is_not_taken_ei
         assert unknown == [fault.outcome_unknown, False]
         assert journal.head == 0
         assert (await ingress.publish_one(DESK, "positions", position("row"), "1")).receipt.count
+
+
+async def test_what_comes_while_another_is_answered_stands_not_before_what_was_refused() -> None:
+    """One of a group was taken, the next was not: the refusal waits for nobody's answer."""
+
+    class Full(Shared):
+        async def append(self, batch: Batch) -> Receipt:
+            await asyncio.sleep(0)
+            if any(record.key == "refused" for record in batch.records):
+                raise JournalFull("No space.")
+            return await MemoryJournal.append(self, batch)
+
+    async def audience(events: object) -> int:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        return 0
+
+    journal = Full()
+    async with running(journal, audience) as ingress:
+        taken = ingress.publish_one(DESK, "positions", position("taken"), None)
+        refused = ingress.publish_one(DESK, "positions", position("refused"), None)
+        await asyncio.sleep(0)
+        while not refused.done():
+            behind = ingress.publish_one(DESK, "positions", position("behind"), None)
+            await asyncio.sleep(0)
+        found = await asyncio.gather(taken, refused, behind, return_exceptions=True)
+        assert [type(each) for each in found[1:]] == [JournalFull, JournalUnavailable]
+        assert journal.head == 1
 
 
 async def test_the_first_of_a_connection_is_committed_before_what_its_key_sends_next() -> None:

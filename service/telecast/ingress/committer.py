@@ -177,8 +177,7 @@ class Committer:
             await self._reached(self._journal.head)
         elif committed:
             await self._reached(max(committed))
-        if any(isinstance(each, JournalUnavailable) for each in results):
-            self._refuse_waiting()
+        self._refuse_untaken(group, results)
         again: list[Waiting] = []
         for (waiting, _, events), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
@@ -188,6 +187,8 @@ class Committer:
             elif isinstance(result, Conflict) and waiting.tries < TRIES:
                 waiting.tries += 1
                 again.append(waiting)
+            elif isinstance(result, JournalUnavailable):
+                pass  # refused above
             elif isinstance(result, TelecastError):
                 self._refuse(waiting, result)
             elif isinstance(result, Exception):
@@ -199,9 +200,19 @@ class Committer:
         for waiting in reversed(again):
             self._backlog.put_back(waiting)
 
-    def _refuse_waiting(self) -> None:
+    def _refuse_untaken(self, group: _Group, results: Sequence[Receipt | BaseException]) -> None:
         """A publish was not taken, or nobody knows: what its publisher sent behind it must not be
-        taken before it is sent again."""
+        taken before it is sent again. All are refused in one step, before anybody is answered who
+        has to be waited for: their publishers would send more meanwhile."""
+        untaken = [
+            (waiting, fault)
+            for (waiting, _, _), fault in zip(group, results, strict=True)
+            if isinstance(fault, JournalUnavailable)
+        ]
+        if not untaken:
+            return
+        for waiting, fault in untaken:
+            self._refuse(waiting, fault)
         while self._backlog:
             fault = JournalUnavailable(BEHIND)
             self._refuse(self._backlog.take(), fault)

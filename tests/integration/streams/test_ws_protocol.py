@@ -15,6 +15,8 @@ import aiohttp
 import orjson
 import pytest
 
+from telecast.errors import JournalUnavailable
+from telecast.protocol.commands import Publish
 from telecast.web.streams import ws
 from tests.support.fakes import ws_frames
 from tests.support.held_journal import HeldJournal
@@ -246,6 +248,17 @@ async def test_behind_a_publish_that_was_not_taken_none_is_until_its_client_can_
             ack = await reader.ask("publish", channel="market-data", data=price(symbol))
             assert ack["type"] == "ack"
         assert live.parts.journal.head == 2
+
+
+async def test_what_is_read_in_the_turn_of_a_refusal_is_refused_too() -> None:
+    """Callbacks of a future run a turn later than it has failed."""
+    stream = object.__new__(ws._WsStream)
+    stream._held_until = float("-inf")
+    stream._newest = asyncio.get_running_loop().create_future()
+    stream._newest.set_exception(JournalUnavailable("No space."))
+    command = Publish(req_id="2", channel="market-data", data=price(), idempotency_key=None)
+    with pytest.raises(JournalUnavailable, match="Repeat both, in order"):
+        stream._publish(command)
 
 
 @pytest.mark.parametrize("last_straw", ["bad messages", "a binary one"])

@@ -88,6 +88,8 @@ class _WsStream:
         self._subscriber: Subscriber = stream.subscriber(transport, wire, expects_life=True)
         self._socket = WebSocket(wire, stream.parts.settings.max_frame_bytes, self)
         self._published = False
+        self._newest: asyncio.Future[Published] | None = None
+        """What was published last."""
         self._held_until = 0.0
         self._controls = TokenBucket(CONTROLS_PER_SECOND, CONTROLS_BURST, time.monotonic())
 
@@ -216,6 +218,9 @@ class _WsStream:
 
     def _publish(self, command: Publish) -> None:
         """Queued before the next message is read: this connection's order is the commits'."""
+        if _untaken(self._newest):
+            self._hold()  # its callback comes a turn of the loop later
+            self._newest = None
         if time.monotonic() < self._held_until:
             raise JournalUnavailable(NOT_TAKEN)
         try:
@@ -229,7 +234,7 @@ class _WsStream:
         except OwnFault:
             self._hold()
             raise
-        self._published = True
+        self._published, self._newest = True, future
         future.add_done_callback(lambda done: self._committed(command.req_id, "publish", done))
 
     def _hold(self) -> None:
@@ -308,3 +313,12 @@ class _WsStream:
             self._stream.parts.refuse_frame(fault.reason)
             code = fault.close
         self._socket.close(code, fault.message)
+
+
+def _untaken(publish: asyncio.Future[Published] | None) -> bool:
+    return (
+        publish is not None
+        and publish.done()
+        and not publish.cancelled()
+        and isinstance(publish.exception(), OwnFault)
+    )
