@@ -29,7 +29,7 @@ from telecast.client.rows import (
 )
 from telecast.client.store import Store
 from telecast.client.stream import Stream
-from telecast.client.telemetry import Nothing, Telemetry
+from telecast.client.telemetry import NoTelemetry, Telemetry
 from telecast.client.view import View
 from telecast.client.wanted import Filter, selection_of
 
@@ -86,12 +86,12 @@ class Client:
         - `tls`: an `ssl.SSLContext`; None trusts what the system trusts.
         - `proxy`: the address of an HTTP proxy. None follows `HTTP_PROXY`, `HTTPS_PROXY` and
           `NO_PROXY`, except for addresses of this machine.
-        - `telemetry`: what is told of the client's work: `telecast.client.otel.OpenTelemetry()`,
+        - `telemetry`: what the client reports its work to, `telecast.client.otel.OpenTelemetry()`
           or an object of yours with the same calls.
 
         Raises ValueError for an address or a key that can never work.
         """
-        telemetry = telemetry or Nothing()
+        telemetry = telemetry or NoTelemetry()
         self._access = Access.to(url, key, tls=tls, proxy=proxy, beside=telemetry.headers)
         self._telemetry = telemetry
         self._transport = transport

@@ -55,7 +55,8 @@ class Change:
     """One change, in the order of its commit.
 
     `position` is where to go on once this change is handled, None within a snapshot, from which
-    there is no going on. `seq` rises with each commit over all channels; its jumps mean nothing.
+    there is no going on. `seq` rises with each commit over all channels; its jumps mean nothing,
+    and a LEAVE, which is no commit, has 0.
     `timestamp` is the commit in ms since 1970 by the service's clock. `row` is empty for RESET and
     GAP, which have no `key` either, and for LEAVE.
     """

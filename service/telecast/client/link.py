@@ -74,7 +74,8 @@ class Link:
         self._users[channel] -= 1
         if self._users[channel]:
             return
-        del self._users[channel], self._tables[channel]
+        del self._users[channel]
+        self._tables.pop(channel).let_go()
         if not self._tables:
             self._end()
         elif self._stream is not None:

@@ -94,7 +94,7 @@ class Seat:
     async def refine(self, add: Values, remove: Values) -> Table:
         """The table of the new filter, once it is complete: this one, or that of another link.
 
-        Raises ValueError, Refused, Unreachable.
+        Raises ValueError, Refused, Unreachable, and Closed where the view is closed meanwhile.
         """
         async with self._turn:
             self._check_open()
@@ -108,6 +108,7 @@ class Seat:
                 self._kind = kind
                 table = await link.refine(self._channel, add, remove)
                 await self._settle(table)
+                self._check_open()
                 return table
             other = self._links.of(kind)
             table = await self._complete(other)

@@ -25,7 +25,7 @@ from telecast.client.connection.http import (
     words,
 )
 from telecast.client.faults import BadAnswer, Refused, Unreachable
-from telecast.client.telemetry import Nothing, Telemetry
+from telecast.client.telemetry import NoTelemetry, Telemetry
 
 PATIENCE_SECONDS = 60.0
 """How long a request is repeated: longer than a restart, shorter than an operator's lunch."""
@@ -84,7 +84,7 @@ class Publisher:
         self._backoff = backoff or Backoff(most=MOST_WAIT_SECONDS)
         self._pause = pause
         self._clock = clock
-        self._telemetry = telemetry or Nothing()
+        self._telemetry = telemetry or NoTelemetry()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Publisher:
@@ -114,7 +114,7 @@ class Publisher:
         `replace` is `field:value`: rows of that scope that the batch lacks are withdrawn.
         """
         if isinstance(payloads, bytes):
-            body, count = payloads, payloads.count(b"\n") + 1
+            body, count = payloads, payloads.rstrip().count(b"\n") + 1
         else:
             items = [payloads] if isinstance(payloads, Mapping) else payloads
             body, count = b"\n".join(orjson.dumps(item) for item in items), len(items)

@@ -82,7 +82,8 @@ class Table:
         self.position: str | None = None
         self.fault: TelecastError | None = None
         self.settled = asyncio.Event()
-        """Set once it has been live, or has failed for good."""
+        """Set once it has been live since its filter changed last, has failed for good, or is had
+        by nobody any more."""
         self._now = now
         self._load = _Load.AWAY
         self._fresh: dict[str, Mapping[str, Any]] = {}
@@ -157,6 +158,10 @@ class Table:
         self.settled.set()
         self._move(_Load.AWAY)
         self._tell(set())
+
+    def let_go(self) -> None:
+        """Nobody has it any more: who waits for it to settle waits no longer."""
+        self.settled.set()
 
     def reached(self, position: str | None) -> None:
         """The rows are known up to here; None where a message proves no position."""

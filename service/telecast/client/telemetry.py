@@ -1,4 +1,4 @@
-"""What a client tells of its work, to whoever watches the program that it is part of."""
+"""What a client reports of its work, to whoever watches the program that it is part of."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Telemetry(Protocol):
         ...
 
 
-class Nothing:
-    """Tells nothing."""
+class NoTelemetry:
+    """Reports nothing."""
 
     def headers(self) -> Mapping[str, str]:
         return {}

@@ -58,7 +58,10 @@ class Ingress:
         self._turns = turns or Turns()
         self._backlog = Backlog(limits.backlog_events, limits.backlog_bytes)
         self._committer = Committer(
-            *(journal, tape, self._backlog, self.tally),
+            journal,
+            tape,
+            self._backlog,
+            self.tally,
             reached=reached,
             audience=audience,
             max_rows=limits.max_rows_per_channel,

@@ -93,5 +93,5 @@ class Gathering:
 
 
 def _family(kind: str, name: str, value: float) -> Family:
-    """What it says about itself stands in the workers' families."""
+    """Its help text is that of the workers, who have a row of the same name with 0."""
     return Family(kind, name, "", Join.SUM, (((), value),))

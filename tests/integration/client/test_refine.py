@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from telecast.client import Change, Client, Op, PositionFile, Refused, View, blocking
+from telecast.client import Change, Client, Closed, Op, PositionFile, Refused, View, blocking
 from telecast.client.stream import Stream
 from tests.support.payloads import position
 from tests.support.service.live import Live, served
@@ -212,6 +212,22 @@ async def test_a_view_that_is_closed_while_its_filter_changes_leaves_nothing_beh
             view.close()
         found = await asyncio.gather(*refining, return_exceptions=True)
         assert {type(each).__name__ for each in found} == {"Closed"}
+        await live.until(lambda: connections(live) == 0)
+
+
+async def test_a_view_alone_that_is_closed_while_its_filter_changes_holds_up_nobody() -> None:
+    """Regression: `refine` waited a minute for the end of a table that nobody had any more."""
+    async with served() as live, client(live, patience=3_600.0) as telecast:
+        await six(live)
+        view = await of_two(telecast)
+        refining = asyncio.create_task(view.refine(**CHANGE))
+        settled = view._table.settled
+        async with asyncio.timeout(60):
+            while settled.is_set():  # noqa: ASYNC110 - up to where it waits
+                await asyncio.sleep(0)
+            view.close()
+            with pytest.raises(Closed):
+                await refining
         await live.until(lambda: connections(live) == 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -176,6 +177,14 @@ def test_count_ends_it_and_leaves_out_rows(service, transport):
     result = run("tail", "positions", "--url", service.url, transport, "--count", 1)
     assert result.exit_code == Exit.OK
     assert [line.split()[2] for line in result.stdout.splitlines()] == ["5", "8"]
+
+
+def test_tail_that_ends_by_its_count_prints_a_command_that_a_shell_takes(service):
+    service.stream = [*FIRST, event(9)]
+    words = ("positions", "risk-alerts", "--filter", "symbol=BTC USD;")
+    result = run("tail", *words, "--url", service.url, "--count", 1)
+    (line,) = [each for each in result.stderr.splitlines() if "what comes next" in each]
+    assert shlex.split(line.partition(": ")[2]) == ["telecast", "tail", *words, "--since", "k3v9:9"]
 
 
 def test_tail_asks_for_what_its_options_say(service):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 from urllib.parse import quote
@@ -106,7 +107,7 @@ def command(
                 if amiss is not None:
                     raise StrictViolation(f"{amiss}.")
                 if screen.full:
-                    selected = " ".join([*names, *(f"--filter {n}={v}" for n, v in filters)])
+                    selected = shlex.join([*names, *(w for f in filters for w in _option(*f))])
                     _say(f"what comes next: telecast tail {selected} --since {message.position}")
                     return
 
@@ -116,6 +117,10 @@ def command(
         pass  # the usual way to end it
     except BrokenPipeError:
         let_go_of_stdout()
+
+
+def _option(name: str, value: str) -> tuple[str, str]:
+    return "--filter", f"{name}={value}"
 
 
 def names_of(words: Iterable[str]) -> list[str]:

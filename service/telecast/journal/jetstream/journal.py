@@ -162,7 +162,7 @@ class JetStreamJournal(StoredJournal):
         applied = await asyncio.to_thread(reached, self._path, self._log.life)
         if applied is None or (applied and applied + 1 >= extent.first):
             return None
-        return await fetching.lead_on(applied)
+        return await fetching.fetch_current(applied)
 
     async def _open_copy(self, loop: asyncio.AbstractEventLoop, fetched: str | None) -> None:
         self._applier = Applier(

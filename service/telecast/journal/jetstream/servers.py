@@ -42,6 +42,7 @@ certificates that the files have by then. Where the servers refuse those, at onc
 LEAVE_SECONDS = 1.0
 """nats-py waits without end for a TLS connection to be closed by a peer that is gone."""
 STUCK_SECONDS = 0.1
+"""Before the next server is tried, where the attempt with one leads nowhere."""
 AGAIN_SECONDS = 1.0
 """Between two attempts to make it anew."""
 FULL = frozenset({10023, 10047, 10077})

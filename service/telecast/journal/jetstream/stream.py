@@ -241,7 +241,7 @@ class JetStreamLog(Log):
             )
         try:
             kept = await self._servers.ask(self._subject, data)
-            # A follower whose server has died hears of nothing new for some seconds.
+            # A follower whose server has died gets nothing new for some seconds.
             self.end = max(self.end, int(kept["seq"]))
         except Refused as refused:
             if refused.code in FULL:

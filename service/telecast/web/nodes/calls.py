@@ -21,6 +21,7 @@ Json = dict[str, Any]
 ALONE = "this node"
 """What a node is called that has no others."""
 UNKNOWN: Json = dict.fromkeys(("startedAt", "head", "logSequence", "logBehind", "connections"))
+"""What a node says of itself and nobody says of one that is gone."""
 
 
 async def nodes(request: web.Request) -> web.Response:

@@ -31,7 +31,7 @@ class Fetching:
         """Whether one could not be fetched just now, and may be good."""
         self.used: Checkpoint | None = None
 
-    async def lead_on(self, applied: int) -> str | None:
+    async def fetch_current(self, applied: int) -> str | None:
         """As `fetch`, for this log as it is once that is done: other nodes may make newer ones in
         the meantime, remove those that were found, and trim the log behind them."""
         for _ in range(TRIES):
