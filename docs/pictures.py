@@ -14,6 +14,7 @@ import base64
 import os
 import re
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,8 +24,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 from playwright.async_api import async_playwright
+
+from bench.machine import free_port
+from telecast.keys import create_key
 
 IMAGES = Path(__file__).parent / "images"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
@@ -36,6 +39,16 @@ PHONE: dict[str, Any] = {
     "has_touch": True,
 }
 LATER_MS = 120_000
+OURS = [
+    "acknowledgedAt",
+    "acknowledgedBy",
+    "activeSince",
+    "count",
+    "escalatedAt",
+    "lastSeenAt",
+    "note",
+]
+"""What the service adds to an alert: nobody publishes it."""
 
 
 class Demo:
@@ -205,21 +218,71 @@ async def slow(browser: Any) -> None:
         await page.close()
 
 
+class Service:
+    """`telecast serve` with a key, and what a demo has published so far."""
+
+    def __init__(self, url: str, key: str, session: aiohttp.ClientSession) -> None:
+        self.url, self.key, self._session = url, key, session
+        self._headers = {"X-API-Key": key}
+
+    async def publish(self, channel: str, rows: list[Any]) -> None:
+        address = f"{self.url}/api/v1/channels/{channel}/events"
+        async with self._session.post(address, json=rows, headers=self._headers) as answer:
+            assert answer.status == 201, await answer.text()
+
+
+async def rows_of(session: aiohttp.ClientSession, running: Demo, channel: str) -> list[Any]:
+    address = f"{running.url}/api/v1/channels/{channel}/snapshot"
+    async with session.get(address, headers={"X-API-Key": running.key}) as answer:
+        rows = [row["data"] for row in (await answer.json())["data"]["rows"]]
+    return [{field: row[field] for field in row if field not in OURS} for row in rows]
+
+
+@asynccontextmanager
+async def service(folder: Path) -> AsyncIterator[Service]:
+    keys, port = folder / "keys.toml", free_port()
+    key = create_key(keys, "desk", ["read", "publish", "operate"])
+    flags = ["--port", str(port), "--journal", "memory:", "--keys", str(keys)]
+    flags += ["--secret-file", str(folder / "secret"), "--drain-seconds", "0"]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "telecast", "serve", *flags
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        async with aiohttp.ClientSession() as session:
+            for _ in range(100):
+                try:
+                    async with session.get(f"{url}/readyz") as answer:
+                        if answer.status == 200:
+                            break
+                except aiohttp.ClientError:
+                    pass
+                await asyncio.sleep(0.1)
+            yield Service(url, key, session)
+    finally:
+        process.terminate()
+        await process.wait()
+
+
 async def stale(browser: Any) -> None:
-    """A feed that ends while all else goes on: a demo whose recorded prices are over."""
+    """Prices that nobody publishes any more, while all else goes on."""
+    channels = ("trader-status", "positions", "risk-alerts", "market-data")
     with tempfile.TemporaryDirectory() as folder:
-        ticks = Path(folder) / "ticks.ndjson"
         async with demo() as running, aiohttp.ClientSession() as session:
-            await asyncio.sleep(20)
-            address = f"{running.url}/api/v1/channels/market-data/events?limit=5000"
-            async with session.get(address, headers={"X-API-Key": running.key}) as answer:
-                events = (await answer.json())["data"]["events"]
-        ticks.write_bytes(b"".join(orjson.dumps(each) + b"\n" for each in events))
-        async with demo("--ticks", str(ticks)) as running:
+            await asyncio.sleep(45)
+            rows = {each: await rows_of(session, running, each) for each in channels}
+        async with service(Path(folder)) as desk:
+            for channel, found in rows.items():
+                await desk.publish(channel, found)
             page = await browser.new_page(viewport={"width": 1360, "height": 900})
-            await page.goto(running.link)
+            await page.goto(desk.url)
+            await page.fill("#key", desk.key)
+            await page.press("#key", "Enter")
+            for _ in range(38):
+                for channel in channels[:2]:
+                    await desk.publish(channel, rows[channel])
+                await asyncio.sleep(1)
             await word(page, "Stale")
-            await page.wait_for_timeout(8000)
             await save(page, "page-stale")
             await page.close()
 
@@ -229,9 +292,8 @@ async def views(browser: Any) -> None:
     async with demo() as running, aiohttp.ClientSession() as session:
         headers = {"X-API-Key": running.key}
         streams = f"{running.url}/sse/telemetry?channels=market-data&delivery=all&clientId="
-        readers = [
-            await session.get(streams + name, headers=headers) for name in ("bot-7", "recorder")
-        ]
+        slow = await asyncio.to_thread(unread, running)
+        readers = [await session.get(streams + "bot-7", headers=headers)]
         sockets = [
             await session.ws_connect(f"{running.url}/ws/telemetry?{query}", headers=headers)
             for query in ("channels=positions&clientId=risk-desk", "clientId=wall-3")
@@ -245,14 +307,15 @@ async def views(browser: Any) -> None:
             for key in keys:
                 await page.keyboard.press(key)
             await page.wait_for_selector(f"#{panel}", state="visible")
-            await page.keyboard.press("m")
+            maximise = f"document.querySelector('#{panel} .maximise').click()"
+            await page.evaluate(maximise)
             if panel == "operator":
                 await page.fill("#operator input[type=password]", running.key)
                 await page.press("#operator input[type=password]", "Enter")
                 await word(page, "risk-desk", "#operator")
                 await page.wait_for_timeout(5000)
                 await save(page, "page-operator")
-                await page.keyboard.press("Escape")
+                await page.evaluate(maximise)
                 continue
             await page.fill("#debug input[name=channels]", "market-data, positions")
             await page.click("#debug .debug-form .primary")
@@ -268,11 +331,23 @@ async def views(browser: Any) -> None:
             each.cancel()
         for answer in readers:
             answer.close()
+        slow.close()
         await page.close()
 
 
-async def follow(socket: aiohttp.ClientWebSocketResponse) -> None:
-    async for _ in socket:
+def unread(running: Demo) -> socket.socket:
+    """A client whose socket is soon full: it never reads."""
+    line = socket.socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    line.connect(("127.0.0.1", urlsplit(running.url).port))
+    path = "/sse/telemetry?delivery=all&clientId=recorder"
+    head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {running.key}\r\n\r\n"
+    line.sendall(head.encode())
+    return line
+
+
+async def follow(stream: aiohttp.ClientWebSocketResponse) -> None:
+    async for _ in stream:
         pass
 
 

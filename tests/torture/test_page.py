@@ -33,7 +33,7 @@ async def go_on(live: Live, until: float) -> None:
     for number in itertools.count():
         if time.monotonic() > until:
             return
-        await live.publish("market-data", *(price(f"S{number % 40}USDT", price=f"{number}.5"),) * 8)
+        await live.publish("market-data", *(price(f"S{number % 8}USDT", price=f"{number}.5"),) * 8)
         fresh = (
             position(f"p{(number + i) % 500}", f"t{i}", unrealizedPnL=f"{number}") for i in (1, 2)
         )

@@ -59,7 +59,7 @@ async def test_the_page_is_alive(browser):
         ):
             row = trader(id, name=id.upper(), symbol=symbol, metrics=metrics(netProfit=profit))
             await live.publish("trader-status", row)
-        losses = f"at a loss: T3 {MINUS}9 USD \u00b7 T2 {MINUS}12.50 USDT"
+        losses = f"at a loss: T3_{MINUS}9_USD \u00b7 T2_{MINUS}12.50_USDT".replace("_", "\u00a0")
         await shows(page, "#sum-traders-worst", losses)
         await shows(page, "#sum-lag", "ms")
 

@@ -41,6 +41,18 @@ test("long lines are thinned, and their ends and extremes stay", () => {
   assert.ok(found.some(([at, value]) => at === 777 && value === 1e6));
 });
 
+test("a line that is open all day holds no more, its last minutes are whole and its morning is no coarser than its noon", () => {
+  const lines = new Lines();
+  for (let second = 0; second < 86_400; second++) lines.add("price X", second * 1000, second === 5000 ? "777" : String(second % 10));
+  const found = lines.of("price X");
+  assert.ok(found.length <= 1000, String(found.length));
+  assert.equal(found.filter(([at]) => at > 86_100_000).length, 299);
+  const between = (from, to) => found.filter(([at]) => at >= from * 3_600_000 && at < to * 3_600_000).length;
+  assert.ok(between(1, 5) >= 0.5 * between(10, 14) && between(1, 5) > 30, `${between(1, 5)} ${between(10, 14)}`);
+  assert.ok(found.some(([, value]) => value === 777));
+  assert.ok(found.every(([at], index) => !index || at > found[index - 1][0]));
+});
+
 test("nothing makes no line", () => {
   assert.deepEqual(combine([]), []);
   assert.deepEqual(combine([[], []], "day"), []);
@@ -103,7 +115,7 @@ test("a month of events becomes as many points as can be drawn, and no peak is l
   const { ask } = past(events);
   const found = await readPast({ ask, channel: "trader-status", parts: [{ after: "e:0", pages: 1000 }] });
   const line = new Lines(found.lines).of("profit t1");
-  assert.ok(line.length <= 20_000, String(line.length));
+  assert.ok(line.length <= 1000, String(line.length));
   assert.deepEqual([line[0][0], line.at(-1)[0]], [0, (count - 1) * 21_600]);
   assert.ok(line.some(([, , text]) => text === "1000000.5") && line.some(([, value]) => value === -5));
   assert.deepEqual([found.currencies.get("t1"), found.hole], ["USDT", null]);
@@ -169,4 +181,17 @@ test("an open P&L that can't be read as a whole is no line", async () => {
   const snapshot = async () => ({ rows: [], more: false });
   const found = await readPast({ ask, snapshot, channel: "positions", parts: [{ after: "e:0", pages: 3 }] });
   assert.equal(found.lines.size, 0);
+});
+
+test("the profit of a day is counted from the last value before midnight, however long the line is", () => {
+  const lines = new Lines();
+  const midnight = 20 * 86_400_000;
+  for (let at = midnight - 7 * 86_400_000; at < midnight + 36_000_000; at += 10_000) {
+    lines.add("profit t1", at, String(((at / 10_000) * 7919) % 1000));
+  }
+  const found = lines.of("profit t1");
+  const before = (((midnight - 10_000) / 10_000) * 7919) % 1000;
+  const last = (((midnight + 36_000_000 - 10_000) / 10_000) * 7919) % 1000;
+  assert.ok(found.length <= 1000, String(found.length));
+  assert.equal(combine([found], "day", midnight).at(-1)[2], String(last - before));
 });

@@ -72,7 +72,8 @@ function worstInWords(traders) {
   }
   const losers = [...worst].filter(([, { metrics }]) => toneOf(metrics.netProfit) === "loss").sort(([a], [b]) => (a < b ? -1 : 1));
   if (!losers.length) return worst.size ? T.sums.noLoss : "";
-  const words = losers.map(([currency, { name, metrics }]) => `${name} ${decimal(shorten(metrics.netProfit, 2))} ${currency}`.trim());
+  // Each of them stays in one line.
+  const words = losers.map(([currency, { name, metrics }]) => `${name} ${decimal(shorten(metrics.netProfit, 2))} ${currency}`.trim().replaceAll(" ", "\u00a0"));
   return T.sums.worst(words.join(" · "));
 }
 

@@ -1,9 +1,14 @@
-// Lines over time, bounded: points of [ms, number, decimal text] in order. Where there are too many,
-// the peaks and troughs of each piece stay. Pure: it runs on the page and off its main thread.
+// Lines over time, bounded: points of [ms, number, decimal text] in order. Where there are too many, the
+// last minutes stay as they are, and before them the peaks and troughs of equal pieces of time: however
+// long a page is open, a line holds no more, and its morning is not coarser than its noon. Pure: it runs
+// on the page and off its main thread.
 
-const MOST_POINTS = 20_000; // of one line; then it is thinned to a half at most
+const MOST_POINTS = 1000; // of one line; then it is thinned
+const RECENT_MS = 300_000; // before its end: these points stay
+const PIECES = 150; // of the time before, with three points each: the least, the greatest, the last
+const DAY_MS = 86_400_000;
 const MOST_LINES = 500;
-const CLOSE_MS = 250; // points that are closer become one
+const CLOSE_MS = 1000; // points that are closer become one
 
 // At most 2 x `most` points of a long line, with every peak and trough kept: the least and the
 // greatest of each piece.
@@ -29,6 +34,35 @@ export function thinned(points, most) {
   return points.length <= 2 * most + 2 ? points : [points[0], ...thin(points.slice(1, -1), most), points.at(-1)];
 }
 
+// A line that has become too long. No piece goes on over a midnight, here or by UTC, and the last point of
+// each stays: the P&L of a day is counted from it.
+export function settled(points) {
+  const [first, last] = [points[0][0], points.at(-1)[0]];
+  const until = last - RECENT_MS;
+  const step = (until - first) / PIECES || 1;
+  const pieceOf = (at) => `${Math.floor((at - first) / step)} ${Math.floor(at / DAY_MS)} ${new Date(at).getDate()}`;
+  const found = [points[0]];
+  let [piece, low, high, latest] = ["", null, null, null];
+  const put = () => {
+    if (latest !== null) found.push(...[...new Set([low, high, latest])].sort(([a], [b]) => a - b));
+  };
+  let index = 1;
+  for (; index < points.length && points[index][0] <= until; index++) {
+    const point = points[index];
+    const its = pieceOf(point[0]);
+    if (its !== piece) {
+      put();
+      [piece, low, high] = [its, point, point];
+    }
+    if (point[1] < low[1]) low = point;
+    if (point[1] > high[1]) high = point;
+    latest = point;
+  }
+  put();
+  const all = found.concat(points.slice(index));
+  return all.length > MOST_POINTS ? thinned(all, MOST_POINTS / 4) : all;
+}
+
 export class Lines {
   #lines = new Map(); // name -> points
 
@@ -48,7 +82,7 @@ export class Lines {
     // The first stays as it was: the P&L of the day is counted from it.
     if (line.length > 1 && at - last[0] < CLOSE_MS) [last[1], last[2]] = [value, text];
     else line.push([at, value, text]);
-    if (line.length > MOST_POINTS) this.#lines.set(name, thinned(line, MOST_POINTS / 4));
+    if (line.length > MOST_POINTS) this.#lines.set(name, settled(line));
   }
 
   // An event of a channel that lines are made of.
@@ -64,7 +98,7 @@ export class Lines {
       const newer = this.#lines.get(name) ?? [];
       const first = newer[0]?.[0] ?? Infinity;
       const all = [...points.filter(([at]) => at < first), ...newer];
-      this.#lines.set(name, all.length > MOST_POINTS ? thinned(all, MOST_POINTS / 4) : all);
+      this.#lines.set(name, all.length > MOST_POINTS ? settled(all) : all);
     }
   }
 
