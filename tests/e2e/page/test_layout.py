@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from telecast.web.auth.cookies import sign_in_link
-from tests.support.browser import cut, desk, shows, signed_in, visitor, word
+from tests.support.browser import cut, desk, rewritten, shows, signed_in, visitor, word
 from tests.support.payloads import metrics, position, price, trader
 from tests.support.service.live import principal, served
 
@@ -66,6 +66,7 @@ async def test_no_screen_cuts_a_number_or_needs_sideways_scrolling(browser, scre
 async def test_a_wall_display_only_looks_and_wakes_by_itself(browser):
     async with served() as live, visitor(browser, outages=True) as visiting:
         await desk(live)
+        await rewritten(visiting, "kiosk.js", "AGAIN_MS = 10_000;", "AGAIN_MS = 500;")
         await visiting.context.add_init_script(
             "WakeLock.prototype.request = async (what) => { window.awake = what; };"
         )

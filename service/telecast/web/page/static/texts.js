@@ -144,7 +144,7 @@ export const T = {
     earlier: "Earlier", whole: "This is all that the service keeps of it.", since: (at) => `All since ${at}.`,
     trimmed: (at) => `What was before ${at} is not kept any more.`, pin: "Pin to the top", unpin: "Unpin",
     failed: (why) => `Not available: ${why}`, gone: "This row has ended.", onlyThis: (name) => `Only ${name}`,
-    was: "before", is: "now", position: (position) => `position ${position}`,
+    was: "before", is: "now", position: (seq) => `event ${seq}`,
   },
   charts: {
     price: "Price", profit: "Net profit", drawdown: "Drawdown", pnl: "Open P&L", day: "P&L of the day", candles: "Candles",
