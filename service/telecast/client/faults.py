@@ -101,7 +101,9 @@ class Closed(ClientFault):
 
     def __init__(self) -> None:
         advice = "Use it within its `with` block, and no later."
-        super().__init__("CLOSED", "This client is closed.", Rule(503, None, False, advice))
+        super().__init__(
+            "CLOSED", "This client, or this view of it, is closed.", Rule(503, None, False, advice)
+        )
 
 
 def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refused:

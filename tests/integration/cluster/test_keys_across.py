@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from telecast.journal.base import Batch, Receipt
-from telecast.model import Position
+from telecast.model import Position, Principal
 from tests.support.payloads import trader
 from tests.support.service.live import Live, principal
 from tests.support.service.nats import needs_nats
@@ -132,21 +132,29 @@ class _Way:
         monkeypatch.setattr(live.parts.journal, "append", held)
 
 
+async def revoked_meanwhile(
+    first: Live, second: Live, desk: Principal, bot: Principal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bot's rights change at the second node, whose note of that is under way to the log when
+    the first one revokes its key, and arrives behind that."""
+    hand_out(second, desk, replace(bot, channels=(A,)))
+    with monkeypatch.context() as patch:
+        way = _Way(second, patch)
+        settling = asyncio.create_task(settle(second))
+        await way.sent.wait()
+        hand_out(first, desk)
+        await settle(first)
+        way.arrive.set()
+        await settling
+    await level(first, second)
+
+
 async def test_a_note_that_is_under_way_when_a_key_is_revoked_does_not_give_it_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, desk, bot = stream_name(), principal(), principal("bot", "read")
     async with nodes(tmp_path, holders=[desk, bot], name=name) as (first, second):
-        hand_out(second, desk, replace(bot, channels=(A,)))
-        with monkeypatch.context() as patch:
-            way = _Way(second, patch)
-            settling = asyncio.create_task(settle(second))
-            await way.sent.wait()
-            hand_out(first, desk)
-            await settle(first)
-            way.arrive.set()
-            await settling
-        await level(first, second)
+        await revoked_meanwhile(first, second, desk, bot, monkeypatch)
         assert second.parts.keys.current(bot.key_id) is None
         await settle(second)
         await level(first, second)
@@ -169,16 +177,7 @@ async def test_a_late_note_gives_a_key_back_to_no_node_that_starts_later(
 ) -> None:
     name, desk, bot = stream_name(), principal(), principal("bot", "read")
     async with nodes(tmp_path, holders=[desk, bot], name=name) as (first, second):
-        hand_out(second, desk, replace(bot, channels=(A,)))
-        with monkeypatch.context() as patch:
-            way = _Way(second, patch)
-            settling = asyncio.create_task(settle(second))
-            await way.sent.wait()
-            hand_out(first, desk)
-            await settle(first)
-            way.arrive.set()
-            await settling
-        await level(first, second)
+        await revoked_meanwhile(first, second, desk, bot, monkeypatch)
     async with nodes(folder(tmp_path, "new"), 1, holders=[desk, bot], name=name) as (live,):
         assert live.parts.keys.current(bot.key_id) is None
         assert live.parts.keys.current(desk.key_id) is not None

@@ -1,4 +1,5 @@
-"""How a journal reads its database without holding up the loop or the thread that writes it."""
+"""How a journal reads its database without holding up the loop or the thread that writes it, and
+the half of the contract that this keeps for each journal with a database of ours."""
 
 from __future__ import annotations
 
