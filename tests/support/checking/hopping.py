@@ -102,7 +102,7 @@ def table(found: Mapping[str, Figures]) -> str:
         lines.append(
             f"| {name.replace('_', ' ')} | {len(each.pauses)} "
             f"| {statistics.median(each.pauses):.1f} s | {max(each.pauses):.1f} s "
-            f"| {p50 * 1000:.0f} ms | {p99:.2f} s | {streams[-1]:.1f} s |"
+            f"| {p50:.2f} s | {p99:.2f} s | {streams[-1]:.1f} s |"
         )
     return "\n".join(lines)
 
