@@ -92,9 +92,7 @@ def test_settings_that_pages_speak_of_exist() -> None:
     # And what tests are steered by.
     known |= {
         f"TELECAST_{word}"
-        for word in (
-            *("ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED", "NODE_ROUNDS", "CLIENT_CUTS"),
-        )
+        for word in ["ROUNDS", "FREEZE", "SCHEDULES", "FIRST", "SEED", "NODE_ROUNDS", "CLIENT_CUTS"]
     }
     known.add("_TELECAST_COMPLETE")
     for name, text in PAGES.items():
