@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from yarl import URL
 
@@ -111,23 +112,37 @@ class Relay:
 
 
 @asynccontextmanager
-async def relay(target: str) -> AsyncIterator[Relay]:
-    own = Relay(target)
+async def listening(
+    take: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any, None]],
+    end: Callable[[], None],
+) -> AsyncIterator[str]:
+    """The address where each connection is given to `take`. Afterwards `end` is called, which is to
+    end them all, and they are waited for."""
     tasks: set[asyncio.Task[None]] = set()
 
     def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(own.take(reader, writer))
+        task = asyncio.ensure_future(take(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(taken, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()[:2]
-    own.url = f"http://{host}:{port}"
     try:
-        yield own
+        yield f"http://{host}:{port}"
     finally:
-        own.thaw()
         server.close()
-        own.cut()
+        end()
         while tasks:
             await asyncio.wait(list(tasks))
+
+
+@asynccontextmanager
+async def relay(target: str) -> AsyncIterator[Relay]:
+    own = Relay(target)
+
+    def end() -> None:
+        own.thaw()
+        own.cut()
+
+    async with listening(own.take, end) as own.url:
+        yield own

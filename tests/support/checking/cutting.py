@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 
 from yarl import URL
 
+from telecast.testing.relay import listening
+
 READ = 64 * 1024
 STREAMS = (b" /ws/telemetry", b" /sse/telemetry")
 _RESET = struct.pack("ii", 1, 0)
@@ -195,20 +197,5 @@ async def cutter(
     target: str, chance: random.Random, others: Callable[[random.Random], int] | None = None
 ) -> AsyncIterator[Cutter]:
     own = Cutter(target, chance, others)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(own.take(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(taken, "127.0.0.1", 0)
-    host, port = server.sockets[0].getsockname()[:2]
-    own.url = f"http://{host}:{port}"
-    try:
+    async with listening(own.take, own.end) as own.url:
         yield own
-    finally:
-        server.close()
-        own.end()
-        while tasks:
-            await asyncio.wait(list(tasks))

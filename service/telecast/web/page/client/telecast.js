@@ -1,4 +1,6 @@
-// The client of Telecast for browsers and Node 20: one module, nothing else needed.
+// The client of Telecast for browsers and Node 20: one module, nothing else needed, so that it can be
+// copied as one file. In it stand, in this order: states of freshness and clocks (pure), rows (a fold
+// of messages), the stream (one connection after the other), and what applications use.
 //
 // What it holds to: a stream comes back by itself from the last position that it saw, so nothing
 // is lost and nothing comes twice; a table is whole or says that it is not; and nothing is called
