@@ -245,8 +245,13 @@ class Stream:
     async def _connect(self, transport: Transport) -> Line:
         """Raises Cut, Refused, BadAnswer."""
         beat = self._beat if transport == "sse" else []
-        query, since = self._wanted.begin(beat), self._cursor.proven
-        line = await open_line(transport, self._access, query, since, self._silence)
+        while True:
+            query, since = self._wanted.begin(beat), self._cursor.proven
+            line = await open_line(transport, self._access, query, since, self._silence)
+            if not self._wanted.outdated:
+                break
+            # The filter changed while it was being made: it would carry the rows of the old one.
+            await line.close()
         self._insist = True
         self._move(_State.OPEN)
         self._line, self._notice = line, None

@@ -31,6 +31,7 @@ class Wanted:
         self._filters = {name: list(values) for name, values in (filters or {}).items()}
         self._query = query
         self._asked: list[str] = []
+        self._asked_filters = self._filters
         self._requests: dict[str, list[str]] = {}
         """Names of requests whose answer is due to the channels that each asks for."""
         self._numbers = itertools.count(1)
@@ -38,9 +39,15 @@ class Wanted:
     def begin(self, besides: Pairs) -> Pairs:
         """The query of a new connection, with parameters of its own."""
         self._asked = list(self._channels)
+        self._asked_filters = self._filters
         self._requests.clear()
         filters = [(name, value) for name, values in self._filters.items() for value in values]
         return [("channels", ",".join(self._asked)), *filters, *self._query, *besides]
+
+    @property
+    def outdated(self) -> bool:
+        """Whether the filter has changed since the query of the newest connection was made."""
+        return self._asked_filters is not self._filters
 
     def add(self, channels: Iterable[str]) -> list[str]:
         """Want these too; those that are new."""
@@ -90,7 +97,8 @@ class Wanted:
         self._forget_start()
 
     def filter(self, add: Values, remove: Values) -> dict[str, Any]:
-        """The action that does the same on the open connection."""
+        """The action that does the same on the open connection, which has all before it."""
+        self._asked_filters = self._filters
         action: dict[str, Any] = {"action": "filter", "channels": self._asked}
         return action | {"reqId": f"{_REFINE}{next(self._numbers)}", "add": add, "remove": remove}
 

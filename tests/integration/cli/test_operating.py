@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import shlex
 import struct
 import sys
 import termios
@@ -119,6 +120,16 @@ async def test_the_past_is_read_by_time_by_number_and_as_a_table() -> None:
         assert [line.split()[2] for line in out.splitlines()] == ["3", "4"]
         _, out, _ = await telecast(live, "tail", "market-data", "--since", "70s", "--count", "1")
         assert out.split()[2] == "4"
+
+
+async def test_what_tail_says_comes_next_can_be_pasted_into_a_shell() -> None:
+    async with served() as live:
+        await live.publish("market-data", price("BTC USD"))
+        asked = ("market-data", "--filter", "symbol=BTC USD", "--last", "1", "--count", "1")
+        _, _, err = await telecast(live, "tail", *asked)
+        again = shlex.split(err.splitlines()[-1].partition("next: ")[2])
+        chosen = ["--filter", "symbol=BTC USD", "--delivery", "all", "--since", live.at(1)]
+        assert again == ["telecast", "tail", "market-data", *chosen]
 
 
 async def test_doctor_finds_nothing_wrong_with_a_service_that_is_well() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from telecast.client import Change, Client, Closed, Op, PositionFile, Refused, View, blocking
+from telecast.client import stream as stream_module
+from telecast.client.connection.lines import Line, open_line
 from telecast.client.stream import Stream
 from tests.support.payloads import position
 from tests.support.service.live import Live, served
@@ -323,3 +325,38 @@ async def test_what_waits_when_a_filter_changes_proves_nothing_any_more(tmp_path
         assert kept.load() is None
         await changes.aclose()
         assert kept.load() is None
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse"])
+async def test_a_filter_that_changes_while_a_connection_is_made_is_the_one_that_it_carries(
+    transport: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was live with the rows of the old filter, for as long as that connection held."""
+    begun, let = asyncio.Event(), asyncio.Event()
+    let.set()
+
+    async def opened(*asked: Any) -> Line:
+        line = await open_line(*asked)
+        begun.set()
+        await let.wait()
+        return line
+
+    monkeypatch.setattr(stream_module, "open_line", opened)
+    async with (
+        served() as live,
+        Client(live.url, key=live.secrets["desk"], transport=transport) as client,
+    ):
+        await live.publish("positions", *(position(f"p{n}", f"t{n}") for n in range(2)))
+        view = await client.view("positions", traderId=["t0", "t1"])
+        begun.clear()
+        let.clear()
+        for each in list(live.parts.clients):
+            assert each.subscriber is not None
+            each.subscriber.sink.abort()  # type: ignore[attr-defined]
+        await begun.wait()
+        change = asyncio.create_task(view.refine(remove={"traderId": "t0"}))
+        await asyncio.sleep(0.05)
+        assert view.filters == {"traderId": ("t1",)}
+        let.set()
+        await change
+        assert (view.state, list(view)) == ("live", ["p1"])

@@ -107,7 +107,10 @@ def command(
                 if amiss is not None:
                     raise StrictViolation(f"{amiss}.")
                 if screen.full:
-                    selected = shlex.join([*names, *(w for f in filters for w in _option(*f))])
+                    chosen = [word for each in filters for word in _option(*each)]
+                    if delivery == "all":
+                        chosen += ["--delivery", "all"]
+                    selected = shlex.join([*names, *chosen])
                     _say(f"what comes next: telecast tail {selected} --since {message.position}")
                     return
 
