@@ -65,8 +65,8 @@ async def test_whatever_happens_to_servers_and_nodes_all_nodes_tell_one_history(
 @pytest.mark.parametrize("site", FAULTS, ids=lambda site: site.__name__.lower())
 async def test_one_fault_after_another_leaves_one_history(site: type[Site], tmp_path: Path) -> None:
     needs(site)
-    faults = [*FAULTS[Site], *FAULTS[site]]
+    there = list(dict.fromkeys([*FAULTS[Site], *FAULTS[site]]))
     seed = random.randrange(2**32)
-    random.Random(seed).shuffle(faults)
+    faults = random.Random(seed).sample(there, min(len(there), max(1, ROUNDS // 2)))
     print(f"seed {seed}:", [each.__name__ for each in faults])
-    await torment(tmp_path, faults[: max(1, ROUNDS // 2)], site=site)
+    await torment(tmp_path, faults, site=site)
