@@ -914,7 +914,7 @@ export class Client {
   // What happened to the connection in between comes as {state, message}. It ends when `signal` is
   // aborted, and throws Refused where coming back can't help. A reader that is so slow that 10,000
   // wait is cut off, and goes on from where it was. `refine` of what it returns changes the filter, see
-  // Stream.refine: each row that leaves comes with `op` "leave", and no position is told until `live`.
+  // Stream.refine: each row that leaves comes with `op` "leave", and no change has a position until `live`.
   /**
    * @param {string | string[]} channels
    * @param {{ since?: string | null, filter?: Filter, delivery?: "all" | "conflated", signal?: AbortSignal | null }} [options]
