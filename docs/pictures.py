@@ -166,7 +166,7 @@ async def desk(browser: Any) -> None:
         await word(page, "I am calling", "#risk-alerts")
         seen = "tr[data-key]:has-text('I am calling')"
         await page.locator(f"#risk-alerts {seen}").scroll_into_view_if_needed()
-        ours = await page.screenshot(clip={"x": 840, "y": 0, "width": 760, "height": 700})
+        ours = await page.locator("#risk-alerts").screenshot()
         await phone.locator(f"#risk-alerts {seen}").evaluate(
             "row => row.scrollIntoView({ block: 'center' })"
         )
@@ -277,6 +277,7 @@ async def stale(browser: Any) -> None:
             page = await browser.new_page(viewport={"width": 1360, "height": 900})
             await page.goto(desk.url)
             await page.fill("#key", desk.key)
+            await page.check("#operate")
             await page.press("#key", "Enter")
             for _ in range(38):
                 for channel in channels[:2]:
