@@ -1,9 +1,10 @@
 """Which workers run: decisions only, so that each can be tested without a process.
 
 What holds: a worker that is not asked to go is started again, later each time that it fails; at
-most one worker is away because of a rolling restart; and the service ends with an error only if it
-could not be got to work: before all workers were up once, or with no worker up at all. What would
-break it: ending everybody because one worker can't start while the others serve.
+most one worker is away because of a rolling restart, and never the last that serves; and the
+service ends with an error only if it could not be got to work: before all workers were up once, or
+with no worker up at all. What would break it: ending everybody because
+one worker can't start while the others serve.
 
 A worker hangs if it gives no sign of life between two looks, LOOKS times in a row. Looks are
 counted and not seconds, and one that comes late itself is not counted: this process, or the whole
@@ -173,6 +174,8 @@ class Crew:
         if self._rolling and self._rolling[0] == number:
             self._rolling.popleft()
             orders += self._roll_on(now)
+        elif self._rolling and self.state(self._rolling[0]) is State.UP:
+            orders += self._roll_on(now)  # it waited for another to be up
         return orders
 
     def sign(self, number: int, now: float) -> None:
@@ -249,6 +252,14 @@ class Crew:
         while self._rolling:
             worker = self._workers[self._rolling[0]]
             if worker.state is State.UP:
+                if self._in(State.UP) == [worker] and len(self._workers) > 1:
+                    return [
+                        Say(
+                            logging.WARNING,
+                            "the rolling restart waits: no other worker is up",
+                            {"worker": worker.number},
+                        )
+                    ]
                 self._leave(worker, now)
                 return [End(worker.number, notice=False)]
             self._rolling.popleft()  # it is starting anew anyway

@@ -164,6 +164,18 @@ def test_a_rolling_restart_passes_over_one_that_starts_anew_anyway() -> None:
     assert without_lines(up(crew, 1, now=1.2)) == [End(3, notice=False)]
 
 
+def test_a_rolling_restart_leaves_the_last_that_serves_until_another_is_up() -> None:
+    crew = serving(2)
+    crew.ended(2, -9, 0.9)
+    orders = crew.roll(1.0)
+    assert without_lines(orders) == []
+    assert said(orders, logging.WARNING) == ["the rolling restart waits: no other worker is up"]
+    crew.due(1.5)
+    assert without_lines(up(crew, 2, now=2.0)) == [End(1, notice=False)]
+    crew.ended(1, 0, 2.1)
+    assert without_lines(up(crew, 1, now=3.0)) == [End(2, notice=False)]
+
+
 def test_a_stop_during_a_rolling_restart_ends_it() -> None:
     crew = serving(2)
     crew.roll(1.0)
