@@ -29,7 +29,7 @@ from telecast.client.rows import (
 )
 from telecast.client.store import Store
 from telecast.client.stream import Stream
-from telecast.client.telemetry import NoTelemetry, Telemetry
+from telecast.client.telemetry import Guarded, NoTelemetry, Telemetry
 from telecast.client.view import View
 from telecast.client.wanted import Filter, selection_of
 
@@ -91,7 +91,7 @@ class Client:
 
         Raises ValueError for an address or a key that can never work.
         """
-        telemetry = telemetry or NoTelemetry()
+        telemetry = NoTelemetry() if telemetry is None else Guarded(telemetry)
         self._access = Access.to(url, key, tls=tls, proxy=proxy, beside=telemetry.headers)
         self._telemetry = telemetry
         self._transport = transport

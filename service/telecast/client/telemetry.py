@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from telecast.client.connection.reports import Report
 from telecast.client.faults import Refused, Unreachable
+
+log = logging.getLogger("telecast.client")
 
 Done = Callable[[Mapping[str, Any]], None]
 """To be called with the receipt."""
@@ -57,3 +60,61 @@ class NoTelemetry:
     def received(self, channel: str, timestamp: int) -> None: ...
 
     def reported(self, report: Report) -> None: ...
+
+
+class Guarded:
+    """Hands on to another, and goes on where that raises: a publish that is committed has not
+    failed because its span could not be ended. The first fault is logged."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._logged = False
+
+    def headers(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        self._quietly(lambda: found.update(self._telemetry.headers()))
+        return found
+
+    @contextmanager
+    def publishing(self, operation: str, channel: str, rows: int) -> Iterator[Done]:
+        entered: list[tuple[AbstractContextManager[Done], Done]] = []
+
+        def enter() -> None:
+            work = self._telemetry.publishing(operation, channel, rows)
+            entered.append((work, work.__enter__()))
+
+        def leave(fault: BaseException | None) -> None:
+            for work, _ in entered:
+                if fault is None:
+                    work.__exit__(None, None, None)
+                else:
+                    work.__exit__(type(fault), fault, fault.__traceback__)
+
+        def done(receipt: Mapping[str, Any]) -> None:
+            for _, said in entered:
+                self._quietly(said, receipt)
+
+        self._quietly(enter)
+        try:
+            yield done
+        except BaseException as fault:
+            self._quietly(leave, fault)
+            raise
+        self._quietly(leave, None)
+
+    def retrying(self, fault: Refused | Unreachable, delay: float) -> None:
+        self._quietly(self._telemetry.retrying, fault, delay)
+
+    def received(self, channel: str, timestamp: int) -> None:
+        self._quietly(self._telemetry.received, channel, timestamp)
+
+    def reported(self, report: Report) -> None:
+        self._quietly(self._telemetry.reported, report)
+
+    def _quietly(self, call: Callable[..., object], *values: object) -> None:
+        try:
+            call(*values)
+        except Exception:
+            if not self._logged:
+                self._logged = True
+                log.exception("the client's telemetry fails; the client goes on")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import pytest
@@ -180,3 +181,39 @@ def test_the_client_alone_needs_no_opentelemetry() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "[]"
+
+
+class Broken:
+    """Raises wherever it is called."""
+
+    def _fail(self, *_: object) -> Any:
+        raise RuntimeError("the exporter is broken")
+
+    headers = retrying = received = reported = _fail
+
+    @contextmanager
+    def publishing(self, *_: object) -> Iterator[Any]:
+        yield self._fail
+        self._fail()
+
+
+async def test_telemetry_that_raises_takes_no_publish_and_no_stream_with_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with (
+        asyncio.timeout(PATIENCE),
+        served() as live,
+        Client(live.url, key=live.secrets["desk"], telemetry=Broken()) as client,
+        aclosing(client.follow("positions")) as changes,
+    ):
+        assert (await anext(changes)).op is Op.RESET
+        assert (await client.publish("positions", position("p1")))["accepted"] == 1
+        assert (await anext(changes)).key == "p1"
+        for each in list(live.parts.clients):
+            assert each.subscriber is not None
+            each.subscriber.sink.abort()  # type: ignore[attr-defined]
+        await client.publish("positions", position("p2"))
+        assert (await anext(changes)).key == "p2"
+        with pytest.raises(Refused):
+            await client.publish("no-such-channel", position("p3"))
+    assert caplog.text.count("the client's telemetry fails") == 1
