@@ -117,6 +117,8 @@ class Buffer:
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
         self._end: BaseException | None = None
+        self._life = 0
+        """How often what waits became unproven."""
         self.behind: str | None = None
         """A position past all that waits, of a heartbeat: good once nothing waits any more."""
 
@@ -125,6 +127,7 @@ class Buffer:
 
     async def put(self, change: Change) -> None:
         """Raises Behind where that is the policy."""
+        life = self._life
         if len(self._waiting) >= self._size:
             if self._when_full == "fail":
                 raise Behind(self._size)
@@ -133,7 +136,7 @@ class Buffer:
             while len(self._waiting) >= self._size:
                 self._taken.clear()
                 await self._taken.wait()
-        self._waiting.append(change)
+        self._waiting.append(change if life == self._life else replace(change, position=None))
         self._filled.set()
 
     def _conflate(self) -> None:
@@ -152,6 +155,7 @@ class Buffer:
 
     def unproven(self) -> None:
         """What waits is of a filter that was: its positions count no more."""
+        self._life += 1
         self._waiting = deque(replace(change, position=None) for change in self._waiting)
         self.behind = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -360,3 +361,21 @@ async def test_a_filter_that_changes_while_a_connection_is_made_is_the_one_that_
         let.set()
         await change
         assert (view.state, list(view)) == ("live", ["p1"])
+
+
+async def test_what_waits_for_room_while_the_filter_changes_has_no_position_either() -> None:
+    """It was kept as handled: who began anew there never got the older rows of the new filter."""
+    async with (
+        served() as live,
+        Client(live.url, key=live.secrets["desk"]) as client,
+        aclosing(client.follow("positions", traderId="t0", buffer=1)) as changes,
+    ):
+        await live.publish("positions", position("old", "t1"))
+        assert (await anext(changes)).op is Op.RESET
+        for n in range(3):
+            await live.publish("positions", position(f"p{n}", "t0"))
+        await live.until(lambda: len(changes._buffer) == 1 and not changes._buffer._taken.is_set())
+        await changes.refine(add={"traderId": "t1"})
+        found = [await anext(changes) for _ in range(4)]
+        assert [each.key for each in found] == ["p0", "p1", "p2", "old"]
+        assert [each.position for each in found] == [None] * 4
