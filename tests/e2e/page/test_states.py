@@ -205,6 +205,7 @@ async def test_a_slow_line_says_delayed(browser):
             assert await page.inner_text("#state-word") == "Live"
             line.bytes_per_second = SLOW_BYTES
             await word(page, "Delayed")
+            assert await page.get_attribute("#sum-lag", "data-tone") in ("late", "loss")
             assert await tone(page) in ("warn", "bad")
             await shows(page, "#market-data .fresh", "delayed by")
             assert await page.locator("#market-data tr[data-key]:not([data-stale])").count() == 0

@@ -1,6 +1,6 @@
 // The figures at the top. They are as fresh as the channel that they are made of, and look so.
 
-import { States, delayOf } from "../client/telecast.js";
+import { AMBER_MS, RED_MS, States, delayOf } from "../client/telecast.js";
 import { earnedIn } from "./channels.js";
 import { find, set } from "./dom.js";
 import { compareDecimals, count, decimal, milliseconds, shorten, span, toneOf } from "./format.js";
@@ -57,7 +57,7 @@ export class Glance {
     const { offset, doubt } = clock;
     const delay = delayOf(link, now);
     set(find("sum-lag"), delay === null || link.lag === null ? "–" : milliseconds(delay));
-    find("sum-lag").dataset.tone = delay !== null && delay > 2000 ? "loss" : "";
+    find("sum-lag").dataset.tone = delay === null || delay <= AMBER_MS ? "" : delay <= RED_MS ? "late" : "loss";
     set(find("sum-lag-note"), doubt === null ? T.clocks.unknown : skewInWords(offset, doubt));
   }
 }
