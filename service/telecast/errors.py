@@ -243,7 +243,7 @@ class Code(StrEnum):
     )
     JOURNAL_UNAVAILABLE = (
         "JOURNAL_UNAVAILABLE",
-        Rule(503, None, True, "Nothing was committed that was not acknowledged; try again later."),
+        Rule(503, None, True, "Try again later; where it is `unknown`, under its Idempotency-Key."),
     )
     NODE_SILENT = (
         "NODE_SILENT",
