@@ -3,12 +3,13 @@
 What holds: a worker that is not asked to go is started again, later each time that it fails; at
 most one worker is away because of a rolling restart, and never the last that serves; and the
 service ends with an error only if it could not be got to work: before all workers were up once, or
-with no worker up at all. What would break it: ending everybody because
-one worker can't start while the others serve.
+with no worker up at all. What would break it: ending everybody because one worker can't start while
+the others serve.
 
-A worker hangs if it gives no sign of life between two looks, LOOKS times in a row. Looks are
-counted and not seconds, and one that comes late itself is not counted: this process, or the whole
-machine, stood still or had too much to do, and signs of life may lie here unread.
+A worker hangs if it gives no sign of life between two looks, LOOKS times in a row. One that starts
+gives none, and may have much to read: it has START_SECONDS. Looks are counted and not seconds, and
+one that comes late itself is not counted: this process, or the whole machine, stood still or had
+too much to do, and signs of life may lie here unread.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ GOOD_SECONDS = 60.0
 """A worker that was up for so long has not failed at its start: its next restart is a first one."""
 LOOKS = 6
 """Looks in a row that find no sign of life of a worker that hangs."""
+START_SECONDS = 600.0
+"""How long a start may take before the worker counts as hung."""
 LATE = 1.5
 """Times the usual between two looks: a later one says nothing."""
 TRACE_SECONDS = 2.0
@@ -54,7 +57,7 @@ class State(Enum):
 
 _MOVES = {
     State.WAITING: {State.STARTING, State.GONE},
-    State.STARTING: {State.UP, State.LEAVING, State.WAITING},
+    State.STARTING: {State.UP, State.LEAVING, State.HUNG, State.WAITING},
     State.UP: {State.LEAVING, State.HUNG, State.WAITING},
     State.LEAVING: {State.WAITING, State.GONE},
     State.HUNG: {State.WAITING, State.GONE},
@@ -87,7 +90,7 @@ class _Worker:
     due: float = 0.0
     """When a waiting one is started, and one that was asked to go, or hangs, is killed."""
     sign: float = 0.0
-    """When it last gave a sign of life."""
+    """When it last gave a sign of life, or was started."""
     silent: int = 0
     """Looks since then."""
     failures: int = 0
@@ -113,6 +116,7 @@ class Crew:
         self._patience = patience
         self.every = silent / LOOKS
         """Seconds between two looks."""
+        self._most_silent = {State.UP: LOOKS, State.STARTING: START_SECONDS // self.every}
         self._looked = 0.0
         self._workers = {number: _Worker(number) for number in range(1, count + 1)}
         self._phase = Phase.BEGINNING
@@ -190,12 +194,18 @@ class Crew:
         self._looked = now
         if late:
             return orders
-        for each in self._in(State.UP):
+        for each in self._in(State.STARTING, State.UP):
             each.silent += 1
-            if each.silent <= LOOKS:
+            starting = each.state is State.STARTING
+            if each.silent <= self._most_silent[each.state]:
+                if starting and each.silent % LOOKS == 0:
+                    fields = {"worker": each.number, "seconds": round(now - each.since, 1)}
+                    orders.append(Say(logging.WARNING, "a worker is still starting", fields))
                 continue
             self.hangs += 1
-            if now - each.since >= GOOD_SECONDS:
+            if starting:
+                each.starts_failed += 1
+            elif now - each.since >= GOOD_SECONDS:
                 each.failures = 0
             each.move(State.HUNG, now)
             each.due = now + TRACE_SECONDS
@@ -316,7 +326,7 @@ class Crew:
 
     def _start(self, worker: _Worker, now: float) -> Order:
         worker.move(State.STARTING, now)
-        worker.words = ()
+        worker.sign, worker.silent, worker.words = now, 0, ()
         return Start(worker.number)
 
     def _all_gone(self) -> list[Order]:

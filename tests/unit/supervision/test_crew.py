@@ -11,6 +11,7 @@ from telecast.supervision.crew import (
     LOOKS,
     MOST_SECONDS,
     MOST_STARTS,
+    START_SECONDS,
     TRACE_SECONDS,
     Crew,
     State,
@@ -259,10 +260,29 @@ def test_one_that_starts_or_goes_is_given_its_time() -> None:
     crew.sign(1, 0.0)
     for look in range(3 * LOOKS):
         crew.sign(1, float(look))
-        assert crew.look(float(look)) == []
+        assert without_lines(crew.look(float(look))) == []
     now = 3.0 * LOOKS
     crew.stop(now)
     assert all(crew.look(now + look) == [] for look in range(3 * LOOKS))
+
+
+def test_a_start_that_never_ends_is_reported_and_then_taken_for_hung() -> None:
+    """Regression: it was never noticed, and a rolling restart waited for it for ever."""
+    crew = serving(2)
+    assert without_lines(crew.roll(0.0)) == [End(1, notice=False)]
+    assert crew.ended(1, 0, 0.0) == [Start(1)]
+    lines, now = 0, 0.0
+    while crew.state(1) is State.STARTING:
+        now += 1.0
+        crew.sign(2, now)
+        orders = crew.look(now)
+        lines += said(orders, logging.WARNING) == ["a worker is still starting"]
+    assert (without_lines(orders), now, lines) == ([Abort(1)], START_SECONDS + 1, 100)
+    orders = crew.ended(1, -6, now)
+    assert (
+        said(orders, logging.ERROR)[-1] == "rolling restart given up: the others stay as they are"
+    )
+    assert crew.due(now + 30) == [Start(1)]
 
 
 def test_one_that_hangs_does_not_hold_up_the_end() -> None:
