@@ -243,7 +243,10 @@ class Code(StrEnum):
     )
     JOURNAL_UNAVAILABLE = (
         "JOURNAL_UNAVAILABLE",
-        Rule(503, None, True, "Try again later; where it is `unknown`, under its Idempotency-Key."),
+        Rule(
+            *(503, None, True),
+            "Try again later; where `details.unknown` is true, under the same idempotency key.",
+        ),
     )
     NODE_SILENT = (
         "NODE_SILENT",
