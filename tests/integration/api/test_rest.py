@@ -771,6 +771,8 @@ async def test_a_request_of_a_trace_is_logged_under_the_id_of_the_trace() -> Non
             (f"00-{trace}-00f067aa0ba902b7-01", {"X-Correlation-ID": "mine"}, "mine"),
             (f"ff-{trace}-00f067aa0ba902b7-01", {}, None),
             (f"00-{'0' * 32}-00f067aa0ba902b7-01", {}, None),
+            (f"00-{trace}-{'0' * 16}-01", {}, None),
+            (f"00-{trace}-00f067aa0ba902b7-01-more", {}, None),
             (f"00-{trace.upper()}-00f067aa0ba902b7-01", {}, None),
             ("nonsense", {}, None),
         ):

@@ -30,8 +30,8 @@ from telecast.client.connection.reports import Report
     "since",
     type=Since(),
     metavar="POSITION|TIME|earliest",
-    help="Go on after a position or a time (10m ago, 09:55, an instant), or from the oldest event, "
-    "instead of the rows as they are now.",
+    help="Go on after a position or a time (10m: ten minutes ago; 09:55; an instant), or from the "
+    "oldest event, instead of the rows as they are now.",
 )
 @click.option("--last", type=click.IntRange(1, 100_000), help="Begin with the last so many events.")
 @click.option(

@@ -24,8 +24,11 @@ from telecast.web.parts import COMMITTED, CONNECTION, CORRELATION, PRINCIPAL, pa
 log = logging.getLogger(__name__)
 
 _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-_TRACED = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
-"""A `traceparent`, and the id of its trace (W3C Trace Context, section 3.2)."""
+_TRACED = re.compile(
+    r"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
+)
+"""A `traceparent`, and the id of its trace (W3C Trace Context, section 3.2): not all zeros, and with
+more behind it only in versions to come."""
 _HTTP_CODES = {
     403: Code.FORBIDDEN,
     404: Code.NOT_FOUND,
