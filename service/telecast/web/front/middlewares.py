@@ -27,8 +27,8 @@ _SANE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _TRACED = re.compile(
     r"(?!ff|00.{53}-)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?"
 )
-"""A `traceparent`, and the id of its trace (W3C Trace Context, section 3.2): not all zeros, and with
-more behind it only in versions to come."""
+"""A `traceparent` and the id of its trace (W3C Trace Context, section 3.2). No id is all zeros;
+more may follow in versions to come alone."""
 _HTTP_CODES = {
     403: Code.FORBIDDEN,
     404: Code.NOT_FOUND,
