@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,40 +36,42 @@ def application(monkeypatch: pytest.MonkeyPatch, url: str, key: str) -> web.Appl
     return app
 
 
+@asynccontextmanager
+async def dashboard(browser: Any, app: web.Application, port: int) -> AsyncIterator[Any]:
+    """The page, served on this port."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    context = await browser.new_context()
+    try:
+        page = await context.new_page()
+        await page.goto(f"http://127.0.0.1:{port}")
+        yield page
+    finally:
+        await context.close()
+        await runner.cleanup()
+
+
 async def test_the_dashboard_asks_whether_its_origin_is_listed_where_it_gets_no_answer(
     browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    origin = f"http://127.0.0.1:{port}"
     async with served() as live:
-        runner = web.AppRunner(application(monkeypatch, live.url, live.secrets["desk"]))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        context = await browser.new_context()
-        try:
-            page = await context.new_page()
-            await page.goto(origin)
+        app = application(monkeypatch, live.url, live.secrets["desk"])
+        async with dashboard(browser, app, port) as page:
             await page.wait_for_function(f"{STATE}.includes('--allowed-origins')")
-            assert origin in await page.inner_text("#state")
-        finally:
-            await context.close()
-            await runner.cleanup()
+            assert f"http://127.0.0.1:{port}" in await page.inner_text("#state")
 
 
 async def test_the_dashboard_shows_rows_and_dims_them_while_the_service_is_away(
     browser: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    origin = f"http://127.0.0.1:{port}"
-    async with served(allowed_origins=(origin,)) as live, relay(live.url) as line:
+    origins = (f"http://127.0.0.1:{port}",)
+    async with served(allowed_origins=origins) as live, relay(live.url) as line:
         await live.publish("positions", position("p1", symbol="BTCUSDT"))
-        runner = web.AppRunner(application(monkeypatch, line.url, live.secrets["desk"]))
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        context = await browser.new_context()
-        try:
-            page = await context.new_page()
-            await page.goto(origin)
+        app = application(monkeypatch, line.url, live.secrets["desk"])
+        async with dashboard(browser, app, port) as page:
             await page.wait_for_function(LIVE)
             assert "BTCUSDT" in await page.inner_text("#table")
             line.refuses = True
@@ -79,6 +83,3 @@ async def test_the_dashboard_shows_rows_and_dims_them_while_the_service_is_away(
             await page.wait_for_function(
                 "document.querySelector('#table').textContent.includes('ETHUSDT')"
             )
-        finally:
-            await context.close()
-            await runner.cleanup()
