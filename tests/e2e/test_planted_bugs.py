@@ -359,7 +359,7 @@ def cursor_forgotten_in_a_piece(patch: pytest.MonkeyPatch) -> None:
     def forgetful(self: Broadcaster, subscriber: Any) -> None:
         live = subscriber.state is State.LIVE
         flush = self._cohort_of(subscriber)._flush if live else None
-        reported = self.position(subscriber).seq if flush is None else flush.since
+        reported = self.position(subscriber).seq if flush is None else flush.batch.since
         fill(self, subscriber)
         subscriber.catchup.cursor = reported
 
