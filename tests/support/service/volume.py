@@ -42,9 +42,12 @@ def why_none() -> str:
     folder = Path(tempfile.mkdtemp(prefix="volume-"))
     try:
         volume = Volume(folder / "image", folder / "mount", 8 * 2**20)
-        volume.unmount()
+        try:
+            volume.lose_power()
+        finally:
+            volume.unmount()
     except (OSError, subprocess.CalledProcessError) as fault:
-        return f"no file can be mounted here: {fault}"
+        return f"no file can be mounted and shut down here: {fault}"
     finally:
         shutil.rmtree(folder)
     return ""
