@@ -14,7 +14,7 @@ import pytest
 
 from telecast import turns as turns_module
 from telecast.channels.catalogue import CHANNELS
-from telecast.errors import JournalFull, JournalUnavailable
+from telecast.errors import Conflict, JournalFull, JournalUnavailable
 from telecast.ingress import Ingress, IngressLimits
 from telecast.journal.base import Batch, Journal, Receipt
 from telecast.journal.memory import MemoryJournal
@@ -167,6 +167,31 @@ async def test_what_comes_while_another_is_answered_stands_not_before_what_was_r
         found = await asyncio.gather(taken, refused, behind, return_exceptions=True)
         assert [type(each) for each in found[1:]] == [JournalFull, JournalUnavailable]
         assert journal.head == 1
+
+
+async def test_what_another_node_got_ahead_of_is_not_tried_again_behind_what_was_refused() -> None:
+    """Regression: it was derived anew and committed, and stood before the refused one."""
+
+    class Contested(Shared):
+        async def append(self, batch: Batch) -> Receipt:
+            (record,) = batch.records
+            if record.key == "refused":
+                raise JournalFull("No space.")
+            if record.key not in contested:
+                contested.append(record.key)
+                raise Conflict([(record.channel, record.key)])
+            return await MemoryJournal.append(self, batch)
+
+    contested: list[str] = []
+    journal = Contested()
+    async with running(journal) as ingress:
+        found = await asyncio.gather(
+            ingress.publish_one(DESK, "positions", position("refused"), None),
+            ingress.publish_one(DESK, "positions", position("behind"), None),
+            return_exceptions=True,
+        )
+        assert [type(each) for each in found] == [JournalFull, Conflict]
+        assert (contested, journal.head) == (["behind"], 0)
 
 
 async def test_the_first_of_a_connection_is_committed_before_what_its_key_sends_next() -> None:

@@ -177,14 +177,14 @@ class Committer:
             await self._reached(self._journal.head)
         elif committed:
             await self._reached(max(committed))
-        self._refuse_untaken(group, results)
+        all_taken = not self._refuse_untaken(group, results)
         again: list[Waiting] = []
         for (waiting, _, events), result in zip(group, results, strict=True):
             if isinstance(result, Receipt):
                 await self._answer(waiting, result, events)
             elif isinstance(result, Conflict) and waiting.fault is not None:
                 self._refuse(waiting, waiting.fault)
-            elif isinstance(result, Conflict) and waiting.tries < TRIES:
+            elif isinstance(result, Conflict) and all_taken and waiting.tries < TRIES:
                 waiting.tries += 1
                 again.append(waiting)
             elif isinstance(result, JournalUnavailable):
@@ -200,22 +200,24 @@ class Committer:
         for waiting in reversed(again):
             self._backlog.put_back(waiting)
 
-    def _refuse_untaken(self, group: _Group, results: Sequence[Receipt | BaseException]) -> None:
-        """A publish was not taken, or nobody knows: what its publisher sent behind it must not be
-        taken before it is sent again. All are refused in one step, before anybody is answered who
-        has to be waited for: their publishers would send more meanwhile."""
+    def _refuse_untaken(self, group: _Group, results: Sequence[Receipt | BaseException]) -> bool:
+        """Whether a publish was not taken, or nobody knows: what its publisher sent behind it must
+        not be taken before it is sent again, nor be tried again. All are refused in one step,
+        before anybody is answered who has to be waited for: their publishers would send more
+        meanwhile."""
         untaken = [
             (waiting, fault)
             for (waiting, _, _), fault in zip(group, results, strict=True)
             if isinstance(fault, JournalUnavailable)
         ]
         if not untaken:
-            return
+            return False
         for waiting, fault in untaken:
             self._refuse(waiting, fault)
         while self._backlog:
             fault = JournalUnavailable(BEHIND)
             self._refuse(self._backlog.take(), fault)
+        return True
 
     async def _append(self, batches: Sequence[Batch]) -> Sequence[Receipt | BaseException]:
         """What became of each."""
